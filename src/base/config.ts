@@ -1,0 +1,9 @@
+/**
+ * Build flags. A bundler replaces the global by a literal (esbuild: `--define:__CONFIG_PTE_NOTIFIERS__=false`) and
+ * drops what is then dead; unbundled, everything is in.
+ */
+declare const __CONFIG_PTE_NOTIFIERS__: boolean | undefined;
+
+/** The proposal's `CONFIG_PTE_NOTIFIERS`: false removes every notifier hook from the build. */
+export const CONFIG_PTE_NOTIFIERS: boolean =
+  typeof __CONFIG_PTE_NOTIFIERS__ === 'undefined' ? true : __CONFIG_PTE_NOTIFIERS__;

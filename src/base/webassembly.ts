@@ -1,0 +1,33 @@
+/**
+ * The few parts of the WebAssembly JavaScript interface that the core layers use, typed here because those
+ * layers see neither Node's nor the DOM's types.
+ */
+
+export interface WasmMemory {
+  readonly buffer: SharedArrayBuffer;
+}
+
+export type WasmExports = Record<string, unknown>;
+export type WasmImports = Record<string, Record<string, unknown>>;
+
+interface WebAssemblyNamespace {
+  Memory: new (d: { initial: number; maximum: number; shared: true }) => WasmMemory;
+  Module: new (bytes: Uint8Array) => object;
+  Instance: new (module: object, imports: WasmImports) => { readonly exports: WasmExports };
+}
+
+const wasm = (globalThis as unknown as { WebAssembly: WebAssemblyNamespace }).WebAssembly;
+
+/** Bytes of a WebAssembly page. */
+export const WASM_PAGE_SIZE = 65536;
+
+/** A shared memory of `lenBytes`, rounded up to 64 KiB, at its full size from the start: growing would leave old views short. */
+export function createMemory(lenBytes: number): WasmMemory {
+  const pages = Math.ceil(lenBytes / WASM_PAGE_SIZE);
+  return new wasm.Memory({ initial: pages, maximum: pages, shared: true });
+}
+
+/** Compiles and instantiates synchronously: for Node and for workers; a page's own thread may refuse large modules. */
+export function instantiate(bytes: Uint8Array, imports: WasmImports): WasmExports {
+  return new wasm.Instance(new wasm.Module(bytes), imports).exports;
+}
