@@ -1,0 +1,79 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { Command, Option } from 'commander';
+import { KernelError } from '../base/index.js';
+import { parseCount, parseSeconds, parseSize } from './args.js';
+import { bootGuests } from './bootguests.js';
+
+/** `unpin boot`: Linux guests, or our own, in memory that can go away at any time. */
+
+export interface BootOptions {
+  kernel?: string;
+  initrd?: string;
+  append?: string;
+  ram: number;
+  smp: number;
+  guests: number;
+  frames: number;
+  swap?: string;
+  swapSize: number;
+  pin: boolean;
+  timeout?: number;
+  json?: string;
+  trace?: string;
+}
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+export function bootCommand(): Command {
+  return new Command('boot')
+    .description('boot guests whose memory is demand paged')
+    .option('--kernel <file>', 'RISC-V kernel: Image (raw or gzip) or ELF (default: our own guest)')
+    .option('--initrd <file>', 'initial RAM disk')
+    .option('--append <str>', 'kernel command line')
+    .addOption(size('--ram <size>', 'RAM that each guest believes it has', '128M', MIB, 2 * GIB))
+    .addOption(count('--smp <n>', 'vCPUs of each guest', 1, 1))
+    .addOption(count('--guests <n>', 'guests', 1, 64))
+    .addOption(size('--frames <size>', 'host memory for all guests together', '64M', 64 * 1024, 3 * GIB))
+    .option('--swap <file>', 'swap file, made anew and removed at the end (default: a temporary file)')
+    .addOption(size('--swap-size <size>', 'size of the swap file', '1G', MIB, 64 * GIB))
+    .option('--pin', 'lock all guest RAM, as before notifiers (ENOMEM where it does not fit)', false)
+    .addOption(new Option('--timeout <seconds>', 'end guests that run longer').argParser(parseSeconds))
+    .option('--json <file>', 'write the report as JSON')
+    .option('--trace <file>', 'write a Chrome trace (opens in Perfetto)')
+    .action(async (options: BootOptions) => {
+      process.exitCode = await bootGuests(options);
+    });
+}
+
+function size(flags: string, what: string, value: string, min: number, max: number): Option {
+  const parse = parseSize(min, max);
+  return new Option(flags, what).argParser(parse).default(parse(value), value);
+}
+
+function count(flags: string, what: string, value: number, max: number): Option {
+  return new Option(flags, what).argParser(parseCount(1, max)).default(value);
+}
+
+/** The file's bytes, or KernelError ENOENT, EACCES or EIO naming it. */
+export function readInput(what: string, path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw fileError('open', `${what} '${path}' must be a readable file`, error);
+  }
+}
+
+export function writeOutput(what: string, path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw fileError('open', `${what} '${path}' must be a writable file`, error);
+  }
+}
+
+function fileError(syscall: string, message: string, cause: unknown): KernelError {
+  const code = (cause as NodeJS.ErrnoException).code;
+  const known = code === 'ENOENT' || code === 'EACCES' || code === 'ENOSPC' ? code : 'EIO';
+  return new KernelError(known, syscall, message, { cause });
+}

@@ -1,0 +1,51 @@
+import type { Host, Mm } from '../mm/index.js';
+import { RiscvEngine } from '../riscv/index.js';
+import type { Environment } from './environment.js';
+import { KVM_USER_MEM_SLOTS } from './memslot.js';
+import { Vm, type VmOptions } from './vm.js';
+
+/**
+ * What `/dev/kvm` is to Linux: makes VMs on one host memory, and says what they can do.
+ */
+
+/** Capabilities of `checkExtension`, with the numbers of `linux/kvm.h`. */
+export const KVM_CAP_USER_MEMORY = 3;
+export const KVM_CAP_NR_VCPUS = 9;
+export const KVM_CAP_NR_MEMSLOTS = 10;
+export const KVM_CAP_SYNC_MMU = 16;
+
+export class Kvm {
+  readonly host: Host;
+  readonly env: Environment;
+  private readonly engine: RiscvEngine;
+
+  constructor(host: Host, env: Environment) {
+    this.host = host;
+    this.env = env;
+    this.engine = new RiscvEngine({
+      memory: host.memory,
+      alloc: (lenBytes, align) => host.arenaAlloc(lenBytes, align),
+      free: (addr, lenBytes) => host.arenaFree(addr, lenBytes),
+    });
+  }
+
+  /** A VM whose memslots lie in `mm`, which must be of this host. */
+  createVm(mm: Mm, options: VmOptions = {}): Vm {
+    return new Vm(mm, this.engine, this.env, options);
+  }
+
+  /** 0 where the capability is absent, else 1 or its number. KVM_CAP_SYNC_MMU: the VM follows its host's page tables. */
+  checkExtension(cap: number): number {
+    switch (cap) {
+      case KVM_CAP_USER_MEMORY:
+      case KVM_CAP_SYNC_MMU:
+        return 1;
+      case KVM_CAP_NR_VCPUS:
+        return 1;
+      case KVM_CAP_NR_MEMSLOTS:
+        return KVM_USER_MEM_SLOTS;
+      default:
+        return 0;
+    }
+  }
+}

@@ -1,0 +1,187 @@
+import type { Hart } from '../riscv/index.js';
+import {
+  HART_EXIT_BUDGET,
+  HART_EXIT_ECALL,
+  HART_EXIT_MMIO,
+  HART_EXIT_REQUEST,
+  HART_EXIT_WAIT,
+  HART_EXIT_WFI,
+} from '../riscv/index.js';
+import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
+import { HeldPages } from './held.js';
+import { KvmMmu } from './mmu.js';
+import { VcpuSbi } from './sbi.js';
+import type { ShadowRoot } from './shadow.js';
+import { VcpuTimer } from './timer.js';
+import type { Vm } from './vm.js';
+
+/**
+ * A virtual CPU (Linux: struct kvm_vcpu): a hart, its view of guest memory, and the loop that runs it.
+ *
+ * A vCPU runs on the mm's own thread, in slices: between two slices other guests and I/O have their turn. While it
+ * waits for a page nobody waits for it. Whenever its own fault path or another guest's reclaim takes a page away, the
+ * vCPU is outside guest mode, and its TLB is flushed at once, by this same thread (N24).
+ */
+
+/** Instructions of a slice: about a millisecond. */
+const SLICE_INSTRUCTIONS = 200_000;
+/** A vCPU gives way to others after so much time. */
+const TURN_MS = 4;
+
+export class Vcpu {
+  readonly id: number;
+  readonly vm: Vm;
+  readonly hart: Hart;
+  readonly mmu: KvmMmu;
+  readonly timer: VcpuTimer;
+  private readonly held: HeldPages;
+  private readonly sbi: VcpuSbi;
+  private turnEndsMs = 0;
+  private exitRequested = false;
+  private wake: (() => void) | undefined;
+  /** instret when the current instruction began to wait for pages. */
+  private waitingAt = -1;
+
+  constructor(vm: Vm, id: number) {
+    this.vm = vm;
+    this.id = id;
+    this.mmu = new KvmMmu(vm);
+    this.hart = vm.engine.createHart({ hartId: id, mmu: this.mmu, now: () => this.timer.now() });
+    this.mmu.hart = this.hart;
+    this.timer = new VcpuTimer(this);
+    this.held = new HeldPages(vm.mm);
+    this.sbi = new VcpuSbi(this);
+  }
+
+  /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts by itself. */
+  async run(): Promise<VcpuExit> {
+    for (;;) {
+      if (this.exitRequested) {
+        this.exitRequested = false;
+        return { reason: KVM_EXIT_INTR };
+      }
+      this.timer.update();
+      const exit = this.enter();
+      if (exit !== HART_EXIT_BUDGET && exit !== HART_EXIT_REQUEST) {
+        const out = await this.handle(exit);
+        if (out !== undefined) return out;
+      }
+      if (this.vm.env.nowMs() > this.turnEndsMs) await this.giveWay();
+    }
+  }
+
+  private enter(): number {
+    const exit = this.hart.run(SLICE_INSTRUCTIONS);
+    if (this.held.length > 0 && this.hart.instret !== this.waitingAt) this.held.releaseAll();
+    return exit;
+  }
+
+  private async handle(exit: number): Promise<VcpuExit | undefined> {
+    switch (exit) {
+      case HART_EXIT_WAIT:
+        return this.waitForPage();
+      case HART_EXIT_ECALL:
+        return this.sbi.call();
+      case HART_EXIT_MMIO:
+        return this.mmio();
+      case HART_EXIT_WFI:
+        await this.halt();
+        return undefined;
+      default:
+        return { reason: KVM_EXIT_SHUTDOWN, message: this.hart.describeExit(exit) };
+    }
+  }
+
+  /** Waits for the page that the last instruction lacked, and keeps it until that instruction has retired (N26). */
+  private async waitForPage(): Promise<VcpuExit | undefined> {
+    this.waitingAt = this.hart.instret;
+    this.vm.faults.major++;
+    const { waitHva, waitFlags } = this.mmu;
+    try {
+      await this.vm.mm.faultIn(waitHva, waitFlags);
+    } catch (error) {
+      return { reason: KVM_EXIT_MEMORY_FAULT, gpa: this.mmu.waitGpa, error: error as Error };
+    }
+    const pfn = this.vm.mm.tryGetPage(waitHva, waitFlags);
+    if (pfn > 0) this.held.hold(pfn);
+    return undefined;
+  }
+
+  private mmio(): VcpuExit | undefined {
+    const { mmioGpa: physAddr, mmioLen: lenBytes, mmioIsWrite: isWrite, mmioValue } = this.hart;
+    if (this.vm.bus?.covers(physAddr)) {
+      if (isWrite) this.vm.bus.write(physAddr, lenBytes, Number(mmioValue & 0xffffffffn));
+      else this.completeMmioRead(BigInt(this.vm.bus.read(physAddr, lenBytes) >>> 0));
+      return undefined;
+    }
+    return { reason: KVM_EXIT_MMIO, physAddr, lenBytes, isWrite, data: mmioValue };
+  }
+
+  completeMmioRead(value: bigint): void {
+    this.hart.completeMmioRead(value);
+  }
+
+  /** WFI: sleeps until an interrupt is pending, the timer is due, or `kick`. */
+  private async halt(): Promise<void> {
+    const sleepMs = this.timer.msUntilDue();
+    if (sleepMs <= 0 || this.hart.interruptPending()) return;
+    await new Promise<void>((resolve) => {
+      const cancel = Number.isFinite(sleepMs) ? this.vm.env.setTimer(() => this.kick(), sleepMs) : undefined;
+      this.wake = () => {
+        cancel?.();
+        resolve();
+      };
+    });
+    this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
+  }
+
+  /** Makes a sleeping or running vCPU look at its requests and interrupts (Linux: kvm_vcpu_kick). */
+  kick(): void {
+    this.hart.request();
+    const wake = this.wake;
+    this.wake = undefined;
+    wake?.();
+  }
+
+  /** Makes `run` return KVM_EXIT_INTR soon. */
+  immediateExit(): void {
+    this.exitRequested = true;
+    this.kick();
+  }
+
+  setInterrupt(cause: number, on: boolean): void {
+    this.hart.setInterruptPending(cause, on);
+    if (on) this.kick();
+  }
+
+  private async giveWay(): Promise<void> {
+    await new Promise<void>((resolve) => this.vm.env.defer(resolve));
+    this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
+  }
+
+  flushPage(root: ShadowRoot, vpn: number): void {
+    if (this.mmu.root === root) this.hart.tlbFlushPage(vpnToVa(vpn));
+  }
+
+  /** Flushes what a hart without paging may hold of a guest frame. */
+  flushBarePage(gfn: number): void {
+    this.hart.tlbFlushPage(gfn * 4096);
+  }
+
+  /** A host frame leaves the guest: translations and code decoded from it go. */
+  dropFrame(gfn: number, pfn: number): void {
+    this.flushBarePage(gfn);
+    this.hart.tlbFlushHostPage(pfn);
+  }
+
+  destroy(): void {
+    this.held.releaseAll();
+    this.timer.stop();
+    this.hart.destroy();
+  }
+}
+
+/** First byte of a virtual page of Sv39, sign-extended from bit 38. */
+function vpnToVa(vpn: number): number {
+  return ((vpn << 5) >> 5) * 4096;
+}

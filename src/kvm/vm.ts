@@ -1,0 +1,165 @@
+import { KernelError, Words } from '../base/index.js';
+import type { MmioBus } from '../machine/index.js';
+import {
+  type Host,
+  InvalidateSeq,
+  type Mm,
+  type MmuSubscription,
+  mmuNotifierRegister,
+  mmuNotifierUnregister,
+} from '../mm/index.js';
+import type { RiscvEngine } from '../riscv/index.js';
+import type { Environment } from './environment.js';
+import { checkRegion, DIRECT_A, DIRECT_V, Memslot, Memslots, type UserMemoryRegion } from './memslot.js';
+import { kvmNotifierOps } from './notify.js';
+import { ShadowPages, type ShadowRoot } from './shadow.js';
+import { Vcpu } from './vcpu.js';
+
+/**
+ * A virtual machine: memslots, vCPUs and the shadow page tables they share (Linux: struct kvm).
+ *
+ * Locks: `mmuLock` guards the direct and shadow entries, the reverse map and the bracket's state; it is never held
+ * across a wait. Guest memory is entered into these tables by mmu.ts and taken out of them by notify.ts, nowhere else.
+ *
+ * Use: `kvm.createVm(mm)`, `setUserMemoryRegion`, `createVcpu`, each `vcpu.run()` until it says that the guest is done,
+ * `destroy`.
+ */
+
+export interface VmOptions {
+  /** Devices answered without an exit (KVM's in-kernel bus). */
+  readonly bus?: MmioBus;
+  /** Shadow pages of 512 entries (8 KiB each with the reverse map); default 512. */
+  readonly nrShadowPages?: number;
+}
+
+const DEFAULT_SHADOW_PAGES = 512;
+/** Whole address space of an mm, in bytes: 39 bits. */
+const MM_SIZE = 2 ** 39;
+
+export class Vm {
+  readonly mm: Mm;
+  readonly host: Host;
+  readonly engine: RiscvEngine;
+  readonly env: Environment;
+  readonly bus: MmioBus | undefined;
+  readonly slots = new Memslots();
+  readonly vcpus: Vcpu[] = [];
+  readonly shadow: ShadowPages;
+  readonly invalidate: InvalidateSeq;
+  readonly faults = { minor: 0, major: 0, retries: 0 };
+  private readonly wordsAddr: number;
+  private readonly words: Words;
+  private readonly subscription: MmuSubscription;
+  private destroyed = false;
+
+  constructor(mm: Mm, engine: RiscvEngine, env: Environment, options: VmOptions) {
+    this.mm = mm;
+    this.host = mm.host;
+    this.engine = engine;
+    this.env = env;
+    this.bus = options.bus;
+    this.wordsAddr = this.host.arenaAlloc(64, 64);
+    this.words = new Words(this.host.memory, this.wordsAddr, 16);
+    for (let i = 0; i < 16; i++) this.words.writeOnce(i, 0);
+    this.invalidate = new InvalidateSeq(this.words, 1);
+    const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
+    this.shadow = new ShadowPages(this.host, this.slots, nrPages, (root, vpn) => this.flushTlbs(root, vpn));
+    this.subscription = mmuNotifierRegister(mm, 0, MM_SIZE, kvmNotifierOps(this));
+  }
+
+  lockMmu(): void {
+    this.words.lock(0);
+  }
+
+  unlockMmu(): void {
+    this.words.unlock(0);
+  }
+
+  /** Adds, or with memorySize 0 deletes, a slot. Throws KernelError EINVAL, EEXIST, ENOMEM. */
+  setUserMemoryRegion(region: UserMemoryRegion): void {
+    checkRegion(this.slots, region);
+    const old = this.slots.bySlot(region.slot);
+    if (old !== undefined) this.deleteSlot(old);
+    if (region.memorySize > 0) this.slots.add(new Memslot(this.host, region));
+  }
+
+  private deleteSlot(slot: Memslot): void {
+    this.lockMmu();
+    this.zapSlot(slot, 0, slot.nrPages);
+    this.unlockMmu();
+    this.slots.remove(slot);
+    slot.free();
+  }
+
+  createVcpu(id: number): Vcpu {
+    if (this.vcpus.some((v) => v.id === id)) throw new KernelError('EEXIST', 'createVcpu', `vCPU ${id} exists already`);
+    const vcpu = new Vcpu(this, id);
+    this.vcpus.push(vcpu);
+    return vcpu;
+  }
+
+  /** Drops what maps the host virtual pages [startVpn, endVpn). Called with mmuLock held, as all zaps are. */
+  zapVpns(startVpn: number, endVpn: number): void {
+    for (const slot of this.slots.all()) {
+      const first = Math.max(startVpn - slot.baseVpn, 0);
+      const end = Math.min(endVpn - slot.baseVpn, slot.nrPages);
+      if (first < end) this.zapSlot(slot, first, end);
+    }
+  }
+
+  zapAll(): void {
+    for (const slot of this.slots.all()) this.zapSlot(slot, 0, slot.nrPages);
+  }
+
+  private zapSlot(slot: Memslot, first: number, end: number): void {
+    for (let i = first; i < end; i++) {
+      const direct = slot.direct.readOnce(i);
+      if (direct !== 0) this.zapDirect(slot, i, direct);
+    }
+  }
+
+  private zapDirect(slot: Memslot, i: number, direct: number): void {
+    this.shadow.zapChain(slot.rmap.readOnce(i));
+    slot.direct.writeOnce(i, 0);
+    for (const vcpu of this.vcpus) vcpu.dropFrame(slot.baseGfn + i, direct >>> 12);
+  }
+
+  /** Whether the guest used the host virtual pages [start, end) (bytes) since the last call (N14). */
+  clearYoungVpns(start: number, end: number): boolean {
+    let young = false;
+    for (const slot of this.slots.all()) {
+      const first = Math.max(start / 4096 - slot.baseVpn, 0);
+      const last = Math.min(end / 4096 - slot.baseVpn, slot.nrPages);
+      for (let i = first; i < last; i++) young = this.clearYoung(slot, i) || young;
+    }
+    return young;
+  }
+
+  private clearYoung(slot: Memslot, i: number): boolean {
+    const direct = slot.direct.readOnce(i);
+    if ((direct & DIRECT_V) === 0) return false;
+    slot.direct.writeOnce(i, direct & ~DIRECT_A);
+    const young = this.shadow.clearYoungChain(slot.rmap.readOnce(i));
+    if ((direct & DIRECT_A) === 0) return young;
+    for (const vcpu of this.vcpus) vcpu.flushBarePage(slot.baseGfn + i);
+    return true;
+  }
+
+  private flushTlbs(root: ShadowRoot, vpn: number): void {
+    for (const vcpu of this.vcpus) vcpu.flushPage(root, vpn);
+  }
+
+  /** Ends the VM: no callback runs any more when it returns. The mm, with the guest's memory, stays its owner's. */
+  destroy(): void {
+    if (this.destroyed) return;
+    this.destroyed = true;
+    for (const vcpu of this.vcpus) vcpu.destroy();
+    mmuNotifierUnregister(this.subscription);
+    this.lockMmu();
+    this.zapAll();
+    this.unlockMmu();
+    this.shadow.free();
+    for (const slot of this.slots.all()) slot.free();
+    this.host.arenaFree(this.wordsAddr, 64);
+  }
+}

@@ -1,0 +1,146 @@
+import { KernelError } from '../base/index.js';
+import {
+  KVM_EXIT_INTR,
+  KVM_EXIT_MEMORY_FAULT,
+  KVM_EXIT_MMIO,
+  KVM_EXIT_SYSTEM_EVENT,
+  KVM_SYSTEM_EVENT_SHUTDOWN,
+  type Kvm,
+  type Vcpu,
+  type VcpuExit,
+  type Vm,
+} from '../kvm/index.js';
+import type { Host, Mm } from '../mm/index.js';
+import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
+import { Board, RAM_BASE } from './board.js';
+import type { GuestExit, GuestReport } from './report.js';
+
+/**
+ * One guest of `unpin boot`: an mm of its own that holds the guest's RAM, a VM with one vCPU, and a board.
+ *
+ * Use: `BoardGuest.create(options)`, `run()` once, which resolves with the report when the guest is done, however it
+ * ended; then everything it had is given back. `kill` ends it from outside.
+ */
+
+export interface BoardGuestOptions {
+  name: string;
+  kvm: Kvm;
+  host: Host;
+  ramBytes: number;
+  kernel: Uint8Array;
+  initrd?: Uint8Array;
+  bootargs: string;
+  /** Lock all guest RAM first, as before notifiers; ENOMEM where it does not fit. */
+  pin: boolean;
+  gunzip: (bytes: Uint8Array) => Uint8Array;
+  console: (bytes: Uint8Array) => void;
+}
+
+export class BoardGuest {
+  readonly name: string;
+  private readonly options: BoardGuestOptions;
+  private readonly mm: Mm;
+  private readonly vm: Vm;
+  private readonly vcpu: Vcpu;
+  private readonly board: Board;
+  private ended: { exit: GuestExit; reason: string } | undefined;
+
+  private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board) {
+    this.name = options.name;
+    this.options = options;
+    this.mm = mm;
+    this.vm = vm;
+    this.board = board;
+    this.vcpu = vm.createVcpu(0);
+    board.connect(this.vcpu);
+  }
+
+  /** Throws KernelError: ENOEXEC or ENOMEM for the kernel and its RAM, ENOMEM where `pin` does not fit. May wait. */
+  static async create(options: BoardGuestOptions): Promise<BoardGuest> {
+    const { host, ramBytes } = options;
+    const board = new Board(options);
+    const mm = host.createMm({ name: options.name, rlimitMemlock: options.pin ? ramBytes : 0 });
+    try {
+      const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+      if (options.pin) await mm.mlock(hva, ramBytes);
+      await board.load((gpa, bytes) => mm.write(hva + gpa - RAM_BASE, bytes));
+      const vm = options.kvm.createVm(mm, { bus: board.bus });
+      vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: ramBytes, userspaceAddr: hva });
+      return new BoardGuest(options, mm, vm, board);
+    } catch (error) {
+      mm.exit();
+      throw error;
+    }
+  }
+
+  /** Runs to the guest's end. Never rejects for what the guest or its memory did: the report tells it. */
+  async run(): Promise<GuestReport> {
+    const { env } = this.options.kvm;
+    const startMs = env.nowMs();
+    this.board.start(this.vcpu);
+    while (this.ended === undefined) this.ended = this.handle(await this.vcpu.run());
+    const report = this.report(this.ended, env.nowMs() - startMs, startMs);
+    this.destroy();
+    return report;
+  }
+
+  /** Ends the guest from outside, at the vCPU's next look at its requests. */
+  kill(exit: 'killed' | 'timeout', reason: string): void {
+    this.ended ??= { exit, reason };
+    this.vcpu.immediateExit();
+  }
+
+  /** Bytes typed on the guest's console. */
+  input(bytes: Uint8Array): void {
+    this.board.uart.receive(bytes);
+  }
+
+  private handle(exit: VcpuExit): { exit: GuestExit; reason: string } | undefined {
+    switch (exit.reason) {
+      case KVM_EXIT_INTR:
+        return this.ended;
+      case KVM_EXIT_MMIO:
+        return this.absentDevice(exit.physAddr, exit.isWrite);
+      case KVM_EXIT_SYSTEM_EVENT:
+        if (exit.flags !== 0) return { exit: 'reset', reason: 'the guest reported a system failure' };
+        return exit.type === KVM_SYSTEM_EVENT_SHUTDOWN
+          ? { exit: 'poweroff', reason: '' }
+          : { exit: 'reset', reason: 'the guest asked for a reset' };
+      case KVM_EXIT_MEMORY_FAULT:
+        return { exit: 'killed', reason: memoryFaultReason(exit.gpa, exit.error) };
+      default:
+        return { exit: 'killed', reason: exit.message };
+    }
+  }
+
+  /** No device answers: reads are all ones, writes go nowhere, as on a bus without a target. */
+  private absentDevice(_gpa: number, isWrite: boolean): undefined {
+    if (!isWrite) this.vcpu.completeMmioRead(0xffffffffffffffffn);
+  }
+
+  private report(ended: { exit: GuestExit; reason: string }, wallMs: number, startMs: number): GuestReport {
+    const { firstUserMs } = this.vcpu.mmu;
+    return {
+      name: this.name,
+      ...ended,
+      wallMs: Math.round(wallMs),
+      bootMs: firstUserMs === undefined ? null : Math.round(firstUserMs - startMs),
+      instructions: this.vcpu.hart.instret,
+      faults: { minor: this.vm.faults.minor, major: this.vm.faults.major },
+      ramBytes: this.options.ramBytes,
+      residentPeakBytes: this.mm.residentPeakPages * 4096,
+    };
+  }
+
+  /** The VM first, so that no external entry is left when the mm gives its frames back. */
+  private destroy(): void {
+    this.vm.destroy();
+    this.mm.exit();
+  }
+}
+
+function memoryFaultReason(gpa: number, error: Error): string {
+  const where = `guest-physical page 0x${gpa.toString(16)}`;
+  if (error instanceof KernelError && error.code === 'EHWPOISON') return `machine check at ${where}: ${error.message}`;
+  return `no memory for ${where}: ${error.message}`;
+}

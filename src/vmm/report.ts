@@ -1,0 +1,25 @@
+/**
+ * What is told of a guest and of the host when they are done: the shape of `unpin boot --json`.
+ */
+
+export type GuestExit = 'poweroff' | 'reset' | 'killed' | 'timeout';
+
+export interface GuestReport {
+  name: string;
+  /** How it ended; only `poweroff` is success. */
+  exit: GuestExit;
+  /** One line in words; empty after a plain power off. */
+  reason: string;
+  wallMs: number;
+  /** From the first instruction to the first one in user mode; null when it never came to that. */
+  bootMs: number | null;
+  instructions: number;
+  faults: {
+    /** External faults served without waiting. */
+    minor: number;
+    /** External faults that waited for a frame or for the swap device. */
+    major: number;
+  };
+  ramBytes: number;
+  residentPeakBytes: number;
+}
