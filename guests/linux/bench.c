@@ -67,7 +67,7 @@ void measure(const char *only, const char *name, uint64_t (*work)(void), uint64_
 	value = work();
 	start = seconds_now() - start;
 	total += start;
-	printf("%s %s %.3f s", program, name, start);
+	printf("%s %.3f s", name, start);
 	if (counts_instructions)
 		printf(" %llu instructions", (unsigned long long)(instret() - count));
 	if (value != want) {
@@ -79,6 +79,6 @@ void measure(const char *only, const char *name, uint64_t (*work)(void), uint64_
 
 int bench_status(void)
 {
-	printf("%s total %.3f s%s\n", program, total, wrong ? " WRONG" : "");
+	printf("%s-total %.3f s%s\n", program, total, wrong ? " WRONG" : "");
 	return wrong;
 }
