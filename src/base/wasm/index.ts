@@ -1,0 +1,3 @@
+export * from './code.js';
+export * from './module.js';
+export * from './opcodes.js';
