@@ -4,6 +4,7 @@
  */
 #include "bench.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,14 +12,16 @@
 #include <unistd.h>
 
 #define SIZE (32ul << 20)
-enum { SUM_ROUNDS = 8, CHASE_STEPS = 1000000, FAULT_PAGES = 16384, FORKS = 200, PINGS = 20000, PAGE = 4096 };
+enum { SUM_ROUNDS = 8, CHASE_STEPS = 1000000, FAULT_PAGES = 4096, FAULT_ROUNDS = 4, FORKS = 200, PINGS = 20000, PAGE = 4096 };
 
 static void *map_anonymous(size_t length)
 {
 	void *at = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (at == MAP_FAILED)
-		abort();
+	if (at == MAP_FAILED) {
+		perror("bench-mem: mmap");
+		exit(1);
+	}
 	return at;
 }
 
@@ -58,17 +61,22 @@ static uint64_t chase(void)
 	return at;
 }
 
+/* By rounds, so that a guest of 128 MiB has room for it. */
 static uint64_t page_faults(void)
 {
-	char *pages = map_anonymous((size_t)FAULT_PAGES * PAGE);
+	const size_t length = (size_t)FAULT_PAGES * PAGE;
 	uint64_t touched = 0;
 
-	madvise(pages, (size_t)FAULT_PAGES * PAGE, MADV_NOHUGEPAGE);
-	for (int i = 0; i < FAULT_PAGES; i++) {
-		pages[(size_t)i * PAGE] = 1;
-		touched += pages[(size_t)i * PAGE];
+	for (int round = 0; round < FAULT_ROUNDS; round++) {
+		char *pages = map_anonymous(length);
+
+		madvise(pages, length, MADV_NOHUGEPAGE);
+		for (size_t at = 0; at < length; at += PAGE) {
+			pages[at] = 1;
+			touched += pages[at];
+		}
+		munmap(pages, length);
 	}
-	munmap(pages, (size_t)FAULT_PAGES * PAGE);
 	return touched;
 }
 
@@ -106,8 +114,10 @@ static uint64_t pipe_ping_pong(void)
 	uint64_t done = 0;
 	char byte = 'p';
 
-	if (pipe(there) || pipe(back))
-		abort();
+	if (pipe(there) || pipe(back)) {
+		perror("bench-mem: pipe");
+		return 0;
+	}
 	if (fork() == 0) {
 		close(there[1]);
 		echo(there[0], back[1]);
@@ -132,7 +142,7 @@ int main(int argc, char **argv)
 	link_lines();
 	measure(only, "chase-32m", chase, 0x229a00);
 	munmap(filled, SIZE);
-	measure(only, "page-faults", page_faults, FAULT_PAGES);
+	measure(only, "page-faults", page_faults, FAULT_PAGES * FAULT_ROUNDS);
 	measure(only, "fork-exec", fork_exec, FORKS);
 	measure(only, "pipe-ping-pong", pipe_ping_pong, PINGS);
 	return bench_status();
