@@ -1,1 +1,31 @@
-export {};
+/** The primary MMU and the general notifiers. */
+
+export { checkHost } from './check.js';
+export { FAULT_FLAG_WRITE, FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV } from './fault.js';
+export { MIN_FRAMES } from './frames.js';
+export { Host, type HostOptions, type MmOptions } from './host.js';
+export { INVALIDATE_SEQ_WORDS, InvalidateSeq } from './invalidateseq.js';
+export { PAGE_SHIFT, PAGE_SIZE, paToPfn, pfnToPa, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
+export type { Mm } from './mm.js';
+export { MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED } from './mmap.js';
+export {
+  type MmapLockMode,
+  type MmuNotifierOps,
+  type MmuNotifierOptions,
+  type MmuSubscription,
+  mmuNotifierRegister,
+  mmuNotifierUnregister,
+} from './notifier.js';
+export {
+  MMU_NOTIFY_CLEAR,
+  MMU_NOTIFY_NAMES,
+  MMU_NOTIFY_PROTECTION_PAGE,
+  MMU_NOTIFY_PROTECTION_VMA,
+  MMU_NOTIFY_SOFT_DIRTY,
+  MMU_NOTIFY_UNMAP,
+  type MmuNotifierRange,
+  type MmuNotifyEvent,
+} from './range.js';
+export type { HostStats, NotifierCalls, VmStat } from './stats.js';
+export { MemorySwap, type SwapDevice } from './swapdevice.js';
+export { PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, type Vma } from './vma.js';

@@ -77,6 +77,7 @@ export const OP = {
   i64Shl: 0x86,
   i64ShrS: 0x87,
   i64ShrU: 0x88,
+  i64Rotl: 0x89,
   f32Abs: 0x8b,
   f32Neg: 0x8c,
   f32Sqrt: 0x91,

@@ -1,0 +1,209 @@
+import { bug } from '../base/index.js';
+import {
+  PG_ACTIVE,
+  PG_DIRTY,
+  PG_FREE,
+  PG_LOCKED,
+  PG_LRU,
+  PG_MLOCKED,
+  PG_PINNED,
+  PG_SWAPCACHE,
+  PG_UNEVICTABLE,
+  PG_WRITEBACK,
+} from './frames.js';
+import type { Host } from './host.js';
+import { NR_VPNS, PAGE_SIZE, VA_SIZE } from './layout.js';
+import { LRU_ACTIVE, LRU_INACTIVE, LRU_UNEVICTABLE } from './lru.js';
+import type { Mm } from './mm.js';
+import { PTE_DIRTY, PTE_WRITE, pteIsPoison, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from './pte.js';
+import { rmapVisit } from './rmap.js';
+import type { Vma } from './vma.js';
+
+/**
+ * The whole-state checker: walks everything and compares what is counted with what is there. For tests, between operations
+ * (transfers may be under way). Throws BrokenInvariant.
+ *
+ * N4: every reference is accounted for, a free frame has none. N6: mapcount is the number of ptes. N7: no bracket and no mmapLock is left
+ * open. N15, N27: writable means dirty, clean means the slot (or zeros) has it. N19: pinned frames are never free. N21: a VMA is found
+ * for each pte. N22: slots, swap cache and ptes agree.
+ *
+ * @param heldRefs references that the caller holds from `tryGetPage`.
+ */
+export function checkHost(host: Host, heldRefs = 0): void {
+  const seen: Seen = {
+    mapcount: new Int32Array(host.frames.endPfn),
+    slotCount: new Uint16Array(host.swap.nrSlots),
+    tables: 0,
+  };
+  let lockedPages = 0;
+  for (const mm of host.mms) {
+    checkMm(mm, seen);
+    lockedPages += mm.lockedPages;
+  }
+  if (lockedPages !== host.lockedPages()) bug('N27', 'locked pages do not add up');
+  checkTables(host, seen);
+  checkFrames(host, seen, heldRefs);
+  checkLists(host);
+  checkSlots(host, seen);
+}
+
+interface Seen {
+  readonly mapcount: Int32Array;
+  readonly slotCount: Uint16Array;
+  /** Tables reached from roots. */
+  tables: number;
+}
+
+function checkMm(mm: Mm, seen: Seen): void {
+  if (mm.notifiers.inBracket) bug('N7', `${mm.name}: a bracket is left open`);
+  if (mm.mmapLock.held) bug('N7', `${mm.name}: mmapLock is left held`);
+  checkVmas(mm);
+  checkSubscriptions(mm);
+  let resident = 0;
+  mm.pageTable.visit((vpn, pte) => {
+    const vma = mm.vmas.find(vpn);
+    if (vma === undefined) bug('N21', `${mm.name}: pte of page 0x${vpn.toString(16)} without a VMA`);
+    if (pteIsPresent(pte)) {
+      resident++;
+      checkPresent(vma, vpn, pte, seen);
+    } else if (pteIsSwap(pte)) seen.slotCount[pteSwapSlot(pte)]!++;
+    else if (!pteIsPoison(pte)) bug('N22', `pte 0x${(pte >>> 0).toString(16)} is of no kind`);
+  });
+  if (resident !== mm.residentPages) bug('N6', `${mm.name}: ${resident} pages present, ${mm.residentPages} counted`);
+  seen.tables += mm.pageTable.countTables();
+}
+
+function checkVmas(mm: Mm): void {
+  let end = 0;
+  let locked = 0;
+  for (const vma of mm.vmas.all()) {
+    const ok = vma.startVpn >= end && vma.startVpn < vma.endVpn && vma.endVpn <= NR_VPNS;
+    if (!ok) bug('N21', `${mm.name}: VMA [0x${vma.start.toString(16)}, 0x${vma.end.toString(16)}) out of order`);
+    end = vma.endVpn;
+    if (vma.locked) locked += vma.nrPages;
+    if (vma.anonVma !== undefined && !linked(vma, vma.startVpn)) bug('N6', `${mm.name}: VMA not in its anonVma`);
+  }
+  if (locked !== mm.lockedPages) bug('N21', `${mm.name}: ${locked} pages locked, ${mm.lockedPages} counted`);
+}
+
+function linked(vma: Vma, vpn: number): boolean {
+  const last = vma.endVpn - 1;
+  const has = (page: number) => vma.anonVma!.visit(vma.pgoffOf(page), (other) => other === vma);
+  return has(vpn) && has(last);
+}
+
+function checkSubscriptions(mm: Mm): void {
+  for (const sub of mm.notifiers.all()) {
+    if (!sub.registered || sub.mm !== mm) bug('N17', `${mm.name}: a subscription that is not registered is still kept`);
+    if (sub.start < 0 || sub.end > VA_SIZE) bug('N16', `${mm.name}: a subscription out of the address space`);
+  }
+}
+
+function checkPresent(vma: Vma, vpn: number, pte: number, seen: Seen): void {
+  const { host } = vma.mm;
+  const { flags } = host.frames;
+  const pfn = ptePfn(pte);
+  const where = `${vma.mm.name}: page 0x${vpn.toString(16)}, frame ${pfn}`;
+  if (!host.frames.isFrame(pfn) || (flags[pfn]! & PG_FREE) !== 0) bug('N4', `${where} is mapped but free`);
+  if ((flags[pfn]! & PG_LOCKED) !== 0) bug('N22', `${where} is mapped while it is read`);
+  seen.mapcount[pfn]!++;
+  if ((pte & PTE_WRITE) !== 0 && ((pte & PTE_DIRTY) === 0 || (flags[pfn]! & PG_DIRTY) === 0)) {
+    bug('N15', `${where} is writable but clean`);
+  }
+  if ((pte & PTE_WRITE) !== 0 && !vma.allows(true)) bug('N15', `${where} is writable, its VMA is not`);
+  if (!rmapVisit(host, pfn, (v, page) => v === vma && page === vpn))
+    bug('N6', `${where} is not found by the reverse map`);
+  if (vma.locked !== ((flags[pfn]! & PG_MLOCKED) !== 0)) bug('N27', `${where}: mlocked differs from its VMA`);
+  checkClean(vma, pfn, where);
+}
+
+/** What is clean and in no slot must be zeros: it is dropped without a write. */
+function checkClean(vma: Vma, pfn: number, where: string): void {
+  const { host } = vma.mm;
+  if ((host.frames.flags[pfn]! & (PG_DIRTY | PG_SWAPCACHE)) !== 0) return;
+  const page = new Int32Array(host.memory.buffer, pfn * PAGE_SIZE, PAGE_SIZE / 4);
+  if (page.some((word) => word !== 0)) bug('N15', `${where} is clean, in no slot, and not zero`);
+}
+
+function checkTables(host: Host, seen: Seen): void {
+  const { tables } = host;
+  const used = tables.nrTables - 1 - tables.nrFree;
+  if (used !== seen.tables) bug('N4', `${used} page tables in use, ${seen.tables} reached`);
+}
+
+function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
+  const { frames } = host;
+  let extra = 0;
+  let mlocked = 0;
+  let pinned = 0;
+  for (let pfn = frames.firstPfn; pfn < frames.endPfn; pfn++) {
+    const flags = frames.flags[pfn]!;
+    if ((flags & PG_MLOCKED) !== 0) mlocked++;
+    if ((flags & PG_PINNED) !== 0) pinned++;
+    if (frames.mapcount[pfn] !== seen.mapcount[pfn]) {
+      bug('N6', `frame ${pfn}: mapcount ${frames.mapcount[pfn]}, mapped by ${seen.mapcount[pfn]} ptes`);
+    }
+    extra += checkFrame(host, pfn, flags);
+  }
+  if (extra !== heldRefs + pinned)
+    bug('N4', `${extra} references beyond ptes and caches, ${heldRefs} held, ${pinned} pinned`);
+  if (mlocked !== host.nrMlocked) bug('N27', `${mlocked} frames mlocked, ${host.nrMlocked} counted`);
+  if (pinned !== host.nrPinned) bug('N19', `${pinned} frames pinned, ${host.nrPinned} counted`);
+}
+
+/** Returns the references that neither ptes, nor the swap cache, nor a read account for. */
+function checkFrame(host: Host, pfn: number, flags: number): number {
+  const { frames, swap } = host;
+  const refcount = frames.refcount[pfn]!;
+  if ((flags & PG_FREE) !== 0) {
+    if (refcount !== 0 || flags !== PG_FREE)
+      bug('N4', `free frame ${pfn}: refcount ${refcount}, flags 0x${flags.toString(16)}`);
+    return 0;
+  }
+  if (refcount <= 0) bug('N4', `frame ${pfn} is in use with refcount ${refcount}`);
+  const cached = (flags & PG_SWAPCACHE) !== 0;
+  if (cached && swap.cache[frames.private[pfn]!] !== pfn) bug('N22', `frame ${pfn} is not what its swap slot caches`);
+  const onList = (flags & PG_LRU) !== 0;
+  const busy = (flags & (PG_LOCKED | PG_WRITEBACK)) !== 0;
+  if (onList === busy)
+    bug('N27', `frame ${pfn} with flags 0x${flags.toString(16)}: on a list, or under I/O, and not both`);
+  return refcount - frames.mapcount[pfn]! - (cached ? 1 : 0) - ((flags & PG_LOCKED) !== 0 ? 1 : 0);
+}
+
+function checkLists(host: Host): void {
+  const { frames, lru } = host;
+  const free = frames.freeList();
+  if (free.length !== frames.nrFree) bug('N4', `${free.length} frames on the free list, ${frames.nrFree} counted`);
+  for (const pfn of free) if (frames.flags[pfn] !== PG_FREE) bug('N4', `frame ${pfn} on the free list is not free`);
+  let onLists = 0;
+  for (const list of [LRU_INACTIVE, LRU_ACTIVE, LRU_UNEVICTABLE]) {
+    const pfns = lru.walk(list);
+    if (pfns.length !== lru.nr[list]) bug('N27', `lru list ${list}: ${pfns.length} frames, ${lru.nr[list]} counted`);
+    for (const pfn of pfns)
+      if (listOf(frames.flags[pfn]!) !== list) bug('N27', `frame ${pfn} is on the wrong lru list`);
+    onLists += pfns.length;
+  }
+  const flagged = frames.flags.reduce((n, flags) => n + ((flags & PG_LRU) !== 0 ? 1 : 0), 0);
+  if (flagged !== onLists) bug('N27', `${flagged} frames say that they are on a list, ${onLists} are`);
+}
+
+function listOf(flags: number): number {
+  if ((flags & PG_UNEVICTABLE) !== 0) return LRU_UNEVICTABLE;
+  return (flags & PG_ACTIVE) !== 0 ? LRU_ACTIVE : LRU_INACTIVE;
+}
+
+function checkSlots(host: Host, seen: Seen): void {
+  const { swap, frames } = host;
+  let nrFree = 0;
+  for (let slot = 0; slot < swap.nrSlots; slot++) {
+    if (swap.count[slot] !== seen.slotCount[slot]) {
+      bug('N22', `swap slot ${slot}: count ${swap.count[slot]}, named by ${seen.slotCount[slot]} ptes`);
+    }
+    const pfn = swap.cache[slot]!;
+    if (pfn !== 0 && ((frames.flags[pfn]! & PG_SWAPCACHE) === 0 || frames.private[pfn] !== slot)) {
+      bug('N22', `swap slot ${slot} caches frame ${pfn}, which does not know of it`);
+    }
+    if (swap.isFree(slot)) nrFree++;
+  }
+  if (nrFree !== swap.nrFree) bug('N22', `${nrFree} swap slots free, ${swap.nrFree} counted`);
+}

@@ -1,0 +1,84 @@
+import { KernelError } from '../base/index.js';
+import { FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV, handleMmFault } from './fault.js';
+import { vaToVpn } from './layout.js';
+import type { Mm } from './mm.js';
+import { pteIsSwap, pteSwapSlot } from './pte.js';
+
+/**
+ * Faults that wait: for a read from swap, or for a free frame. After each wait everything is looked up again, for the VMA may be
+ * gone, the page there, or its slot another's. Ends when the page is mapped, or with an error; reclaim that gains nothing ends it
+ * with ENOMEM (never a hang).
+ */
+export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void> {
+  const vpn = vaToVpn(va);
+  for (;;) {
+    const result = attempt(mm, vpn, write);
+    if (result !== FAULT_RETRY) return settle(mm, va, write, result);
+    const slot = slotOf(mm, vpn);
+    const reading = slot < 0 ? undefined : mm.host.swapIn.start(slot);
+    if (reading !== undefined) await reading;
+    else if (!(await mm.host.reclaim.directReclaim())) noMemory(mm, va);
+  }
+}
+
+/** The same, blocking. */
+export function faultInSync(mm: Mm, va: number, write: boolean): void {
+  const { device } = mm.host;
+  if (device !== undefined && (device.readSync === undefined || device.writeSync === undefined)) {
+    throw new KernelError('EOPNOTSUPP', 'faultInSync', `swap device ${device.name} cannot block; use faultIn`);
+  }
+  const vpn = vaToVpn(va);
+  for (;;) {
+    const result = attempt(mm, vpn, write);
+    if (result !== FAULT_RETRY) {
+      settle(mm, va, write, result);
+      return;
+    }
+    const slot = slotOf(mm, vpn);
+    const progress = slot >= 0 && mm.host.swapIn.readSync(slot);
+    if (!progress && !mm.host.reclaim.directReclaimSync()) noMemory(mm, va);
+  }
+}
+
+/** Who waits may take the last frame. */
+function attempt(mm: Mm, vpn: number, write: boolean): number {
+  mm.mmapLock.lock('read');
+  const result = handleMmFault(mm, vpn, write, 0);
+  mm.mmapLock.unlock();
+  return result;
+}
+
+/** The swap slot that the page is in, or -1: then it was a frame that was missing. */
+function slotOf(mm: Mm, vpn: number): number {
+  const pte = mm.pageTable.get(vpn);
+  return pteIsSwap(pte) ? pteSwapSlot(pte) : -1;
+}
+
+function settle(mm: Mm, va: number, write: boolean, result: number): void {
+  const where = `address 0x${va.toString(16)} of ${mm.name}`;
+  if (result === FAULT_SIGSEGV) {
+    throw new KernelError('EFAULT', 'faultIn', `${where} must be mapped ${write ? 'for writing' : 'for reading'}`);
+  }
+  if (result === FAULT_HWPOISON) {
+    throw new KernelError('EHWPOISON', 'faultIn', `the page at ${where} was damaged in swap; its contents are lost`);
+  }
+  if (result === FAULT_OOM) {
+    const { nrTables } = mm.host.tables;
+    throw new KernelError(
+      'ENOMEM',
+      'faultIn',
+      `no page table left of ${nrTables} for ${where}; raise HostOptions.pageTables`,
+    );
+  }
+}
+
+function noMemory(mm: Mm, va: number): never {
+  const { frames, swap } = mm.host;
+  const pinned = mm.host.nrMlocked + mm.host.nrPinned;
+  throw new KernelError(
+    'ENOMEM',
+    'faultIn',
+    `no frame for address 0x${va.toString(16)} of ${mm.name}: of ${frames.nrFrames} frames ${pinned} are pinned, ` +
+      `of ${swap.nrSlots} swap slots ${swap.nrFree} are free, and nothing can be reclaimed`,
+  );
+}

@@ -1,0 +1,220 @@
+import { createMemory, KernelError, type WasmMemory } from '../base/index.js';
+import { AnonVmas } from './anonvma.js';
+import { Arena } from './arena.js';
+import { pinMappedFrames } from './containment.js';
+import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
+import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
+import { LRU_ACTIVE, LRU_INACTIVE, LRU_UNEVICTABLE, Lru } from './lru.js';
+import { Mm } from './mm.js';
+import type { NotifierHost } from './notifier.js';
+import { createPageOps, type PageOps } from './pageops.js';
+import { MAX_SWAP_SLOTS } from './pte.js';
+import { Reclaim } from './reclaim.js';
+import { type HostStats, VmStat } from './stats.js';
+import { SwapMap } from './swap.js';
+import type { SwapDevice } from './swapdevice.js';
+import { SwapIn } from './swapin.js';
+import { TablePool } from './tablepool.js';
+import { Gather } from './unmap.js';
+import { Writeback } from './writeback.js';
+
+/**
+ * A host: the one shared memory, its frames and swap, and the mms that live in them. Everything in it belongs to one thread, the
+ * mm thread.
+ *
+ * Use: `new Host`, `createMm`, work, `mm.exit`, `await stop`.
+ */
+export interface HostOptions {
+  /** Frames of 4 KiB for all mms together; at least MIN_FRAMES. */
+  readonly frames: number;
+  /** Bytes for what else must lie in the shared memory (`arenaAlloc`); default 16 MiB. */
+  readonly arenaBytes?: number;
+  /** Page tables of 2 KiB; default: enough to map frames and swap four times over, and 1024. */
+  readonly pageTables?: number;
+  readonly swap?: SwapDevice;
+  /** Milliseconds from any fixed point; needed for `notifierBudgetMs`. */
+  readonly now?: () => number;
+  /** Runs a function when other work has had its turn; default: as a microtask. */
+  readonly defer?: (fn: () => void) => void;
+  /** A callback that takes longer poisons its subscription (N19); default: no limit. */
+  readonly notifierBudgetMs?: number;
+  /** Told of each transfer of the swap device that failed, and of each damaged page read from it. */
+  readonly onSwapError?: (operation: 'read' | 'write', error: unknown) => void;
+  /** Freed frames are filled with FREE_PATTERN. */
+  readonly debug?: boolean;
+}
+
+export interface MmOptions {
+  /** For messages. */
+  readonly name?: string;
+  /** Bytes that mlock may lock (Linux: RLIMIT_MEMLOCK); default 8 MiB, as Linux's. */
+  readonly rlimitMemlock?: number;
+}
+
+const DEFAULT_ARENA_BYTES = 16 * 2 ** 20;
+const DEFAULT_RLIMIT_MEMLOCK = 8 * 2 ** 20;
+
+export class Host {
+  readonly memory: WasmMemory;
+  /** Host physical memory: a host physical address is an index of it. */
+  readonly u8: Uint8Array;
+  readonly framesBase: number;
+  readonly frames: FrameTable;
+  readonly tables: TablePool;
+  readonly anonVmas = new AnonVmas();
+  readonly lru: Lru;
+  readonly device: SwapDevice | undefined;
+  readonly swap: SwapMap;
+  readonly swapIn: SwapIn;
+  readonly writeback: Writeback;
+  readonly reclaim: Reclaim;
+  readonly gather: Gather;
+  readonly pageOps: PageOps;
+  readonly vmstat = new VmStat();
+  readonly mms = new Set<Mm>();
+  /** Frames of locked VMAs, and those that poisoned subscriptions may map. */
+  nrMlocked = 0;
+  nrPinned = 0;
+  private readonly options: HostOptions;
+  private readonly arena: Arena;
+  private readonly notifierHost: NotifierHost;
+  private nextMmId = 1;
+  private nextSubscriptionId = 1;
+
+  /** Throws KernelError EINVAL for numbers that cannot work. */
+  constructor(options: HostOptions) {
+    checkNrFrames(options.frames);
+    this.options = options;
+    this.device = options.swap;
+    const nrSlots = this.device?.nrSlots ?? 0;
+    if (nrSlots > MAX_SWAP_SLOTS)
+      throw new KernelError('EINVAL', 'Host', `swap slots ${nrSlots} must be at most ${MAX_SWAP_SLOTS}`);
+    const nrTables = options.pageTables ?? defaultNrTables(options.frames, nrSlots);
+    const layout = planLayout(options.frames, options.arenaBytes ?? DEFAULT_ARENA_BYTES, nrTables);
+    this.memory = createMemory(layout.totalBytes);
+    this.u8 = new Uint8Array(this.memory.buffer);
+    this.framesBase = layout.framesBase;
+    this.arena = new Arena(layout.arenaStart, layout.arenaBytes);
+    this.pageOps = createPageOps(this.memory);
+    this.frames = new FrameTable(
+      this.memory,
+      layout,
+      options.debug ? (pa) => this.pageOps.fill(pa, FREE_PATTERN) : undefined,
+    );
+    this.tables = new TablePool(this.memory, layout);
+    this.lru = new Lru(this.frames);
+    this.swap = new SwapMap(this.frames, nrSlots);
+    this.swapIn = new SwapIn(this);
+    this.writeback = new Writeback(this);
+    this.reclaim = new Reclaim(this);
+    this.gather = new Gather(this);
+    this.notifierHost = this.makeNotifierHost();
+  }
+
+  private makeNotifierHost(): NotifierHost {
+    const { vmstat, options } = this;
+    return {
+      calls: vmstat.notifierCalls,
+      budgetMs: options.now === undefined ? 0 : (options.notifierBudgetMs ?? 0),
+      now: options.now ?? (() => 0),
+      defer: (fn) => this.defer(fn),
+      nextId: () => this.nextSubscriptionId++,
+      countBracket: () => void vmstat.brackets++,
+      countRefusal: () => void vmstat.refusals++,
+      countPoisoned: () => void vmstat.poisoned++,
+      pin: pinMappedFrames,
+    };
+  }
+
+  /** A new address space. Throws KernelError ENOMEM when no page table is left for it. */
+  createMm(options: MmOptions = {}): Mm {
+    const root = this.tables.alloc();
+    if (root === 0) throw new KernelError('ENOMEM', 'createMm', `no page table left of ${this.tables.nrTables}`);
+    const id = this.nextMmId++;
+    const rlimit = options.rlimitMemlock ?? DEFAULT_RLIMIT_MEMLOCK;
+    const mm = new Mm(this, id, options.name ?? `mm ${id}`, rlimit, root, this.notifierHost);
+    this.mms.add(mm);
+    return mm;
+  }
+
+  /** Called by `mm.exit`. */
+  removeMm(mm: Mm): void {
+    this.mms.delete(mm);
+  }
+
+  /** Bytes of the arena, aligned to `align` (a power of two), not cleared. Throws KernelError ENOMEM. */
+  arenaAlloc(lenBytes: number, align: number): number {
+    return this.arena.alloc(lenBytes, align);
+  }
+
+  arenaFree(addr: number, lenBytes: number): void {
+    this.arena.free(addr, lenBytes);
+  }
+
+  defer(fn: () => void): void {
+    if (this.options.defer !== undefined) this.options.defer(fn);
+    else void Promise.resolve().then(fn);
+  }
+
+  /** Views of whole frames, for the swap device. */
+  frameViews(pfns: readonly number[]): Uint8Array[] {
+    return pfns.map((pfn) => {
+      const pa = pfnToPa(pfn);
+      return this.u8.subarray(pa, pa + PAGE_SIZE);
+    });
+  }
+
+  /** Of the frame's contents as those of `slot` in its present generation. */
+  checksum(pfn: number, slot: number): number {
+    return this.pageOps.checksum(pfnToPa(pfn), slot, this.swap.generationOf(slot)) >>> 0;
+  }
+
+  reportSwapError(operation: 'read' | 'write', error: unknown): void {
+    this.options.onSwapError?.(operation, error);
+  }
+
+  /** Pages in locked VMAs, whether they are there yet or not. */
+  lockedPages(): number {
+    let nrPages = 0;
+    for (const mm of this.mms) nrPages += mm.lockedPages;
+    return nrPages;
+  }
+
+  stats(): HostStats {
+    const { vmstat, frames, swap, lru } = this;
+    return {
+      frames: frames.nrFrames,
+      framesPeak: frames.nrFrames - frames.nrFreeLowest,
+      framesFree: frames.nrFree,
+      pinnedFrames: this.nrMlocked + this.nrPinned,
+      swapOutPages: vmstat.pswpout,
+      swapInPages: vmstat.pswpin,
+      notifierCalls: { ...vmstat.notifierCalls },
+      shootdowns: vmstat.shootdowns,
+      retries: vmstat.retries,
+      refusals: vmstat.refusals,
+      poisoned: vmstat.poisoned,
+      tableBytes: this.tables.bytesInUse,
+      swapSlots: swap.nrSlots,
+      swapSlotsUsed: swap.nrSlots - swap.nrFree,
+      swapMetadataBytes: swap.metadataBytes,
+      nrActive: lru.nr[LRU_ACTIVE]!,
+      nrInactive: lru.nr[LRU_INACTIVE]!,
+      nrUnevictable: lru.nr[LRU_UNEVICTABLE]!,
+      vmstat: { ...vmstat },
+    };
+  }
+
+  /** Ends every mm, waits for I/O under way, closes the swap device. */
+  async stop(): Promise<void> {
+    for (const mm of [...this.mms]) mm.exit();
+    await this.reclaim.stop();
+    await this.writeback.drain();
+    await this.swapIn.drain();
+    await this.device?.close();
+  }
+}
+
+function defaultNrTables(nrFrames: number, nrSlots: number): number {
+  return 1024 + 4 * Math.ceil((nrFrames + nrSlots) / PTRS_PER_TABLE);
+}

@@ -1,0 +1,221 @@
+import { bug, KernelError } from '../base/index.js';
+import { accessMm, accessMmSync } from './access.js';
+import { FAULT_FLAG_WRITE, FAULT_SIGSEGV, handleMmFault } from './fault.js';
+import { faultIn, faultInSync } from './faultin.js';
+import type { Host } from './host.js';
+import { NR_VPNS, vaToVpn } from './layout.js';
+import { eachVma, mlockRange, munlockRange, populate } from './mlock.js';
+import { mmap, pageRange, refuse, unmapLocked } from './mmap.js';
+import { MmapLock } from './mmaplock.js';
+import { MmuNotifiers, type NotifierHost } from './notifier.js';
+import { getPage, putPage } from './page.js';
+import { PageTable } from './pagetable.js';
+import { PTE_ACCESSED, PTE_PRESENT, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
+import { MMU_NOTIFY_CLEAR, RangeList } from './range.js';
+import { zapRange } from './unmap.js';
+import { type Vma, VmaSet } from './vma.js';
+
+/**
+ * An address space (Linux: struct mm_struct): what a process would have. Made by `host.createMm`, ended by `exit`.
+ *
+ * Use: `mmap`, then `read` and `write` by address, or as an external MMU: `tryGetPage`, and where that says FAULT_RETRY
+ * `await faultIn` and again; `putPage` when the entry is installed.
+ */
+export class Mm {
+  readonly host: Host;
+  readonly id: number;
+  readonly name: string;
+  /** Bytes that mlock may lock. */
+  readonly rlimitMemlock: number;
+  readonly vmas = new VmaSet();
+  readonly pageTable: PageTable;
+  readonly notifiers: MmuNotifiers;
+  readonly mmapLock: MmapLock;
+  /** The bracket of whatever runs on this mm: they never overlap on one thread. */
+  readonly range: RangeList;
+  lockedPages = 0;
+  residentPages = 0;
+  residentPeakPages = 0;
+  exited = false;
+  /** Reclaim's marks while it works on a batch. */
+  inReclaim = false;
+  refusedReclaim = false;
+
+  constructor(
+    host: Host,
+    id: number,
+    name: string,
+    rlimitMemlock: number,
+    rootTable: number,
+    notifierHost: NotifierHost,
+  ) {
+    this.host = host;
+    this.id = id;
+    this.name = name;
+    this.rlimitMemlock = rlimitMemlock;
+    this.pageTable = new PageTable(host.tables, rootTable);
+    this.notifiers = new MmuNotifiers(this, notifierHost);
+    this.mmapLock = new MmapLock(this.notifiers);
+    this.range = new RangeList(this);
+  }
+
+  addResident(nrPages: number): void {
+    this.residentPages += nrPages;
+    if (this.residentPages > this.residentPeakPages) this.residentPeakPages = this.residentPages;
+  }
+
+  /**
+   * Maps `length` bytes of private anonymous memory; `flags` must have MAP_PRIVATE and MAP_ANONYMOUS, and may have MAP_FIXED or
+   * MAP_FIXED_NOREPLACE. Returns its address. Throws KernelError EINVAL, ENOMEM, EPERM, EEXIST.
+   */
+  mmap(addr: number, length: number, prot: number, flags: number): number {
+    return this.locked('mmap', () => mmap(this, addr, length, prot, flags));
+  }
+
+  /** Unmaps every page in [va, va + length). Throws KernelError EINVAL. */
+  munmap(va: number, length: number): void {
+    const [startVpn, endVpn] = pageRange('munmap', va, length);
+    if (startVpn === endVpn) refuse('EINVAL', 'munmap', 'length 0 must be at least 1');
+    this.locked('munmap', () => unmapLocked(this, startVpn, endVpn));
+  }
+
+  /** Drops the contents: the next access sees zeros. Throws KernelError EINVAL (locked), ENOMEM (a hole in the range). */
+  madviseDontneed(va: number, length: number): void {
+    const [startVpn, endVpn] = pageRange('madvise', va, length);
+    this.mmapLock.lock('read');
+    try {
+      this.dontneedLocked(startVpn, endVpn);
+    } finally {
+      this.mmapLock.unlock();
+    }
+  }
+
+  private dontneedLocked(startVpn: number, endVpn: number): void {
+    let next = startVpn;
+    let hole = false;
+    eachVma(this, startVpn, endVpn, (vma, from, to) => {
+      if (vma.locked)
+        refuse('EINVAL', 'madvise', `[0x${vma.start.toString(16)}, 0x${vma.end.toString(16)}) must not be locked`);
+      hole ||= from !== next;
+      next = to;
+      zapRange(this, vma, from, to, MMU_NOTIFY_CLEAR);
+    });
+    if (hole || next !== endVpn)
+      refuse('ENOMEM', 'madvise', 'every page of the range must be mapped; those that are were dropped');
+  }
+
+  /** Locks [va, va + length) in memory; resolves when it is all there. Throws KernelError EINVAL, ENOMEM naming the limits. */
+  async mlock(va: number, length: number): Promise<void> {
+    const [startVpn, endVpn] = this.locked('mlock', () => mlockRange(this, va, length));
+    await populate(this, startVpn, endVpn);
+  }
+
+  munlock(va: number, length: number): void {
+    this.locked('munlock', () => munlockRange(this, va, length));
+  }
+
+  private locked<T>(syscall: string, body: () => T): T {
+    if (this.exited) throw new KernelError('EFAULT', syscall, `${this.name} has exited`);
+    this.mmapLock.lock('write');
+    try {
+      return body();
+    } finally {
+      this.mmapLock.unlock();
+      this.notifiers.removeClosed();
+      this.host.gather.free();
+    }
+  }
+
+  findVma(va: number): Vma | undefined {
+    return this.vmas.find(vaToVpn(va));
+  }
+
+  /**
+   * The frame behind `va`, with a reference for the caller to give back by `putPage`; or FAULT_RETRY, FAULT_SIGSEGV,
+   * FAULT_HWPOISON, FAULT_OOM. Never waits. With FAULT_FLAG_WRITE the page is dirty from now on, and only then may it be written.
+   */
+  tryGetPage(va: number, flags: number): number {
+    const vpn = vaToVpn(va);
+    if (vpn < 0 || vpn >= NR_VPNS) return FAULT_SIGSEGV;
+    const i = this.pageTable.find(vpn);
+    if (i !== 0) {
+      const pte = this.pageTable.words.readOnce(i);
+      const need = (flags & FAULT_FLAG_WRITE) !== 0 ? PTE_PRESENT | PTE_WRITE : PTE_PRESENT;
+      if ((pte & need) === need) {
+        if ((pte & PTE_ACCESSED) === 0) this.pageTable.words.writeOnce(i, pte | PTE_ACCESSED);
+        getPage(this.host, ptePfn(pte));
+        return ptePfn(pte);
+      }
+    }
+    return this.tryGetPageSlow(vpn, (flags & FAULT_FLAG_WRITE) !== 0);
+  }
+
+  private tryGetPageSlow(vpn: number, write: boolean): number {
+    this.mmapLock.lock('read');
+    const pfn = handleMmFault(this, vpn, write, this.host.reclaim.min);
+    this.mmapLock.unlock();
+    if (pfn > 0) getPage(this.host, pfn);
+    return pfn;
+  }
+
+  /** Gives back a reference of `tryGetPage`. */
+  putPage(pfn: number): void {
+    if (!this.host.frames.isFrame(pfn) || this.host.frames.refcount[pfn]! <= 0)
+      bug('N4', `putPage of frame ${pfn}, which is free`);
+    putPage(this.host, pfn);
+  }
+
+  /** Waits until `va` is mapped with the right asked for. Rejects with KernelError EFAULT, EHWPOISON, ENOMEM. */
+  async faultIn(va: number, flags: number): Promise<void> {
+    await faultIn(this, va, (flags & FAULT_FLAG_WRITE) !== 0);
+  }
+
+  /** The same, blocking; throws EOPNOTSUPP where the swap device cannot. */
+  faultInSync(va: number, flags: number): void {
+    faultInSync(this, va, (flags & FAULT_FLAG_WRITE) !== 0);
+  }
+
+  /** Fills `dst` from `va` on. Rejects as `faultIn` does. */
+  async read(va: number, dst: Uint8Array): Promise<void> {
+    await accessMm(this, va, dst.length, 0, (pa, at, len) => dst.set(this.host.u8.subarray(pa, pa + len), at));
+  }
+
+  /** Writes `src` to `va` on. Rejects as `faultIn` does. */
+  async write(va: number, src: Uint8Array): Promise<void> {
+    await accessMm(this, va, src.length, FAULT_FLAG_WRITE, (pa, at, len) =>
+      this.host.u8.set(src.subarray(at, at + len), pa),
+    );
+  }
+
+  readSync(va: number, dst: Uint8Array): void {
+    accessMmSync(this, va, dst.length, 0, (pa, at, len) => dst.set(this.host.u8.subarray(pa, pa + len), at));
+  }
+
+  writeSync(va: number, src: Uint8Array): void {
+    accessMmSync(this, va, src.length, FAULT_FLAG_WRITE, (pa, at, len) =>
+      this.host.u8.set(src.subarray(at, at + len), pa),
+    );
+  }
+
+  /** Calls `fn` for each page of [startVpn, endVpn) that is present. */
+  forEachPresent(startVpn: number, endVpn: number, fn: (vpn: number, pfn: number) => void): void {
+    for (let vpn = startVpn; (vpn = this.pageTable.skipEmpty(vpn, endVpn)) < endVpn; vpn++) {
+      const pte = this.pageTable.get(vpn);
+      if (pteIsPresent(pte)) fn(vpn, ptePfn(pte));
+    }
+  }
+
+  /** The end: everything is unmapped with notification, areas are closed, subscriptions released, then the frames are freed. */
+  exit(): void {
+    if (this.exited) return;
+    this.mmapLock.lock('write');
+    unmapLocked(this, 0, NR_VPNS);
+    this.mmapLock.unlock();
+    this.exited = true;
+    this.notifiers.releaseAll();
+    this.notifiers.removeClosed();
+    this.host.gather.free();
+    this.pageTable.destroy();
+    this.host.removeMm(this);
+  }
+}

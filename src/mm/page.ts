@@ -1,0 +1,65 @@
+import { PG_DIRTY, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_PINNED, PG_SWAPCACHE, PG_WRITEBACK } from './frames.js';
+import type { Host } from './host.js';
+
+/** References to frames, and what happens when the last one goes (Linux: get_page, put_page, swap_free). */
+
+export function getPage(host: Host, pfn: number): void {
+  host.frames.refcount[pfn] = host.frames.refcount[pfn]! + 1;
+}
+
+/** Drops a reference; frees the frame with the last one. */
+export function putPage(host: Host, pfn: number): void {
+  if (dropRef(host, pfn)) host.frames.free(pfn);
+}
+
+/** Drops a reference. True when it was the last one: the frame is then on no list, and the caller frees it. */
+export function dropRef(host: Host, pfn: number): boolean {
+  const { frames } = host;
+  const refcount = frames.refcount[pfn]! - 1;
+  frames.refcount[pfn] = refcount;
+  if (refcount !== 0) return false;
+  if ((frames.flags[pfn]! & PG_LRU) !== 0) host.lru.remove(pfn);
+  return true;
+}
+
+/**
+ * Lets the frame leave the swap cache when no pte names its slot any more, and it is dirty (the slot is stale) or unmapped (it is
+ * unwanted). A clean mapped page stays in: it can be given up without a write. Not while I/O is under way; its
+ * completion comes here again. True when the frame has to be freed.
+ */
+export function tryDropSwapCache(host: Host, pfn: number): boolean {
+  const { frames } = host;
+  const flags = frames.flags[pfn]!;
+  if ((flags & (PG_SWAPCACHE | PG_LOCKED | PG_WRITEBACK)) !== PG_SWAPCACHE) return false;
+  if (host.swap.count[frames.private[pfn]!] !== 0) return false;
+  if ((flags & PG_DIRTY) === 0 && frames.mapcount[pfn] !== 0) return false;
+  host.swap.removeFromCache(pfn);
+  return dropRef(host, pfn);
+}
+
+/** The page is mapped by a locked VMA: reclaim leaves it alone. */
+export function mlockPage(host: Host, pfn: number): void {
+  if ((host.frames.flags[pfn]! & PG_MLOCKED) !== 0) return;
+  host.nrMlocked++;
+  setFlag(host, pfn, PG_MLOCKED);
+}
+
+export function munlockPage(host: Host, pfn: number): void {
+  if ((host.frames.flags[pfn]! & PG_MLOCKED) === 0) return;
+  host.nrMlocked--;
+  if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, 0, PG_MLOCKED);
+  else host.frames.flags[pfn] = host.frames.flags[pfn]! & ~PG_MLOCKED;
+}
+
+/** A poisoned subscription may map the frame: one reference is never given back (N19). */
+export function pinPage(host: Host, pfn: number): void {
+  if ((host.frames.flags[pfn]! & PG_PINNED) !== 0) return;
+  host.nrPinned++;
+  getPage(host, pfn);
+  setFlag(host, pfn, PG_PINNED);
+}
+
+function setFlag(host: Host, pfn: number, flag: number): void {
+  if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, flag, 0);
+  else host.frames.flags[pfn] = host.frames.flags[pfn]! | flag;
+}

@@ -1,0 +1,63 @@
+/**
+ * Host page-table entries: 32 bits. This file alone knows their bits.
+ *
+ * Present:  31..12 pfn | flags | 1
+ * Absent:   31..8 value | 7..6 flags | 3..1 kind | 0        (0 as a whole: none)
+ *
+ * The kinds of absent entries: NONE, the VMA says what a fault does; SWAP, the value is a swap slot; POISON, the page's
+ * contents are lost (a damaged swap slot), whoever touches it gets a machine check. Kinds 1 (demand-zero, served without a VMA) and
+ * 3 (migration) are kept free for those.
+ *
+ * A writable entry is a dirty one, and its frame is marked dirty: write permission is granted by a write fault alone.
+ */
+
+export const PTE_PRESENT = 1 << 0;
+export const PTE_WRITE = 1 << 1;
+export const PTE_ACCESSED = 1 << 2;
+export const PTE_DIRTY = 1 << 3;
+/** Nobody else maps the frame: a write may reuse it. */
+export const PTE_EXCLUSIVE = 1 << 4;
+
+const PTE_PFN_SHIFT = 12;
+const KIND_SHIFT = 1;
+const KIND_MASK = 7 << KIND_SHIFT;
+const VALUE_SHIFT = 8;
+
+export const PTE_NONE = 0;
+export const PTE_KIND_SWAP = 2 << KIND_SHIFT;
+export const PTE_KIND_POISON = 4 << KIND_SHIFT;
+
+/** Slots that an absent entry can name. */
+export const MAX_SWAP_SLOTS = 2 ** 24;
+
+export function mkPte(pfn: number, flags: number): number {
+  return (pfn << PTE_PFN_SHIFT) | flags | PTE_PRESENT;
+}
+
+export function ptePfn(pte: number): number {
+  return pte >>> PTE_PFN_SHIFT;
+}
+
+export function pteIsPresent(pte: number): boolean {
+  return (pte & PTE_PRESENT) !== 0;
+}
+
+export function mkSwapPte(slot: number): number {
+  return (slot << VALUE_SHIFT) | PTE_KIND_SWAP;
+}
+
+export function pteIsSwap(pte: number): boolean {
+  return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_SWAP;
+}
+
+export function pteSwapSlot(pte: number): number {
+  return pte >>> VALUE_SHIFT;
+}
+
+export function mkPoisonPte(): number {
+  return PTE_KIND_POISON;
+}
+
+export function pteIsPoison(pte: number): boolean {
+  return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_POISON;
+}

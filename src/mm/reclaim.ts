@@ -1,0 +1,324 @@
+import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_SWAPCACHE } from './frames.js';
+import type { Host } from './host.js';
+import { PAGE_SIZE } from './layout.js';
+import { LRU_ACTIVE, LRU_INACTIVE } from './lru.js';
+import type { Mm } from './mm.js';
+import { dropRef, tryDropSwapCache } from './page.js';
+import { mkSwapPte, PTE_ACCESSED, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from './pte.js';
+import { MMU_NOTIFY_CLEAR } from './range.js';
+import { removeRmap, rmapVisit, tryToUnmapOne } from './rmap.js';
+import type { Vma } from './vma.js';
+
+/**
+ * Reclaim (Linux: vmscan.c). Below the low watermark kswapd is woken and works until the high one is reached; who finds no frame
+ * at all reclaims directly and waits.
+ *
+ * One pass takes a batch from the tail of the inactive list: pages that were used since the last look go to the active list
+ * (second chance), the others are unmapped, all pages of one mm under one bracket; clean ones are freed, dirty ones written,
+ * and freed when the write is done.
+ *
+ * kswapd's brackets do not block, so a driver may refuse them; a direct pass's may (N12).
+ */
+
+const MAX_BATCH = 64;
+/** Fruitless passes after which kswapd goes to sleep: waiters will reclaim for themselves. */
+const KSWAPD_MAX_FAILURES = 4;
+
+export class Reclaim {
+  /** Free frames that `tryGetPage` leaves for those who wait. */
+  readonly min: number;
+  /** Below it kswapd is woken. */
+  readonly low: number;
+  /** It works until this many are free. */
+  readonly high: number;
+  private readonly host: Host;
+  private readonly batchSize: number;
+  private readonly batch: Int32Array;
+  private nrBatch = 0;
+  private readonly mms: Mm[] = [];
+  private visiting = 0;
+  private young = false;
+  private refused = false;
+  private kswapdRunning: Promise<void> | undefined;
+  private direct: Promise<boolean> | undefined;
+  private stopped = false;
+  private readonly testYoungOne: (vma: Vma, vpn: number) => void;
+  private readonly gatherRange: (vma: Vma, vpn: number) => void;
+  private readonly unmapOne: (vma: Vma, vpn: number) => void;
+  private readonly checkRefused: (vma: Vma) => boolean;
+
+  constructor(host: Host) {
+    this.host = host;
+    const { nrFrames } = host.frames;
+    this.min = Math.max(4, Math.min(nrFrames >> 8, 512));
+    this.low = this.min * 2;
+    this.high = this.min * 3;
+    this.batchSize = Math.max(4, Math.min(nrFrames >> 3, MAX_BATCH));
+    this.batch = new Int32Array(this.batchSize);
+    this.testYoungOne = (vma, vpn) => this.testYoung(vma, vpn);
+    this.gatherRange = (vma, vpn) => this.addToRange(vma, vpn);
+    this.unmapOne = (vma, vpn) => this.unmap(vma, vpn);
+    this.checkRefused = (vma) => vma.mm.refusedReclaim;
+  }
+
+  /** Frames that mlock must leave: some room above the high watermark to go on in (N26). */
+  get reserve(): number {
+    return this.high + MIN_FRAMES / 2;
+  }
+
+  /** A frame with refcount 1, if more than `reserve` are free; else 0. Wakes kswapd in time. */
+  allocFrame(reserve: number): number {
+    const { frames } = this.host;
+    if (frames.nrFree <= this.low) this.wakeKswapd();
+    return frames.alloc(reserve);
+  }
+
+  /**
+   * One pass. Returns the pages that it freed or handed to the device: 0 means no progress. `desperate`: pages in use are
+   * taken too.
+   */
+  shrink(blockable: boolean, sync: boolean, desperate: boolean): number {
+    this.ageActive(desperate);
+    this.isolate(desperate);
+    if (this.nrBatch === 0) return 0;
+    this.unmapBatch(blockable);
+    return this.evict(sync);
+  }
+
+  /** Keeps the inactive list at a third of the pages at least: its pages have time to be used again. */
+  private ageActive(desperate: boolean): void {
+    const { lru, vmstat } = this.host;
+    let scan = Math.min(lru.nr[LRU_ACTIVE]!, this.batchSize * 2);
+    while (scan-- > 0 && this.inactiveIsLow()) {
+      const pfn = lru.tail(LRU_ACTIVE);
+      if (this.wasUsed(pfn) && !desperate) {
+        lru.move(pfn, 0, 0);
+        continue;
+      }
+      vmstat.pgdeactivate++;
+      lru.move(pfn, 0, PG_ACTIVE);
+    }
+  }
+
+  private inactiveIsLow(): boolean {
+    const { nr } = this.host.lru;
+    return nr[LRU_INACTIVE]! * 2 < nr[LRU_ACTIVE]! || nr[LRU_INACTIVE]! < this.batchSize;
+  }
+
+  /** Takes up to a batch of unused pages off the inactive list. */
+  private isolate(desperate: boolean): void {
+    const { lru, vmstat } = this.host;
+    this.nrBatch = 0;
+    let scan = Math.min(lru.nr[LRU_INACTIVE]!, this.batchSize * 4);
+    while (scan-- > 0 && this.nrBatch < this.batchSize) {
+      const pfn = lru.tail(LRU_INACTIVE);
+      vmstat.pgscan++;
+      if (this.isHeld(pfn)) lru.move(pfn, 0, 0);
+      else if (!desperate && this.wasUsed(pfn)) {
+        vmstat.pgactivate++;
+        lru.move(pfn, PG_ACTIVE, 0);
+      } else {
+        lru.remove(pfn);
+        this.batch[this.nrBatch++] = pfn;
+      }
+    }
+  }
+
+  /** Somebody beside ptes and swap cache has a reference: between `tryGetPage` and `putPage` a page stays. */
+  private isHeld(pfn: number): boolean {
+    const { flags, refcount, mapcount } = this.host.frames;
+    return refcount[pfn]! > mapcount[pfn]! + ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0);
+  }
+
+  /** Whether the page was used since the last look, through host ptes or external ones; takes the marks away. */
+  private wasUsed(pfn: number): boolean {
+    this.young = false;
+    this.visiting = pfn;
+    rmapVisit(this.host, pfn, this.testYoungOne);
+    return this.young;
+  }
+
+  private testYoung(vma: Vma, vpn: number): void {
+    const { pageTable, notifiers } = vma.mm;
+    const i = pageTable.find(vpn);
+    if (i === 0) return;
+    const pte = pageTable.words.readOnce(i);
+    if (!pteIsPresent(pte) || ptePfn(pte) !== this.visiting) return;
+    if ((pte & PTE_ACCESSED) !== 0) {
+      pageTable.words.fetchAnd(i, ~PTE_ACCESSED);
+      this.young = true;
+    }
+    if (notifiers.clearFlushYoung(vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE)) this.young = true;
+  }
+
+  /** Unmaps the batch: a slot for each page, one bracket for each mm, the ptes cleared inside. */
+  private unmapBatch(blockable: boolean): void {
+    this.mms.length = 0;
+    for (let k = 0; k < this.nrBatch; k++) {
+      if (this.prepareSlot(this.batch[k]!)) rmapVisit(this.host, this.batch[k]!, this.gatherRange);
+    }
+    for (const mm of this.mms) this.startBracket(mm, blockable);
+    for (let k = 0; k < this.nrBatch; k++) this.unmapPage(this.batch[k]!);
+    for (const mm of this.mms) this.endBracket(mm);
+  }
+
+  /** False when the page must stay, because there is no slot for it. A clean page without a slot is zeros: it needs none. */
+  private prepareSlot(pfn: number): boolean {
+    const { frames, swap } = this.host;
+    if ((frames.flags[pfn]! & PG_SWAPCACHE) !== 0 || (frames.flags[pfn]! & PG_DIRTY) === 0) return true;
+    const slot = swap.alloc();
+    if (slot < 0) return false;
+    swap.addToCache(slot, pfn);
+    return true;
+  }
+
+  private addToRange(vma: Vma, vpn: number): void {
+    const { mm } = vma;
+    if (!mm.inReclaim) {
+      mm.inReclaim = true;
+      mm.range.reset(MMU_NOTIFY_CLEAR, true);
+      this.mms.push(mm);
+    }
+    mm.range.add(vpn, vpn + 1);
+  }
+
+  private startBracket(mm: Mm, blockable: boolean): void {
+    mm.range.blockable = blockable;
+    mm.refusedReclaim = mm.notifiers.invalidateRangeStart(mm.range.seal()) !== 0;
+  }
+
+  private endBracket(mm: Mm): void {
+    if (!mm.refusedReclaim) mm.notifiers.invalidateRangeEnd(mm.range);
+    mm.refusedReclaim = false;
+    mm.inReclaim = false;
+  }
+
+  private unmapPage(pfn: number): void {
+    const flags = this.host.frames.flags[pfn]!;
+    if ((flags & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY) return;
+    this.visiting = pfn;
+    this.refused = rmapVisit(this.host, pfn, this.checkRefused);
+    if (!this.refused) rmapVisit(this.host, pfn, this.unmapOne);
+  }
+
+  private unmap(vma: Vma, vpn: number): void {
+    const { host } = this;
+    const { frames, swap } = host;
+    const pfn = this.visiting;
+    const i = vma.mm.pageTable.find(vpn);
+    const cached = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0;
+    const slot = frames.private[pfn]!;
+    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot) : PTE_NONE);
+    if (old === 0) return;
+    if (cached) swap.get(slot);
+    if ((old & PTE_DIRTY) !== 0) frames.flags[pfn] = frames.flags[pfn]! | PG_DIRTY;
+    removeRmap(host, vma, pfn);
+    frames.refcount[pfn] = frames.refcount[pfn]! - 1;
+  }
+
+  /** After the brackets: frees what is clean, writes what is dirty, puts back what could not be unmapped. */
+  private evict(sync: boolean): number {
+    const { host } = this;
+    const { frames, swap } = host;
+    const dirty: number[] = [];
+    let nrFreed = 0;
+    for (let k = 0; k < this.nrBatch; k++) {
+      const pfn = this.batch[k]!;
+      const flags = frames.flags[pfn]!;
+      if (frames.mapcount[pfn] !== 0 || this.isHeld(pfn)) this.putBack(pfn);
+      else if ((flags & PG_SWAPCACHE) !== 0 && (flags & PG_DIRTY) !== 0) dirty.push(pfn);
+      else {
+        if ((flags & PG_SWAPCACHE) !== 0) {
+          swap.removeFromCache(pfn);
+          dropRef(host, pfn);
+        }
+        frames.free(pfn);
+        nrFreed++;
+      }
+    }
+    host.vmstat.pgsteal += nrFreed;
+    dirty.sort((a, b) => frames.private[a]! - frames.private[b]!);
+    host.writeback.submit(dirty, sync);
+    return nrFreed + dirty.length;
+  }
+
+  private putBack(pfn: number): void {
+    if (tryDropSwapCache(this.host, pfn)) this.host.frames.free(pfn);
+    else {
+      this.host.frames.flags[pfn] = this.host.frames.flags[pfn]! | PG_ACTIVE;
+      this.host.lru.add(pfn);
+    }
+  }
+
+  /** Passes without a frame gained after which there is none to be had: each page was looked at twice. */
+  private maxFruitless(): number {
+    const { nr } = this.host.lru;
+    return 8 + Math.ceil((2 * (nr[LRU_ACTIVE]! + nr[LRU_INACTIVE]!)) / this.batchSize);
+  }
+
+  /** Waits until a frame is free; false when reclaim makes no progress. Callers at the same time share one run. */
+  directReclaim(): Promise<boolean> {
+    this.direct ??= this.reclaimUntilFree().finally(() => {
+      this.direct = undefined;
+    });
+    return this.direct;
+  }
+
+  private async reclaimUntilFree(): Promise<boolean> {
+    const { frames, vmstat, writeback } = this.host;
+    vmstat.allocstall++;
+    const limit = this.maxFruitless();
+    for (let fruitless = 0; frames.nrFree === 0; ) {
+      const before = vmstat.pgsteal;
+      const nr = this.shrink(true, false, fruitless > 1);
+      if (frames.nrFree > 0) break;
+      if (writeback.nrPages > 0) await writeback.next();
+      if (vmstat.pgsteal === before && ++fruitless > limit) return false;
+      if (nr === 0 && writeback.nrPages === 0) await this.yield();
+    }
+    return true;
+  }
+
+  /** As `directReclaim`, blocking; needs a device that can. */
+  directReclaimSync(): boolean {
+    const { frames, vmstat } = this.host;
+    vmstat.allocstall++;
+    const limit = this.maxFruitless();
+    for (let fruitless = 0; frames.nrFree === 0; ) {
+      const before = vmstat.pgsteal;
+      this.shrink(true, true, fruitless > 1);
+      if (vmstat.pgsteal === before && ++fruitless > limit) return false;
+    }
+    return true;
+  }
+
+  wakeKswapd(): void {
+    if (this.kswapdRunning !== undefined || this.stopped) return;
+    this.host.vmstat.kswapdWakeups++;
+    this.kswapdRunning = this.kswapd().finally(() => {
+      this.kswapdRunning = undefined;
+    });
+  }
+
+  private async kswapd(): Promise<void> {
+    const { frames, vmstat, writeback } = this.host;
+    await this.yield();
+    for (let failures = 0; !this.stopped && frames.nrFree < this.high && failures < KSWAPD_MAX_FAILURES; ) {
+      const before = vmstat.pgsteal;
+      const nr = writeback.nrPages >= this.batchSize * 2 ? 0 : this.shrink(false, false, false);
+      if (nr === 0 && writeback.nrPages > 0) await writeback.next();
+      else await this.yield();
+      if (vmstat.pgsteal !== before) failures = 0;
+      else if (nr === 0) failures++;
+    }
+  }
+
+  private yield(): Promise<void> {
+    return new Promise((resolve) => this.host.defer(resolve));
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.kswapdRunning;
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Counters. Names are those of /proc/vmstat where it has them; they only grow. Drivers add to `shootdowns` and `retries`,
+ * everything else is mm's.
+ */
+
+export interface NotifierCalls {
+  invalidateRangeStart: number;
+  invalidateRangeEnd: number;
+  clearFlushYoung: number;
+  release: number;
+  areaClosed: number;
+  mmapLock: number;
+  mmapUnlock: number;
+}
+
+export class VmStat {
+  pgfault = 0;
+  /** Faults that waited for a read. */
+  pgmajfault = 0;
+  pgscan = 0;
+  /** Frames that reclaim freed. */
+  pgsteal = 0;
+  pgactivate = 0;
+  pgdeactivate = 0;
+  /** Passes of reclaim on behalf of a waiter. */
+  allocstall = 0;
+  kswapdWakeups = 0;
+  pswpin = 0;
+  pswpout = 0;
+  swapReadErrors = 0;
+  swapWriteErrors = 0;
+  /** Read-ahead pages, and those of them that were used. */
+  swapRa = 0;
+  swapRaHit = 0;
+  /** Brackets that reached at least one subscription. */
+  brackets = 0;
+  /** TLB shootdowns, as drivers count them. */
+  shootdowns = 0;
+  /** External faults that had to look again, as drivers count them. */
+  retries = 0;
+  /** Brackets refused with -EAGAIN. */
+  refusals = 0;
+  /** Subscriptions that broke their contract. */
+  poisoned = 0;
+  notifierCalls: NotifierCalls = {
+    invalidateRangeStart: 0,
+    invalidateRangeEnd: 0,
+    clearFlushYoung: 0,
+    release: 0,
+    areaClosed: 0,
+    mmapLock: 0,
+    mmapUnlock: 0,
+  };
+}
+
+/** `host.stats()`: the fields of `--json` (pages unless named otherwise), then the rest. */
+export interface HostStats {
+  frames: number;
+  framesPeak: number;
+  framesFree: number;
+  /** Frames that cannot be reclaimed: mlocked, and those that a poisoned subscription may still map. */
+  pinnedFrames: number;
+  swapOutPages: number;
+  swapInPages: number;
+  notifierCalls: NotifierCalls;
+  shootdowns: number;
+  retries: number;
+  refusals: number;
+  poisoned: number;
+  tableBytes: number;
+  swapSlots: number;
+  swapSlotsUsed: number;
+  swapMetadataBytes: number;
+  nrActive: number;
+  nrInactive: number;
+  nrUnevictable: number;
+  vmstat: VmStat;
+}
