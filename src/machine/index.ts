@@ -1,1 +1,10 @@
-export {};
+export * from './bootplan.js';
+export * from './devicetree.js';
+export * from './fdt.js';
+export * from './kernel.js';
+export * from './mmio.js';
+export * from './plic.js';
+export * from './sbi.js';
+export * from './sbicodes.js';
+export * from './sbihost.js';
+export * from './uart.js';
