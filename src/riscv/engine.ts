@@ -1,0 +1,85 @@
+import { instantiate, type WasmMemory } from '../base/index.js';
+import { Hart, type HartOptions } from './hart.js';
+import { generateInterpreter } from './interp.js';
+import * as L from './layout.js';
+import { DecodedPages } from './records.js';
+
+/**
+ * What all harts in one memory share: the instantiated interpreter, and the decoded code.
+ */
+
+export interface EngineOptions {
+  readonly memory: WasmMemory;
+  /** Room in that memory, zeroed or not; throws when there is none. */
+  readonly alloc: (lenBytes: number, align: number) => number;
+  readonly free: (address: number, lenBytes: number) => void;
+  /** Pages of code kept decoded, 16 KiB each; default 2048. */
+  readonly nrDecodedPages?: number;
+}
+
+const DEFAULT_DECODED_PAGES = 2048;
+
+/** The interpreter's bytes are the same for every engine of the process. */
+let interpreterBytes: Uint8Array | undefined;
+
+export class RiscvEngine {
+  readonly i32: Int32Array;
+  readonly i64: BigInt64Array;
+  readonly u8: Uint8Array;
+  readonly u16: Uint16Array;
+  readonly records: DecodedPages;
+  /** `memory.fill`. */
+  readonly fill: (address: number, byte: number, lenBytes: number) => void;
+  private readonly options: EngineOptions;
+  private readonly harts = new Map<number, Hart>();
+  private readonly runWasm: (base: number, budget: number) => number;
+
+  constructor(options: EngineOptions) {
+    const { buffer } = options.memory;
+    this.options = options;
+    this.i32 = new Int32Array(buffer);
+    this.i64 = new BigInt64Array(buffer);
+    this.u8 = new Uint8Array(buffer);
+    this.u16 = new Uint16Array(buffer);
+    interpreterBytes ??= generateInterpreter();
+    const { run, fill } = instantiate(interpreterBytes, { env: this.imports() });
+    this.runWasm = run as (base: number, budget: number) => number;
+    this.fill = fill as (address: number, byte: number, lenBytes: number) => void;
+    const nrPages = options.nrDecodedPages ?? DEFAULT_DECODED_PAGES;
+    const base = options.alloc(nrPages * L.DECODED_PAGE_BYTES, 64);
+    this.records = new DecodedPages(buffer, base, nrPages, this.fill, () => this.forgetRecords());
+  }
+
+  private imports(): Record<string, unknown> {
+    return {
+      memory: this.options.memory,
+      fetch: (base: number) => this.harts.get(base)!.onFetch(),
+      slow: (base: number, record: number) => this.harts.get(base)!.onSlow(record),
+    };
+  }
+
+  createHart(options: HartOptions): Hart {
+    const base = this.options.alloc(L.HART_BYTES, 64);
+    const hart = new Hart(this, base, options);
+    this.harts.set(base, hart);
+    return hart;
+  }
+
+  destroyHart(hart: Hart): void {
+    if (this.harts.delete(hart.base)) this.options.free(hart.base, L.HART_BYTES);
+  }
+
+  run(hart: Hart, budget: number): number {
+    return this.runWasm(hart.base, budget);
+  }
+
+  /** Records of `hostPage`; while there are any, no TLB lets the page be written. */
+  recordsOf(hostPage: number): number {
+    if (!this.records.has(hostPage)) for (const hart of this.harts.values()) hart.tlbForbidWrites(hostPage);
+    return this.records.get(hostPage);
+  }
+
+  private forgetRecords(): void {
+    for (const hart of this.harts.values()) hart.itlbFlushAll();
+  }
+}

@@ -1,0 +1,291 @@
+import * as C from './csr.js';
+import { CsrFile } from './csrfile.js';
+import type { RiscvEngine } from './engine.js';
+import * as L from './layout.js';
+import { ACCESS_READ, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W, RIGHT_X } from './mmu.js';
+import { Slow } from './slow.js';
+
+/**
+ * A hart: its state in shared memory, its TLBs, and the loop around the generated interpreter.
+ *
+ * Use: `engine.createHart`, set pc and registers, then `run` until it says why it came back; do what the exit asks for; run
+ * again. A hart belongs to one thread; other threads may only call `request`.
+ */
+
+/** Why `run` came back. */
+export const HART_EXIT_BUDGET = 1;
+export const HART_EXIT_REQUEST = 2;
+/** `ecall` from S-mode (a call of the SBI); pc is behind it. */
+export const HART_EXIT_ECALL = 3;
+/** A device is read or written: `mmioGpa`, `mmioLen`, `mmioIsWrite`, `mmioValue`; pc is behind it. */
+export const HART_EXIT_MMIO = 4;
+/** `wfi` with no interrupt pending; pc is behind it. */
+export const HART_EXIT_WFI = 5;
+/** The MMU said MMU_WAIT; pc is at the instruction, which has done nothing yet. */
+export const HART_EXIT_WAIT = 6;
+export type HartExit = number;
+
+export const MODE_USER = 0;
+export const MODE_SUPERVISOR = 1;
+
+export interface HartOptions {
+  readonly hartId: number;
+  readonly mmu: HartMmu;
+  /** The time CSR: ticks of the timebase, a whole number. */
+  readonly now: () => number;
+}
+
+export class Hart {
+  readonly hartId: number;
+  readonly engine: RiscvEngine;
+  readonly base: number;
+  readonly csr: CsrFile;
+  readonly mmu: HartMmu;
+  /** Instructions retired, as of the last exit. */
+  instret = 0;
+  mmioGpa = 0;
+  mmioLen = 0;
+  mmioIsWrite = false;
+  mmioValue = 0n;
+  /** Set by the slow path; 0 while the interpreter may go on. */
+  exit: HartExit = 0;
+  /** Host page of the last fill with RIGHT_X. */
+  execHostPage = -1;
+  private readonly slowPath: Slow;
+  private readonly i32: Int32Array;
+  private readonly i64: BigInt64Array;
+  /** What the present run began with, for `instretNow`. */
+  private runBudget = 0;
+
+  constructor(engine: RiscvEngine, base: number, options: HartOptions) {
+    this.engine = engine;
+    this.base = base;
+    this.hartId = options.hartId;
+    this.mmu = options.mmu;
+    this.i32 = engine.i32;
+    this.i64 = engine.i64;
+    engine.fill(base, 0, L.HART_BYTES);
+    this.csr = new CsrFile(this, options.now);
+    this.slowPath = new Slow(this);
+    this.i64[(base + L.RESERVED_VA) >>> 3] = -1n;
+    engine.records.endPage(base + L.SCRATCH_RECORDS + L.RECORD_BYTES);
+    this.setMode(MODE_SUPERVISOR);
+    this.tlbFlushAll();
+  }
+
+  // Registers.
+
+  get pc(): bigint {
+    return BigInt.asUintN(64, this.i64[(this.base + L.PC) >>> 3]!);
+  }
+
+  set pc(value: bigint) {
+    this.i64[(this.base + L.PC) >>> 3] = BigInt.asIntN(64, value);
+  }
+
+  getX(n: number): bigint {
+    return BigInt.asUintN(64, this.i64[(this.base + L.X) / 8 + n]!);
+  }
+
+  setX(n: number, value: bigint): void {
+    if (n !== 0) this.i64[(this.base + L.X) / 8 + n] = BigInt.asIntN(64, value);
+  }
+
+  getF(n: number): bigint {
+    return BigInt.asUintN(64, this.i64[(this.base + L.F) / 8 + n]!);
+  }
+
+  setF(n: number, value: bigint): void {
+    this.i64[(this.base + L.F) / 8 + n] = BigInt.asIntN(64, value);
+  }
+
+  get mode(): number {
+    return this.i32[(this.base + L.MODE) >>> 2]!;
+  }
+
+  get satp(): bigint {
+    return BigInt.asUintN(64, this.i64[(this.base + L.CSR_SATP) >>> 3]!);
+  }
+
+  /** satp.PPN, and whether paging is on; a number, since walks need it often. */
+  get satpPpn(): number {
+    const high = this.i32[(this.base + L.CSR_SATP + 4) >>> 2]!;
+    return (high & 0xfff) * 2 ** 32 + (this.i32[(this.base + L.CSR_SATP) >>> 2]! >>> 0);
+  }
+
+  get paging(): boolean {
+    return this.i32[(this.base + L.CSR_SATP + 4) >>> 2]! >>> 28 === C.SATP_MODE_SV39;
+  }
+
+  get sum(): boolean {
+    return (this.i32[(this.base + L.CSR_SSTATUS) >>> 2]! & C.SSTATUS_SUM) !== 0;
+  }
+
+  get mxr(): boolean {
+    return (this.i32[(this.base + L.CSR_SSTATUS) >>> 2]! & C.SSTATUS_MXR) !== 0;
+  }
+
+  /** Instructions retired, while the interpreter runs too. */
+  instretNow(): number {
+    return this.instret + this.runBudget - this.i32[(this.base + L.BUDGET_LEFT) >>> 2]!;
+  }
+
+  // Running.
+
+  /** Retires at most `nrInstructions`, and exactly so many if nothing else comes up (HART_EXIT_BUDGET). */
+  run(nrInstructions: number): HartExit {
+    if (this.exit !== 0) this.exit = 0;
+    this.i32[(this.base + L.REQUEST) >>> 2] = 0;
+    this.slowPath.takeInterrupt();
+    this.runBudget = nrInstructions;
+    const left = this.engine.run(this, nrInstructions);
+    this.instret += nrInstructions - left;
+    this.runBudget = 0;
+    this.i32[(this.base + L.BUDGET_LEFT) >>> 2] = 0;
+    if (this.exit !== 0) return this.exit;
+    return left === 0 ? HART_EXIT_BUDGET : HART_EXIT_REQUEST;
+  }
+
+  /** Makes a running hart come back with HART_EXIT_REQUEST at its next taken branch. From any thread. */
+  request(): void {
+    Atomics.store(this.i32, (this.base + L.REQUEST) >>> 2, 1);
+  }
+
+  /** Raises or lowers bit `cause` of sip. A running hart takes it at its next exit: `request` it, if that must be soon. */
+  setInterruptPending(cause: number, on: boolean): void {
+    const sip = (this.base + L.CSR_SIP) >>> 2;
+    if (on) this.i32[sip]! |= 1 << cause;
+    else this.i32[sip]! &= ~(1 << cause);
+  }
+
+  /** Whether some enabled interrupt is pending, taken or not: what ends `wfi`. */
+  interruptPending(): boolean {
+    return (this.i32[(this.base + L.CSR_SIP) >>> 2]! & this.i32[(this.base + L.CSR_SIE) >>> 2]!) !== 0;
+  }
+
+  completeMmioRead(value: bigint): void {
+    this.slowPath.completeMmioRead(value);
+  }
+
+  /** For the generated code, by the engine. */
+  onSlow(record: number): number {
+    return this.slowPath.execute(record);
+  }
+
+  onFetch(): number {
+    return this.slowPath.fetch();
+  }
+
+  describeExit(exit: HartExit): string {
+    const names = ['', 'budget', 'request', 'ecall', 'mmio', 'wfi', 'wait'];
+    return `hart ${this.hartId}: ${names[exit] ?? `exit ${exit}`} at pc 0x${this.pc.toString(16)}`;
+  }
+
+  // Modes and TLBs.
+
+  setMode(mode: number): void {
+    this.i32[(this.base + L.MODE) >>> 2] = mode;
+    this.updateContext();
+  }
+
+  /** The TLB tables for the present mode and sstatus.SUM. */
+  updateContext(): void {
+    const user = this.mode === MODE_USER;
+    const context = user ? L.CTX_USER : this.sum ? L.CTX_SUPERVISOR_SUM : L.CTX_SUPERVISOR;
+    this.i32[(this.base + L.DATA_CTX) >>> 2] = context * L.TLB_CTX_BYTES;
+    this.i32[(this.base + L.FETCH_CTX) >>> 2] = user ? 0 : L.ITLB_CTX_BYTES;
+  }
+
+  /**
+   * Maps the page of `va` in the present mode to `hostPage`, with RIGHT_*. A page that has decoded code is entered without
+   * RIGHT_W unless this access is a write; then the code goes.
+   */
+  tlbFill(va: number, hostPage: number, rights: number, access: Access): void {
+    if ((rights & RIGHT_X) !== 0) this.execHostPage = hostPage;
+    const table = this.base + L.DTLB + this.i32[(this.base + L.DATA_CTX) >>> 2]!;
+    if ((rights & RIGHT_R) !== 0) this.setEntry(table, va, hostPage);
+    if ((rights & RIGHT_W) === 0) return;
+    if (this.engine.records.has(hostPage)) {
+      if (access !== ACCESS_WRITE) return;
+      this.engine.records.drop(hostPage);
+    }
+    this.setEntry(table + L.TLB_WRITE, va, hostPage);
+  }
+
+  private setEntry(table: number, va: number, hostPage: number): void {
+    const low = va & ~0xfff;
+    const at = (table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
+    this.i32[at] = low;
+    this.i32[at + 1] = Math.floor(va / 2 ** 32);
+    this.i32[at + 2] = (hostPage << 12) - low;
+  }
+
+  /** Enters the records of the present page for fetches. */
+  itlbFill(va: number, records: number): void {
+    const table = this.base + L.ITLB + this.i32[(this.base + L.FETCH_CTX) >>> 2]!;
+    const low = va & ~0xfff;
+    const at = (table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
+    this.i32[at] = low;
+    this.i32[at + 1] = Math.floor(va / 2 ** 32);
+    this.i32[at + 2] = records;
+  }
+
+  /** Host address of `va` if the TLB has it for reading or writing in the present mode, else -1. */
+  tlbLookup(va: number, access: Access): number {
+    const context = this.i32[(this.base + L.DATA_CTX) >>> 2]!;
+    const table = this.base + L.DTLB + context + (access === ACCESS_READ ? 0 : L.TLB_WRITE);
+    const low = va & ~0xfff;
+    const at = (table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
+    if (this.i32[at] !== low || this.i32[at + 1] !== Math.floor(va / 2 ** 32)) return -1;
+    return ((va | 0) + this.i32[at + 2]!) >>> 0;
+  }
+
+  /** Host address of `va` for reading or writing, translating it if need be; below 0: the negative of an MmuResult. */
+  hostAddress(va: number, access: Access): number {
+    const hit = this.tlbLookup(va, access);
+    if (hit >= 0) return hit;
+    const result = this.mmu.translate(this, va, access);
+    return result === MMU_OK ? this.tlbLookup(va, access) : -result;
+  }
+
+  tlbFlushAll(): void {
+    this.engine.fill(this.base + L.DTLB, 0xff, L.HART_BYTES - L.DTLB);
+  }
+
+  itlbFlushAll(): void {
+    this.engine.fill(this.base + L.ITLB, 0xff, 2 * L.ITLB_CTX_BYTES);
+  }
+
+  /** Forgets the page of `va` in all modes. */
+  tlbFlushPage(va: number): void {
+    const low = va & ~0xfff;
+    const offset = (low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES);
+    // Tables of the data contexts and the two of fetches lie one after the other.
+    for (let table = L.DTLB; table < L.HART_BYTES; table += L.TLB_TABLE_BYTES) {
+      const at = (this.base + table + offset) >>> 2;
+      if (this.i32[at] === low) {
+        this.i32[at] = -1;
+        this.i32[at + 1] = -1;
+      }
+    }
+  }
+
+  /** Takes the write permission for a host page out of the TLB: it is about to have decoded code. */
+  tlbForbidWrites(hostPage: number): void {
+    for (let context = 0; context < L.NR_CTX; context++) {
+      const table = this.base + L.DTLB + context * L.TLB_CTX_BYTES + L.TLB_WRITE;
+      for (let at = table >>> 2; at < (table + L.TLB_TABLE_BYTES) >>> 2; at += L.TLB_ENTRY_BYTES / 4) {
+        if ((this.i32[at]! + this.i32[at + 2]!) >>> 12 === hostPage) this.i32[at] = -1;
+      }
+    }
+  }
+
+  /** A host page leaves the guest: code decoded from it goes. Its translations go by `tlbFlushPage`. */
+  dropCode(hostPage: number): void {
+    this.engine.records.drop(hostPage);
+  }
+
+  destroy(): void {
+    this.engine.destroyHart(this);
+  }
+}

@@ -1,0 +1,126 @@
+import type { Decoded } from './decode.js';
+import { decode, isCompressed } from './decode.js';
+import { HANDLER_DECODE, HANDLER_ILLEGAL, HANDLER_PAGE_END, handlerOf } from './handlers.js';
+import * as L from './layout.js';
+
+/**
+ * Decoded code: for each host page that code was fetched from, a page of records, one for every two bytes. A record is
+ * decoded when it is first executed, with what follows it.
+ *
+ * The number of pages is bounded; a new one takes the place of the one made longest ago. Whoever drops a page must make every
+ * hart forget its records: `onDrop`. A page that has records is never writable in a TLB, so records are never stale (N3).
+ */
+
+/** Instructions decoded at once. */
+const DECODE_AHEAD = 16;
+
+export class DecodedPages {
+  private readonly i32: Int32Array;
+  private readonly u16: Uint16Array;
+  private readonly u8: Uint8Array;
+  private readonly base: number;
+  private readonly nrPages: number;
+  private readonly fill: (address: number, byte: number, lenBytes: number) => void;
+  private readonly onDrop: () => void;
+  /** Host page to page of records + 1. */
+  private readonly slotOf: Map<number, number> = new Map();
+  private readonly hostPageOf: Int32Array;
+  private next = 0;
+
+  constructor(
+    buffer: SharedArrayBuffer,
+    base: number,
+    nrPages: number,
+    fill: (address: number, byte: number, lenBytes: number) => void,
+    onDrop: () => void,
+  ) {
+    this.i32 = new Int32Array(buffer);
+    this.u16 = new Uint16Array(buffer);
+    this.u8 = new Uint8Array(buffer);
+    this.base = base;
+    this.nrPages = nrPages;
+    this.fill = fill;
+    this.onDrop = onDrop;
+    this.hostPageOf = new Int32Array(nrPages).fill(-1);
+  }
+
+  has(hostPage: number): boolean {
+    return this.slotOf.has(hostPage);
+  }
+
+  /** Address of the page's records; makes them, undecoded, where there are none: then `created` is true. */
+  get(hostPage: number): number {
+    const slot = this.slotOf.get(hostPage);
+    return slot === undefined ? this.create(hostPage) : this.base + slot * L.DECODED_PAGE_BYTES;
+  }
+
+  private create(hostPage: number): number {
+    const slot = this.next;
+    this.next = (slot + 1) % this.nrPages;
+    if (this.hostPageOf[slot]! >= 0) this.drop(this.hostPageOf[slot]!);
+    const address = this.base + slot * L.DECODED_PAGE_BYTES;
+    this.fill(address, 0, L.DECODED_PAGE_BYTES);
+    this.endPage(address + L.PAGE_RECORD_BYTES);
+    this.slotOf.set(hostPage, slot);
+    this.hostPageOf[slot] = hostPage;
+    return address;
+  }
+
+  /** Two records that look up the next page: a 4-byte instruction may end 2 bytes beyond this one. */
+  endPage(address: number): void {
+    this.u16[address >>> 1] = HANDLER_PAGE_END;
+    this.u16[(address + L.RECORD_BYTES) >>> 1] = HANDLER_PAGE_END;
+  }
+
+  /** The host page is written, or leaves the guest: its records go. */
+  drop(hostPage: number): void {
+    const slot = this.slotOf.get(hostPage);
+    if (slot === undefined) return;
+    this.slotOf.delete(hostPage);
+    this.hostPageOf[slot] = -1;
+    this.onDrop();
+  }
+
+  /**
+   * Decodes the instruction at byte `offset` of the page, whose record is at `record`, and some that follow. False: it is a
+   * 4-byte instruction that continues in the next page.
+   */
+  decodeAt(record: number, offset: number): boolean {
+    const slot = Math.floor((record - this.base) / L.DECODED_PAGE_BYTES);
+    const page = this.hostPageOf[slot]! * 2048;
+    for (let n = 0; n < DECODE_AHEAD && offset < 4096; n++) {
+      const low = this.u16[page + (offset >>> 1)]!;
+      if (!isCompressed(low) && offset === 4094) return n > 0;
+      const high = offset === 4094 ? 0 : this.u16[page + (offset >>> 1) + 1]!;
+      const decoded = this.decodeTo(record, low | (high << 16));
+      if (decoded === undefined || decoded.instruction.ends) return true;
+      record += decoded.lenBytes * 4;
+      offset += decoded.lenBytes;
+      if (this.u16[record >>> 1] !== HANDLER_DECODE) return true;
+    }
+    return true;
+  }
+
+  /** Writes the record of one instruction. */
+  decodeTo(record: number, word: number): Decoded | undefined {
+    const decoded = decode(word);
+    if (decoded === undefined) {
+      this.u16[record >>> 1] = HANDLER_ILLEGAL;
+      return undefined;
+    }
+    const { format } = decoded.instruction;
+    const rs2First = format === 'S' || format === 'B';
+    this.u8[record + L.REC_RD] = (rs2First ? decoded.rs2 : decoded.rd) * 8;
+    this.u8[record + L.REC_RS1] = decoded.rs1 * 8;
+    if (format === 'R' || format === 'R4' || format === 'AMO') {
+      this.u8[record + L.REC_RS2] = decoded.rs2 * 8;
+      this.u8[record + L.REC_RS3] = decoded.rs3 * 8;
+      this.u8[record + L.REC_RM] = decoded.rm;
+    } else {
+      // Jumps move from record to record: 8 bytes for each 2 of code.
+      this.i32[(record + L.REC_IMM) >>> 2] = format === 'B' || format === 'J' ? decoded.imm * 4 : decoded.imm;
+    }
+    this.u16[record >>> 1] = handlerOf(decoded);
+    return decoded;
+  }
+}

@@ -1,0 +1,89 @@
+import type { AtomicName, MemName } from '../../base/index.js';
+import type { Instruction } from './types.js';
+
+/** Loads, stores and A (unprivileged manual, chapters 2.6 and 14). */
+
+type Len = 1 | 2 | 4 | 8;
+
+function load(name: string, opcode: number, funct3: number, mem: MemName, lenBytes: Len, dest: 'x' | 'f'): Instruction {
+  return {
+    name,
+    format: 'I',
+    mask: 0x707f,
+    match: opcode | (funct3 << 12),
+    dest,
+    fp: dest === 'f',
+    access: { lenBytes, write: false, signed: funct3 < 4 },
+    emit: (e) => e.load(mem, lenBytes, dest),
+  };
+}
+
+function store(name: string, opcode: number, funct3: number, mem: MemName, lenBytes: Len, fp: boolean): Instruction {
+  return {
+    name,
+    format: 'S',
+    mask: 0x707f,
+    match: opcode | (funct3 << 12),
+    dest: 'none',
+    fp,
+    access: { lenBytes, write: true },
+    emit: (e) => e.store(mem, lenBytes, () => (fp ? e.frs2() : e.rs2())),
+  };
+}
+
+function amo(name: string, funct5: number, op32: AtomicName | undefined, op64: AtomicName | undefined): Instruction[] {
+  return ([4, 8] as const).map((lenBytes) => {
+    const op = lenBytes === 4 ? op32 : op64;
+    return {
+      name: `${name}.${lenBytes === 4 ? 'w' : 'd'}`,
+      format: 'AMO',
+      mask: 0xf800707f,
+      match: 0x2f | ((lenBytes === 4 ? 2 : 3) << 12) | (funct5 << 27),
+      dest: 'x',
+      access: { lenBytes, write: true, atomic: true },
+      ...(op && { emit: (e) => e.amo(op, lenBytes) }),
+    };
+  });
+}
+
+function reserved(kind: 'lr' | 'sc', funct5: number): Instruction[] {
+  return ([4, 8] as const).map((lenBytes) => ({
+    name: `${kind}.${lenBytes === 4 ? 'w' : 'd'}`,
+    format: 'AMO',
+    mask: kind === 'lr' ? 0xf9f0707f : 0xf800707f,
+    match: 0x2f | ((lenBytes === 4 ? 2 : 3) << 12) | (funct5 << 27),
+    dest: 'x',
+    access: { lenBytes, write: kind === 'sc', atomic: true },
+    emit: (e) => (kind === 'lr' ? e.loadReserved(lenBytes) : e.storeConditional(lenBytes)),
+  }));
+}
+
+export const MEMORY: readonly Instruction[] = [
+  load('lb', 0x03, 0, 'i64Load8S', 1, 'x'),
+  load('lh', 0x03, 1, 'i64Load16S', 2, 'x'),
+  load('lw', 0x03, 2, 'i64Load32S', 4, 'x'),
+  load('ld', 0x03, 3, 'i64Load', 8, 'x'),
+  load('lbu', 0x03, 4, 'i64Load8U', 1, 'x'),
+  load('lhu', 0x03, 5, 'i64Load16U', 2, 'x'),
+  load('lwu', 0x03, 6, 'i64Load32U', 4, 'x'),
+  store('sb', 0x23, 0, 'i64Store8', 1, false),
+  store('sh', 0x23, 1, 'i64Store16', 2, false),
+  store('sw', 0x23, 2, 'i64Store32', 4, false),
+  store('sd', 0x23, 3, 'i64Store', 8, false),
+  load('flw', 0x07, 2, 'i64Load32U', 4, 'f'),
+  load('fld', 0x07, 3, 'i64Load', 8, 'f'),
+  store('fsw', 0x27, 2, 'i64Store32', 4, true),
+  store('fsd', 0x27, 3, 'i64Store', 8, true),
+  ...reserved('lr', 0x02),
+  ...reserved('sc', 0x03),
+  ...amo('amoswap', 0x01, 'i32Xchg', 'i64Xchg'),
+  ...amo('amoadd', 0x00, 'i32Add', 'i64Add'),
+  ...amo('amoxor', 0x04, 'i32Xor', 'i64Xor'),
+  ...amo('amoand', 0x0c, 'i32And', 'i64And'),
+  ...amo('amoor', 0x08, 'i32Or', 'i64Or'),
+  // Minimum and maximum have no operation in WebAssembly: slow.ts does them by compare-exchange.
+  ...amo('amomin', 0x10, undefined, undefined),
+  ...amo('amomax', 0x14, undefined, undefined),
+  ...amo('amominu', 0x18, undefined, undefined),
+  ...amo('amomaxu', 0x1c, undefined, undefined),
+];
