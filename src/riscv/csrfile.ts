@@ -1,6 +1,7 @@
 import * as C from './csr.js';
 import { CSR } from './csr.js';
-import { type Hart, MODE_SUPERVISOR, MODE_USER } from './hart.js';
+import { MODE_SUPERVISOR, MODE_USER } from './exits.js';
+import type { Hart } from './hart.js';
 import * as L from './layout.js';
 
 /**

@@ -1,5 +1,5 @@
+import { MODE_USER } from './exits.js';
 import type { Hart } from './hart.js';
-import { MODE_USER } from './hart.js';
 import {
   type Access,
   type HartMmu,

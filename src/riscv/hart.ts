@@ -1,6 +1,7 @@
 import * as C from './csr.js';
 import { CsrFile } from './csrfile.js';
 import type { RiscvEngine } from './engine.js';
+import { HART_EXIT_BUDGET, HART_EXIT_REQUEST, type HartExit, MODE_SUPERVISOR, MODE_USER } from './exits.js';
 import * as L from './layout.js';
 import { ACCESS_READ, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W, RIGHT_X } from './mmu.js';
 import { Slow } from './slow.js';
@@ -11,22 +12,6 @@ import { Slow } from './slow.js';
  * Use: `engine.createHart`, set pc and registers, then `run` until it says why it came back; do what the exit asks for; run
  * again. A hart belongs to one thread; other threads may only call `request`.
  */
-
-/** Why `run` came back. */
-export const HART_EXIT_BUDGET = 1;
-export const HART_EXIT_REQUEST = 2;
-/** `ecall` from S-mode (a call of the SBI); pc is behind it. */
-export const HART_EXIT_ECALL = 3;
-/** A device is read or written: `mmioGpa`, `mmioLen`, `mmioIsWrite`, `mmioValue`; pc is behind it. */
-export const HART_EXIT_MMIO = 4;
-/** `wfi` with no interrupt pending; pc is behind it. */
-export const HART_EXIT_WFI = 5;
-/** The MMU said MMU_WAIT; pc is at the instruction, which has done nothing yet. */
-export const HART_EXIT_WAIT = 6;
-export type HartExit = number;
-
-export const MODE_USER = 0;
-export const MODE_SUPERVISOR = 1;
 
 export interface HartOptions {
   readonly hartId: number;

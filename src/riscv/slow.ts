@@ -1,6 +1,7 @@
 import * as C from './csr.js';
+import { HART_EXIT_ECALL, HART_EXIT_MMIO, HART_EXIT_WAIT, HART_EXIT_WFI, MODE_USER } from './exits.js';
 import { formOf, HANDLER_DECODE, type Handler } from './handlers.js';
-import { HART_EXIT_ECALL, HART_EXIT_MMIO, HART_EXIT_WAIT, HART_EXIT_WFI, type Hart, MODE_USER } from './hart.js';
+import type { Hart } from './hart.js';
 import { FETCH_AGAIN, FETCH_LEAVE, SLOW_AGAIN, SLOW_LEAVE, SLOW_RETIRED } from './interp.js';
 import * as L from './layout.js';
 import {
