@@ -2,7 +2,7 @@
  * memhog: a guest that works nearly all of its memory hard and verifies every word it wrote.
  *
  * Half of the memory is the kernel's (hoard.c), half belongs to two processes in U-mode (process.c). Parameters on the kernel
- * command line: passes=3, seed=1, mib= (use no more memory than that), flip= (spoil this page of the kernel's, so that the
+ * command line: passes=2, seed=1, mib= (use no more memory than that), flip= (spoil this page of the kernel's, so that the
  * verdict must be a failure). Ends in a power off by SBI, with the reason "system failure" when anything was wrong.
  */
 #include "args.h"
@@ -86,7 +86,7 @@ void main(u64 hart_id, const void *blob)
 	(void)hart_id;
 	sbi_init();
 	start(blob);
-	passes = arg_number(board.bootargs, "passes=", 3);
+	passes = arg_number(board.bootargs, "passes=", 2);
 	seed = arg_number(board.bootargs, "seed=", 1) << 8;
 	flip = arg_number(board.bootargs, "flip=", NO_FLIP);
 	nr_worked = plan_pages(arg_number(board.bootargs, "mib=", 0));
