@@ -79,6 +79,7 @@ function cpu(hartId: number): FdtNode {
       'interrupt-controller': {
         properties: {
           '#interrupt-cells': 1,
+          '#address-cells': 0,
           'interrupt-controller': true,
           compatible: 'riscv,cpu-intc',
           phandle: PHANDLE_CPU_INTC + hartId,

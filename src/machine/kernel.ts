@@ -27,6 +27,8 @@ export interface Kernel {
 const IMAGE_HEADER_BYTES = 64;
 const IMAGE_MAGIC2_AT = 56;
 const IMAGE_MAGIC2 = 0x0543_5352; // "RSC\x05"
+const PE_MAGIC = 0x4550; // "PE\0\0"
+const PE_SECTION_BYTES = 40;
 const ELF_MAGIC = 0x464c_457f;
 const ELF_HEADER_BYTES = 64;
 const ELF_PHENT_BYTES = 56;
@@ -58,6 +60,8 @@ function refuseNested(): never {
 }
 
 function loadImage(bytes: Uint8Array, view: DataView): Kernel {
+  const fileBytes = imageFileBytes(bytes, view);
+  if (fileBytes > bytes.length) throw truncated(fileBytes, bytes.length);
   const textOffset = Number(view.getBigUint64(8, true));
   const imageSize = Number(view.getBigUint64(16, true));
   if (!Number.isSafeInteger(textOffset + imageSize) || imageSize === 0) {
@@ -69,6 +73,23 @@ function loadImage(bytes: Uint8Array, view: DataView): Kernel {
     entry: 0,
     segments: [{ address: 0, bytes, memBytes: Math.max(imageSize, bytes.length) }],
   };
+}
+
+/**
+ * The length the file must have, from the PE section headers that a kernel with an EFI stub carries; 0 without them.
+ * The Image header itself tells only the size in memory, bss included, so it cannot show a truncated file.
+ */
+function imageFileBytes(bytes: Uint8Array, view: DataView): number {
+  const pe = view.getUint32(60, true);
+  if (bytes[0] !== 0x4d || bytes[1] !== 0x5a || pe + 24 > bytes.length) return 0;
+  if (view.getUint32(pe, true) !== PE_MAGIC) return 0;
+  const sections = pe + 24 + view.getUint16(pe + 20, true);
+  const sectionsEnd = sections + view.getUint16(pe + 6, true) * PE_SECTION_BYTES;
+  let fileBytes = sectionsEnd;
+  for (let at = sections; at < sectionsEnd && at + PE_SECTION_BYTES <= bytes.length; at += PE_SECTION_BYTES) {
+    fileBytes = Math.max(fileBytes, view.getUint32(at + 16, true) + view.getUint32(at + 20, true));
+  }
+  return fileBytes;
 }
 
 function loadElf(bytes: Uint8Array, view: DataView): Kernel {
