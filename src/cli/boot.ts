@@ -1,6 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { KernelError } from '../base/index.js';
 import { parseCount, parseSeconds, parseSize } from './args.js';
 import { bootGuests } from './bootguests.js';
 
@@ -53,27 +51,4 @@ function size(flags: string, what: string, value: string, min: number, max: numb
 
 function count(flags: string, what: string, value: number, max: number): Option {
   return new Option(flags, what).argParser(parseCount(1, max)).default(value);
-}
-
-/** The file's bytes, or KernelError ENOENT, EACCES or EIO naming it. */
-export function readInput(what: string, path: string): Uint8Array {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw fileError('open', `${what} '${path}' must be a readable file`, error);
-  }
-}
-
-export function writeOutput(what: string, path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw fileError('open', `${what} '${path}' must be a writable file`, error);
-  }
-}
-
-function fileError(syscall: string, message: string, cause: unknown): KernelError {
-  const code = (cause as NodeJS.ErrnoException).code;
-  const known = code === 'ENOENT' || code === 'EACCES' || code === 'ENOSPC' ? code : 'EIO';
-  return new KernelError(known, syscall, message, { cause });
 }

@@ -7,8 +7,9 @@ import { Host, type HostStats } from '../mm/index.js';
 import { type FileSwap, nodeEnvironment, openFileSwap } from '../node/index.js';
 import { BoardGuest, type GuestReport } from '../vmm/index.js';
 import { formatSize } from './args.js';
-import { type BootOptions, readInput, writeOutput } from './boot.js';
+import type { BootOptions } from './boot.js';
 import { ConsoleMux } from './console.js';
+import { readInput, writeOutput } from './files.js';
 import { HostProgress } from './hostprogress.js';
 import { table } from './table.js';
 import { TraceRecorder } from './trace.js';
@@ -27,7 +28,7 @@ const LINUX_APPEND = 'console=ttyS0 earlycon=sbi';
 
 export async function bootGuests(options: BootOptions): Promise<number> {
   const swapPath = options.swap ?? join(tmpdir(), `unpin-${process.pid}.swap`);
-  const swap = openFileSwap(swapPath, { sizeBytes: options.swapSize });
+  const swap = await openFileSwap(swapPath, { sizeBytes: options.swapSize });
   const removeSwap = () => swap.unlinkSync();
   process.once('exit', removeSwap);
   try {

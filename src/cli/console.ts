@@ -1,3 +1,5 @@
+import { StringDecoder } from 'node:string_decoder';
+
 /**
  * Guests' consoles on one output. A single guest's bytes go out as they come; with several, whole lines, each with its
  * guest's name before it, so that they never mix.
@@ -6,7 +8,7 @@ export class ConsoleMux {
   private readonly write: (text: string) => void;
   private readonly prefix: boolean;
   private readonly partial = new Map<string, string>();
-  private readonly decoders = new Map<string, TextDecoder>();
+  private readonly decoders = new Map<string, StringDecoder>();
 
   constructor(write: (text: string) => void, nrGuests: number) {
     this.write = write;
@@ -26,8 +28,8 @@ export class ConsoleMux {
 
   private decode(guest: string, bytes: Uint8Array): string {
     let decoder = this.decoders.get(guest);
-    if (decoder === undefined) this.decoders.set(guest, (decoder = new TextDecoder()));
-    return decoder.decode(bytes, { stream: true });
+    if (decoder === undefined) this.decoders.set(guest, (decoder = new StringDecoder('utf8')));
+    return decoder.write(bytes);
   }
 
   /** Writes what is left of unfinished lines. */

@@ -15,7 +15,7 @@ export class HostProgress {
 
   private draw(): void {
     const stats = this.host.stats();
-    const used = stats.frames - stats.nrFreePages;
+    const used = stats.frames - stats.framesFree;
     const bar = '█'.repeat(Math.round((used / stats.frames) * 20)).padEnd(20, '░');
     process.stderr.write(
       `\r\x1b[K  ${bar} ${formatSize(used * 4096)} of ${formatSize(stats.frames * 4096)} frames` +

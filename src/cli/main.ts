@@ -2,8 +2,6 @@
 import { Command, CommanderError } from 'commander';
 import { KernelError } from '../base/index.js';
 import { bootCommand } from './boot.js';
-import { exploreCommand } from './explore.js';
-import { startCommand } from './start.js';
 
 /**
  * The command `unpin`. Each verb is a file beside this one; here is only what they share: bad input gets one clear line
@@ -18,7 +16,7 @@ function createProgram(): Command {
     .description('Virtual memory for TypeScript hosts, with pte notifiers')
     .configureOutput({ outputError: (text, write) => write(`unpin: ${text.replace(/^error: /, '')}`) })
     .exitOverride();
-  for (const command of [startCommand(), bootCommand(), exploreCommand()]) {
+  for (const command of [bootCommand()]) {
     command.copyInheritedSettings(program);
     program.addCommand(command);
   }

@@ -61,7 +61,7 @@ export class TraceRecorder {
 
   private counters(): void {
     const stats = this.host.stats();
-    const args = { used: stats.frames - stats.nrFreePages, pinned: stats.pinnedFrames };
+    const args = { used: stats.frames - stats.framesFree, pinned: stats.pinnedFrames };
     this.put({ name: 'frames', ph: 'C', ts: nowUs(), pid: 1, tid: 0, args });
     const swap = { out: stats.swapOutPages, in: stats.swapInPages };
     this.put({ name: 'swap', ph: 'C', ts: nowUs(), pid: 1, tid: 0, args: swap });

@@ -1,23 +1,201 @@
-import { bug } from '../base/index.js';
-import { FAULT_FLAG_WRITE, FAULT_RETRY } from '../mm/index.js';
+import { FAULT_FLAG_WRITE, PAGE_SIZE, pfnToPa } from '../mm/index.js';
 import {
   ACCESS_EXEC,
-  ACCESS_READ,
   ACCESS_WRITE,
+  type Access,
   type Hart,
   type HartMmu,
   MMU_ACCESS_FAULT,
   MMU_MMIO,
   MMU_OK,
   MMU_WAIT,
+  type MmuResult,
+  MODE_USER,
+  type PteSource,
+  permits,
   RIGHT_R,
   RIGHT_W,
   RIGHT_X,
+  rightsOf,
   Sv39Walk,
-  WALK_OK,
 } from '../riscv/index.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
-import { type ShadowRoot, SPTE_R, SPTE_U, SPTE_W, SPTE_X } from './shadow.js';
+import type { ShadowRoot } from './shadow.js';
 import type { Vm } from './vm.js';
 
-export { bug };
+/**
+ * How a vCPU reaches memory (Linux: kvm_mmu_page_fault and what it calls). On a TLB miss:
+ *
+ *  1. the shadow table of the present root has the page: done, the guest's own tables are not looked at;
+ *  2. else the guest's tables are walked; the guest gets its page fault, or we get a guest frame;
+ *  3. the frame's direct entry lacks the right: an external fault, by collision and retry against the notifier (N8);
+ *  4. a shadow entry with the guest's rights, less what the direct entry lacks, is installed.
+ *
+ * What cannot be had without waiting makes the hart leave with MMU_WAIT; `waitHva` and `waitFlags` say for what.
+ */
+
+/** Guest-physical addresses have 44 bits, as far as memslots reach. */
+const MAX_GFN = 2 ** 32;
+const VPN_MASK = 2 ** 27 - 1;
+/** PTE_* bits kept in a shadow entry: V, R, W, X, U, and A. */
+const SPTE_FLAGS = 0x5f;
+const PTE_W = 4;
+const PTE_D = 128;
+
+export class KvmMmu implements HartMmu, PteSource {
+  hart!: Hart;
+  /** The present root; undefined without paging. */
+  root: ShadowRoot | undefined;
+  waitHva = 0;
+  waitFlags = 0;
+  waitGpa = 0;
+  /** When the guest first ran in user mode, by the environment's clock. */
+  firstUserMs: number | undefined;
+  private readonly vm: Vm;
+  private readonly walk: Sv39Walk;
+
+  constructor(vm: Vm) {
+    this.vm = vm;
+    this.walk = new Sv39Walk(vm.engine.i32);
+  }
+
+  translate(hart: Hart, va: number, access: Access): MmuResult {
+    if (!hart.paging) return this.translateBare(hart, va, access);
+    const { shadow } = this.vm;
+    const user = hart.mode === MODE_USER;
+    if (this.root === undefined || !this.root.live) this.root = shadow.getRoot(hart.satp);
+    const index = shadow.leafIndex(this.root, vpnOf(va));
+    const spte = shadow.spte(index);
+    if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr))
+      return this.translateWalk(hart, va, access, user);
+    shadow.markAccessed(index);
+    // A shadow entry is writable only where the guest's pte is dirty already.
+    hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
+    return MMU_OK;
+  }
+
+  private translateBare(hart: Hart, gpa: number, access: Access): MmuResult {
+    const direct = this.direct(gpa, access === ACCESS_WRITE);
+    if (direct <= 0) return this.failed(-direct, gpa, access);
+    hart.tlbFill(gpa, direct >>> 12, RIGHT_R | RIGHT_X | ((direct & DIRECT_W) !== 0 ? RIGHT_W : 0), access);
+    return MMU_OK;
+  }
+
+  private translateWalk(hart: Hart, va: number, access: Access, user: boolean): MmuResult {
+    if (user && this.firstUserMs === undefined) this.firstUserMs = this.vm.env.nowMs();
+    const { walk } = this;
+    const result = walk.walk(this, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
+    if (result !== MMU_OK) return result;
+    const direct = this.direct(walk.gpa, access === ACCESS_WRITE);
+    if (direct <= 0) return this.failed(-direct, walk.gpa, access);
+    const writable = (walk.flags & (PTE_W | PTE_D)) === (PTE_W | PTE_D) && (direct & DIRECT_W) !== 0;
+    const flags = (walk.flags & SPTE_FLAGS & ~PTE_W) | (writable ? PTE_W : 0);
+    this.vm.lockMmu();
+    this.vm.shadow.install(
+      this.root!,
+      vpnOf(va),
+      Math.floor(walk.gpa / PAGE_SIZE),
+      (direct & ~0xfff) | flags,
+      walk.level,
+    );
+    this.vm.unlockMmu();
+    hart.tlbFill(va, direct >>> 12, rightsOf(flags | PTE_D, user, hart.sum, hart.mxr), access);
+    return MMU_OK;
+  }
+
+  private failed(result: number, gpa: number, access: Access): MmuResult {
+    if (result !== MMU_MMIO) return result as MmuResult;
+    this.hart.mmioGpa = gpa;
+    return access === ACCESS_EXEC ? MMU_ACCESS_FAULT : MMU_MMIO;
+  }
+
+  /** The direct entry for `gpa`, made if need be and writable if asked; 0 or less: the negative of an MmuResult. */
+  private direct(gpa: number, write: boolean): number {
+    const gfn = Math.floor(gpa / PAGE_SIZE);
+    const slot = gfn < MAX_GFN ? this.vm.slots.find(gfn) : undefined;
+    if (slot === undefined) return -MMU_MMIO;
+    const entry = slot.direct.readOnce(gfn - slot.baseGfn);
+    const wanted = write ? DIRECT_V | DIRECT_W : DIRECT_V;
+    if ((entry & wanted) !== wanted) return this.fault(slot, gfn, write);
+    if ((entry & DIRECT_A) === 0) slot.direct.writeOnce(gfn - slot.baseGfn, entry | DIRECT_A);
+    return entryValue(entry);
+  }
+
+  /** The external fault (Linux: kvm_faultin_pfn and direct_map): pairs with notify.ts. */
+  private fault(slot: Memslot, gfn: number, write: boolean): number {
+    const { vm } = this;
+    const hva = slot.hva(gfn);
+    const flags = write ? FAULT_FLAG_WRITE : 0;
+    const seq = vm.invalidate.readBegin();
+    const pfn = vm.mm.tryGetPage(hva, flags);
+    if (pfn <= 0) return this.wait(hva, flags, gfn * PAGE_SIZE);
+    vm.lockMmu();
+    const retry = vm.invalidate.readRetry(seq, hva);
+    const entry = (pfn << 12) | DIRECT_V | DIRECT_A | (write ? DIRECT_W : 0);
+    if (!retry) vm.installDirect(slot, gfn - slot.baseGfn, entry);
+    vm.unlockMmu();
+    vm.mm.putPage(pfn);
+    if (retry) return this.retry(hva, flags, gfn * PAGE_SIZE);
+    vm.faults.minor++;
+    return entryValue(entry);
+  }
+
+  private wait(hva: number, flags: number, gpa: number): number {
+    this.waitHva = hva;
+    this.waitFlags = flags;
+    this.waitGpa = gpa;
+    return -MMU_WAIT;
+  }
+
+  private retry(hva: number, flags: number, gpa: number): number {
+    this.vm.faults.retries++;
+    return this.wait(hva, flags, gpa);
+  }
+
+  /** Guest page tables are guest memory like any other, and may be swapped out. */
+  pteAddress(gpa: number, write: boolean): number {
+    const direct = this.direct(gpa, write);
+    if (direct <= 0) return direct === -MMU_MMIO ? -MMU_ACCESS_FAULT : direct;
+    return pfnToPa(direct >>> 12) + (gpa % PAGE_SIZE);
+  }
+
+  /** Host address of guest-physical `gpa` for one page's worth of bytes, or the negative of an MmuResult. */
+  hostAddress(gpa: number, write: boolean): number {
+    const address = this.pteAddress(gpa, write);
+    if (address > 0 && write) this.hart.dropCode(address >>> 12);
+    return address;
+  }
+
+  /** Walks the guest's tables without filling anything; `gpa` of the result, or the negative of an MmuResult. */
+  walkForRead(va: number): number {
+    const { hart, walk } = this;
+    if (!hart.paging) return va;
+    const result = walk.walk(this, hart.satpPpn, va, 0, false, true, false);
+    return result === MMU_OK ? walk.gpa : -result;
+  }
+
+  sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
+    const { vm } = this;
+    vm.lockMmu();
+    for (const root of vm.shadow.allRoots()) {
+      if (asid !== undefined && root.asid !== asid) continue;
+      if (va === undefined) vm.shadow.zapTree(root);
+      else vm.shadow.zapVpn(root, vpnOf(va));
+    }
+    vm.unlockMmu();
+  }
+
+  satpWritten(hart: Hart): void {
+    this.root = hart.paging ? this.vm.shadow.getRoot(hart.satp) : undefined;
+  }
+}
+
+/** The 27 bits of a virtual page number that the tables resolve. */
+function vpnOf(va: number): number {
+  return Math.floor(va / PAGE_SIZE) & VPN_MASK;
+}
+
+/** pfns have 20 bits, so an entry may be negative as an int32; answers of this file are not. */
+function entryValue(entry: number): number {
+  return entry >>> 0;
+}

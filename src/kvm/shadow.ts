@@ -32,6 +32,7 @@ export const MIN_SHADOW_PAGES = 3;
 
 export interface ShadowRoot {
   readonly satp: bigint;
+  readonly asid: number;
   readonly page: number;
   /** Pages of the lower levels. */
   readonly middle: number[];
@@ -91,7 +92,16 @@ export class ShadowPages {
 
   private newRoot(satp: bigint): ShadowRoot {
     this.reserve(MIN_SHADOW_PAGES, undefined);
-    const root: ShadowRoot = { satp, page: this.freePages.pop()!, middle: [], leaves: [], lastUse: 0, live: true };
+    const asid = Number((satp >> 44n) & 0xffffn);
+    const root: ShadowRoot = {
+      satp,
+      asid,
+      page: this.freePages.pop()!,
+      middle: [],
+      leaves: [],
+      lastUse: 0,
+      live: true,
+    };
     this.initPage(root, root.page, 0);
     this.roots.set(satp, root);
     return root;

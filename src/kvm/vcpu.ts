@@ -10,7 +10,6 @@ import {
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
 import { HeldPages } from './held.js';
 import { KvmMmu } from './mmu.js';
-import { VcpuSbi } from './sbi.js';
 import type { ShadowRoot } from './shadow.js';
 import { VcpuTimer } from './timer.js';
 import type { Vm } from './vm.js';
@@ -35,7 +34,8 @@ export class Vcpu {
   readonly mmu: KvmMmu;
   readonly timer: VcpuTimer;
   private readonly held: HeldPages;
-  private readonly sbi: VcpuSbi;
+  /** Called for each wait for memory: guest-physical address, begin and end by the environment's clock. */
+  onWait: ((gpa: number, startMs: number, endMs: number) => void) | undefined;
   private turnEndsMs = 0;
   private exitRequested = false;
   private wake: (() => void) | undefined;
@@ -50,7 +50,6 @@ export class Vcpu {
     this.mmu.hart = this.hart;
     this.timer = new VcpuTimer(this);
     this.held = new HeldPages(vm.mm);
-    this.sbi = new VcpuSbi(this);
   }
 
   /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts by itself. */
@@ -81,7 +80,7 @@ export class Vcpu {
       case HART_EXIT_WAIT:
         return this.waitForPage();
       case HART_EXIT_ECALL:
-        return this.sbi.call();
+        return this.vm.sbi.ecall(this);
       case HART_EXIT_MMIO:
         return this.mmio();
       case HART_EXIT_WFI:
@@ -96,12 +95,14 @@ export class Vcpu {
   private async waitForPage(): Promise<VcpuExit | undefined> {
     this.waitingAt = this.hart.instret;
     this.vm.faults.major++;
-    const { waitHva, waitFlags } = this.mmu;
+    const { waitHva, waitFlags, waitGpa } = this.mmu;
+    const startMs = this.vm.env.nowMs();
     try {
       await this.vm.mm.faultIn(waitHva, waitFlags);
     } catch (error) {
-      return { reason: KVM_EXIT_MEMORY_FAULT, gpa: this.mmu.waitGpa, error: error as Error };
+      return { reason: KVM_EXIT_MEMORY_FAULT, gpa: waitGpa, error: error as Error };
     }
+    this.onWait?.(waitGpa, startMs, this.vm.env.nowMs());
     const pfn = this.vm.mm.tryGetPage(waitHva, waitFlags);
     if (pfn > 0) this.held.hold(pfn);
     return undefined;
@@ -171,7 +172,7 @@ export class Vcpu {
   /** A host frame leaves the guest: translations and code decoded from it go. */
   dropFrame(gfn: number, pfn: number): void {
     this.flushBarePage(gfn);
-    this.hart.tlbFlushHostPage(pfn);
+    this.hart.dropCode(pfn);
   }
 
   destroy(): void {

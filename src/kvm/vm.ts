@@ -7,11 +7,14 @@ import {
   type MmuSubscription,
   mmuNotifierRegister,
   mmuNotifierUnregister,
+  PAGE_SIZE,
+  VA_SIZE,
 } from '../mm/index.js';
 import type { RiscvEngine } from '../riscv/index.js';
 import type { Environment } from './environment.js';
 import { checkRegion, DIRECT_A, DIRECT_V, Memslot, Memslots, type UserMemoryRegion } from './memslot.js';
 import { kvmNotifierOps } from './notify.js';
+import { VmSbi } from './sbi.js';
 import { ShadowPages, type ShadowRoot } from './shadow.js';
 import { Vcpu } from './vcpu.js';
 
@@ -28,13 +31,17 @@ import { Vcpu } from './vcpu.js';
 export interface VmOptions {
   /** Devices answered without an exit (KVM's in-kernel bus). */
   readonly bus?: MmioBus;
+  /** The console of SBI (DBCN, and the legacy calls). */
+  readonly console?: { write(bytes: Uint8Array): void; read(): number };
   /** Shadow pages of 512 entries (8 KiB each with the reverse map); default 512. */
   readonly nrShadowPages?: number;
 }
 
 const DEFAULT_SHADOW_PAGES = 512;
-/** Whole address space of an mm, in bytes: 39 bits. */
-const MM_SIZE = 2 ** 39;
+/** The VM's shared words: mmuLock, then the InvalidateSeq. */
+const MMU_LOCK = 0;
+const INVALIDATE_SEQ = 1;
+const NR_WORDS = 16;
 
 export class Vm {
   readonly mm: Mm;
@@ -46,6 +53,9 @@ export class Vm {
   readonly vcpus: Vcpu[] = [];
   readonly shadow: ShadowPages;
   readonly invalidate: InvalidateSeq;
+  readonly sbi: VmSbi;
+  /** vCPUs that this VM may have; hart ids are 0 to nrVcpus - 1. */
+  readonly nrVcpus = 1;
   readonly faults = { minor: 0, major: 0, retries: 0 };
   private readonly wordsAddr: number;
   private readonly words: Words;
@@ -58,21 +68,22 @@ export class Vm {
     this.engine = engine;
     this.env = env;
     this.bus = options.bus;
-    this.wordsAddr = this.host.arenaAlloc(64, 64);
-    this.words = new Words(this.host.memory, this.wordsAddr, 16);
-    for (let i = 0; i < 16; i++) this.words.writeOnce(i, 0);
-    this.invalidate = new InvalidateSeq(this.words, 1);
+    this.sbi = new VmSbi(this, options.console);
+    this.wordsAddr = this.host.arenaAlloc(NR_WORDS * 4, 64);
+    this.words = new Words(this.host.memory, this.wordsAddr, NR_WORDS);
+    for (let i = 0; i < NR_WORDS; i++) this.words.writeOnce(i, 0);
+    this.invalidate = new InvalidateSeq(this.words, INVALIDATE_SEQ);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
     this.shadow = new ShadowPages(this.host, this.slots, nrPages, (root, vpn) => this.flushTlbs(root, vpn));
-    this.subscription = mmuNotifierRegister(mm, 0, MM_SIZE, kvmNotifierOps(this));
+    this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this));
   }
 
   lockMmu(): void {
-    this.words.lock(0);
+    this.words.lock(MMU_LOCK);
   }
 
   unlockMmu(): void {
-    this.words.unlock(0);
+    this.words.unlock(MMU_LOCK);
   }
 
   /** Adds, or with memorySize 0 deletes, a slot. Throws KernelError EINVAL, EEXIST, ENOMEM. */
@@ -107,6 +118,13 @@ export class Vm {
     }
   }
 
+  /** Puts a direct entry in place; with a new frame or new rights, what was derived from the old one goes first. */
+  installDirect(slot: Memslot, i: number, entry: number): void {
+    const old = slot.direct.readOnce(i);
+    if (old !== 0 && old >>> 12 !== entry >>> 12) this.zapDirect(slot, i, old);
+    slot.direct.writeOnce(i, entry);
+  }
+
   zapAll(): void {
     for (const slot of this.slots.all()) this.zapSlot(slot, 0, slot.nrPages);
   }
@@ -128,8 +146,8 @@ export class Vm {
   clearYoungVpns(start: number, end: number): boolean {
     let young = false;
     for (const slot of this.slots.all()) {
-      const first = Math.max(start / 4096 - slot.baseVpn, 0);
-      const last = Math.min(end / 4096 - slot.baseVpn, slot.nrPages);
+      const first = Math.max(start / PAGE_SIZE - slot.baseVpn, 0);
+      const last = Math.min(end / PAGE_SIZE - slot.baseVpn, slot.nrPages);
       for (let i = first; i < last; i++) young = this.clearYoung(slot, i) || young;
     }
     return young;
@@ -143,6 +161,16 @@ export class Vm {
     if ((direct & DIRECT_A) === 0) return young;
     for (const vcpu of this.vcpus) vcpu.flushBarePage(slot.baseGfn + i);
     return true;
+  }
+
+  /** Host code has written guest memory at `hva`: what was decoded from that page is stale. */
+  dropCodeAt(hva: number): void {
+    const vpn = Math.floor(hva / PAGE_SIZE);
+    for (const slot of this.slots.all()) {
+      const i = vpn - slot.baseVpn;
+      const direct = i >= 0 && i < slot.nrPages ? slot.direct.readOnce(i) : 0;
+      if (direct !== 0) for (const { hart } of this.vcpus) hart.dropCode(direct >>> 12);
+    }
   }
 
   private flushTlbs(root: ShadowRoot, vpn: number): void {
@@ -160,6 +188,6 @@ export class Vm {
     this.unlockMmu();
     this.shadow.free();
     for (const slot of this.slots.all()) slot.free();
-    this.host.arenaFree(this.wordsAddr, 64);
+    this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);
   }
 }

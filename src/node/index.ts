@@ -1,1 +1,3 @@
-export {};
+/** What needs Node. */
+export { FileSwap, openFileSwap } from './fileswap.js';
+export { nodeEnvironment } from './environment.js';

@@ -1,4 +1,5 @@
 import { type AtomicName, type Code, F64, I32, I64, type Label, type MemName, ModuleBuilder } from '../base/index.js';
+import { emitFpFunctions } from './fp/functions.js';
 import { FIRST_HANDLER, HANDLER_NOP2, HANDLER_NOP4, HANDLER_PAGE_END, HANDLERS, type Handler } from './handlers.js';
 import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
@@ -31,7 +32,7 @@ export function generateInterpreter(): Uint8Array {
   const module = new ModuleBuilder();
   const fetch = module.importFunc('fetch', [I32], [I32]);
   const slow = module.importFunc('slow', [I32, I32], [I32]);
-  const helpers = emitHelpers(module);
+  const helpers = new Map([...emitHelpers(module), ...emitFpFunctions(module)]);
   const { code } = module.func('run', [I32, I32], [I32]);
   new Interpreter(code, helpers).emit(fetch, slow);
   emitFill(module);

@@ -10,9 +10,10 @@ import {
   type VcpuExit,
   type Vm,
 } from '../kvm/index.js';
+import { RAM_BASE } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
-import { Board, RAM_BASE } from './board.js';
+import { Board } from './board.js';
 import type { GuestExit, GuestReport } from './report.js';
 
 /**
@@ -39,7 +40,7 @@ export interface BoardGuestOptions {
 export class BoardGuest {
   readonly name: string;
   private readonly options: BoardGuestOptions;
-  private readonly mm: Mm;
+  readonly mm: Mm;
   private readonly vm: Vm;
   private readonly vcpu: Vcpu;
   private readonly board: Board;
@@ -64,7 +65,8 @@ export class BoardGuest {
       const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
       if (options.pin) await mm.mlock(hva, ramBytes);
       await board.load((gpa, bytes) => mm.write(hva + gpa - RAM_BASE, bytes));
-      const vm = options.kvm.createVm(mm, { bus: board.bus });
+      const console = { write: options.console, read: () => board.uart.takeReceived() };
+      const vm = options.kvm.createVm(mm, { bus: board.bus, console });
       vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: ramBytes, userspaceAddr: hva });
       return new BoardGuest(options, mm, vm, board);
     } catch (error) {
@@ -73,11 +75,16 @@ export class BoardGuest {
     }
   }
 
+  /** Called for each wait for memory, with guest-physical address, begin and end in the environment's milliseconds. */
+  set onWait(fn: (gpa: number, startMs: number, endMs: number) => void) {
+    this.vcpu.onWait = fn;
+  }
+
   /** Runs to the guest's end. Never rejects for what the guest or its memory did: the report tells it. */
   async run(): Promise<GuestReport> {
     const { env } = this.options.kvm;
     const startMs = env.nowMs();
-    this.board.start(this.vcpu);
+    this.board.start();
     while (this.ended === undefined) this.ended = this.handle(await this.vcpu.run());
     const report = this.report(this.ended, env.nowMs() - startMs, startMs);
     this.destroy();

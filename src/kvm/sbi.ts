@@ -1,0 +1,157 @@
+import { KernelError } from '../base/index.js';
+import {
+  SBI_ERR_ALREADY_AVAILABLE,
+  SBI_HSM_STATE_STARTED,
+  SBI_SRST_TYPE_SHUTDOWN,
+  Sbi,
+  type SbiHost,
+  type SbiResult,
+} from '../machine/index.js';
+import { PAGE_SIZE } from '../mm/index.js';
+import { IRQ_S_SOFT, MMU_WAIT } from '../riscv/index.js';
+import {
+  KVM_EXIT_MEMORY_FAULT,
+  KVM_EXIT_SYSTEM_EVENT,
+  KVM_SYSTEM_EVENT_RESET,
+  KVM_SYSTEM_EVENT_SHUTDOWN,
+  type VcpuExit,
+} from './exits.js';
+import type { Vcpu } from './vcpu.js';
+import type { Vm } from './vm.js';
+
+/**
+ * The SBI of a VM: what machine's `Sbi` asks for, done with this VM's vCPUs and memory. kvm answers the calls itself, as
+ * Linux's does; only a reset comes out, as KVM_EXIT_SYSTEM_EVENT.
+ */
+export class VmSbi implements SbiHost {
+  private readonly vm: Vm;
+  private readonly console: { write(bytes: Uint8Array): void; read(): number } | undefined;
+  private readonly sbi: Sbi;
+  private pendingReset: VcpuExit | undefined;
+
+  constructor(vm: Vm, console: { write(bytes: Uint8Array): void; read(): number } | undefined) {
+    this.vm = vm;
+    this.console = console;
+    this.sbi = new Sbi(this, vm.nrVcpus);
+  }
+
+  /** Carries out the call that the vCPU's hart left with; the vCPU is outside the guest, so this may wait for memory. */
+  async ecall({ id, hart }: Vcpu): Promise<VcpuExit | undefined> {
+    const args = [10, 11, 12, 13, 14, 15].map((n) => hart.getX(n));
+    let result: SbiResult;
+    try {
+      result = await this.sbi.call(id, { eid: hart.getX(17), fid: hart.getX(16), args });
+    } catch (error) {
+      if (error instanceof KernelError) return { reason: KVM_EXIT_MEMORY_FAULT, gpa: Number(args[1]), error };
+      throw error;
+    }
+    hart.setX(10, result.error);
+    if (result.value !== undefined) hart.setX(11, result.value);
+    const reset = this.pendingReset;
+    this.pendingReset = undefined;
+    return reset;
+  }
+
+  private vcpu(hartId: number): Vcpu {
+    return this.vm.vcpus.find((v) => v.id === hartId)!;
+  }
+
+  setTimer(hartId: number, ticks: number): void {
+    this.vcpu(hartId).timer.set(ticks);
+  }
+
+  sendIpi(hartIds: readonly number[]): void {
+    for (const id of hartIds) this.vcpu(id).setInterrupt(IRQ_S_SOFT, true);
+  }
+
+  clearIpi(hartId: number): void {
+    this.vcpu(hartId).setInterrupt(IRQ_S_SOFT, false);
+  }
+
+  /** Records of code that was stored to are gone already. */
+  remoteFenceI(): void {}
+
+  /** Whatever was asked for, all of the address space goes: more than needed is always right (N11). */
+  remoteSfenceVma(hartIds: readonly number[]): void {
+    for (const id of hartIds) {
+      const { hart, mmu } = this.vcpu(id);
+      hart.tlbFlushAll();
+      mmu.sfenceVma(hart, undefined, undefined);
+    }
+  }
+
+  hartStatus(hartId: number): number | undefined {
+    return this.vm.vcpus.some((v) => v.id === hartId) ? SBI_HSM_STATE_STARTED : undefined;
+  }
+
+  /** The one hart of a VM runs from the start. */
+  hartStart(): number {
+    return SBI_ERR_ALREADY_AVAILABLE;
+  }
+
+  hartStop(): void {
+    this.systemReset(SBI_SRST_TYPE_SHUTDOWN, 0);
+  }
+
+  /** The call returns at once: resuming early is allowed. */
+  hartSuspend(): void {}
+
+  systemReset(type: number, reason: number): void {
+    const event = type === SBI_SRST_TYPE_SHUTDOWN ? KVM_SYSTEM_EVENT_SHUTDOWN : KVM_SYSTEM_EVENT_RESET;
+    this.pendingReset = { reason: KVM_EXIT_SYSTEM_EVENT, type: event, flags: reason };
+  }
+
+  consoleWrite(bytes: Uint8Array): void {
+    this.console?.write(bytes);
+  }
+
+  consoleRead(): number {
+    return this.console?.read() ?? -1;
+  }
+
+  async readGuest(gpa: bigint, lenBytes: number): Promise<Uint8Array | undefined> {
+    const out = new Uint8Array(lenBytes);
+    const hvas = this.hvas(gpa, lenBytes);
+    if (hvas === undefined) return undefined;
+    for (const { hva, offset, length } of hvas) await this.vm.mm.read(hva, out.subarray(offset, offset + length));
+    return out;
+  }
+
+  async writeGuest(gpa: bigint, bytes: Uint8Array): Promise<boolean> {
+    const hvas = this.hvas(gpa, bytes.length);
+    if (hvas === undefined) return false;
+    for (const { hva, offset, length } of hvas) {
+      await this.vm.mm.write(hva, bytes.subarray(offset, offset + length));
+      this.vm.dropCodeAt(hva);
+    }
+    return true;
+  }
+
+  /** The pieces, one a page, of a guest-physical range; undefined where not all of it is in memslots. */
+  private hvas(gpa: bigint, lenBytes: number): { hva: number; offset: number; length: number }[] | undefined {
+    const pieces = [];
+    const start = Number(gpa);
+    for (let offset = 0; offset < lenBytes; ) {
+      const at = start + offset;
+      const slot = this.vm.slots.find(Math.floor(at / PAGE_SIZE));
+      if (slot === undefined) return undefined;
+      const length = Math.min(PAGE_SIZE - (at % PAGE_SIZE), lenBytes - offset);
+      pieces.push({ hva: slot.hva(Math.floor(at / PAGE_SIZE)) + (at % PAGE_SIZE), offset, length });
+      offset += length;
+    }
+    return pieces;
+  }
+
+  async readGuestVirtual(hartId: number, va: bigint): Promise<bigint | undefined> {
+    const { mmu } = this.vcpu(hartId);
+    for (;;) {
+      const gpa = mmu.walkForRead(Number(BigInt.asIntN(64, va)));
+      if (gpa >= 0) {
+        const bytes = await this.readGuest(BigInt(gpa), 8);
+        return bytes && new DataView(bytes.buffer).getBigUint64(0, true);
+      }
+      if (gpa !== -MMU_WAIT) return undefined;
+      await this.vm.mm.faultIn(mmu.waitHva, mmu.waitFlags);
+    }
+  }
+}

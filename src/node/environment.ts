@@ -1,0 +1,13 @@
+/** What a VM needs of Node: see kvm's Environment. */
+export function nodeEnvironment() {
+  return {
+    nowMs: () => performance.now(),
+    defer: (fn: () => void) => {
+      setImmediate(fn);
+    },
+    setTimer: (fn: () => void, ms: number) => {
+      const timer = setTimeout(fn, ms);
+      return () => clearTimeout(timer);
+    },
+  };
+}
