@@ -1,3 +1,4 @@
 /** What needs Node. */
-export { FileSwap, openFileSwap } from './fileswap.js';
+
 export { nodeEnvironment } from './environment.js';
+export { FileSwap, openFileSwap } from './fileswap.js';

@@ -1,0 +1,205 @@
+import fs from 'node:fs';
+import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
+import { PAGE_SIZE, type SwapDevice } from '../mm/index.js';
+import { Limiter } from './limiter.js';
+
+/**
+ * A swap device in a file. Consecutive slots move in one readv or writev of the frames themselves, no copy in between; a few
+ * transfers are under way at once. Short transfers are continued; the end of the file where a page should be is an error.
+ *
+ * Errors are KernelError and name the path. The file is private to its owner (0600), sparse until written, and of no use after the
+ * process: `close` removes it if it was created here, and else truncates it to nothing. For signal handlers there is `unlinkSync`.
+ *
+ * Use: `await openFileSwap(path, { sizeBytes })`, give it to a Host, `host.stop()` closes it.
+ */
+
+/** Transfers under way at once: Node's thread pool has 4 threads; some more keep it busy. */
+const MAX_TRANSFERS = 8;
+/** Linux: UIO_MAXIOV. */
+const MAX_IOV = 1024;
+
+type TransferSync = (fd: number, views: Uint8Array[], position: number) => number;
+
+export class FileSwap implements SwapDevice {
+  readonly name: string;
+  readonly path: string;
+  readonly nrSlots: number;
+  private readonly fd: number;
+  private readonly created: boolean;
+  private readonly limiter = new Limiter(MAX_TRANSFERS);
+  private closed = false;
+
+  /** See `openFileSwap`. */
+  constructor(path: string, fd: number, nrSlots: number, created: boolean) {
+    this.name = `file ${path}`;
+    this.path = path;
+    this.fd = fd;
+    this.nrSlots = nrSlots;
+    this.created = created;
+  }
+
+  async read(slots: readonly number[], frames: readonly Uint8Array[]): Promise<void> {
+    await this.transferAll('read', slots, frames);
+  }
+
+  async write(slots: readonly number[], frames: readonly Uint8Array[]): Promise<void> {
+    await this.transferAll('write', slots, frames);
+  }
+
+  readSync(slots: readonly number[], frames: readonly Uint8Array[]): void {
+    for (const [start, end] of runs(slots)) {
+      this.moveSync('read', fs.readvSync, frames.slice(start, end), slots[start]! * PAGE_SIZE);
+    }
+  }
+
+  writeSync(slots: readonly number[], frames: readonly Uint8Array[]): void {
+    for (const [start, end] of runs(slots)) {
+      this.moveSync('write', fs.writevSync, frames.slice(start, end), slots[start]! * PAGE_SIZE);
+    }
+  }
+
+  private async transferAll(
+    op: 'read' | 'write',
+    slots: readonly number[],
+    frames: readonly Uint8Array[],
+  ): Promise<void> {
+    const transfers = runs(slots).map(([start, end]) =>
+      this.limiter.run(() => this.move(op, frames.slice(start, end), slots[start]! * PAGE_SIZE)),
+    );
+    // All of them end before this does: until then their frames belong to them.
+    const results = await Promise.allSettled(transfers);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  private async move(op: 'read' | 'write', views: Uint8Array[], position: number): Promise<void> {
+    for (let left = views; left.length > 0; ) {
+      const moved = await this.once(op, left, position);
+      this.checkMoved(op, moved, position);
+      position += moved;
+      left = after(left, moved);
+    }
+  }
+
+  private moveSync(op: 'read' | 'write', transfer: TransferSync, views: Uint8Array[], position: number): void {
+    for (let left = views; left.length > 0; ) {
+      let moved = 0;
+      try {
+        moved = transfer(this.fd, left, position);
+      } catch (error) {
+        throw swapError(op, this.path, error);
+      }
+      this.checkMoved(op, moved, position);
+      position += moved;
+      left = after(left, moved);
+    }
+  }
+
+  private once(op: 'read' | 'write', views: Uint8Array[], position: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const done = (error: NodeJS.ErrnoException | null, moved: number) => {
+        if (error !== null) reject(swapError(op, this.path, error));
+        else resolve(moved);
+      };
+      if (op === 'read') fs.readv(this.fd, views, position, done);
+      else fs.writev(this.fd, views, position, done);
+    });
+  }
+
+  private checkMoved(op: 'read' | 'write', moved: number, position: number): void {
+    if (moved > 0) return;
+    const what = op === 'read' ? `the file ends before byte ${position}` : `no byte could be written at ${position}`;
+    throw new KernelError('EIO', op, `swap file ${this.path}: ${what}; it was changed while in use`);
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.limiter.idle();
+    this.unlinkSync();
+    fs.closeSync(this.fd);
+  }
+
+  /** Removes the file, or empties it if it was there before. Never throws: it may be gone already. */
+  unlinkSync(): void {
+    try {
+      if (this.created) fs.unlinkSync(this.path);
+      else fs.ftruncateSync(this.fd, 0);
+    } catch {
+      // Nothing is left to remove, or nobody may.
+    }
+  }
+}
+
+/** The runs of consecutive slots, as [first, end) indices. */
+function runs(slots: readonly number[]): [number, number][] {
+  const found: [number, number][] = [];
+  let first = 0;
+  for (let i = 1; i <= slots.length; i++) {
+    if (i < slots.length && slots[i] === slots[i - 1]! + 1 && i - first < MAX_IOV) continue;
+    found.push([first, i]);
+    first = i;
+  }
+  return found;
+}
+
+/** What of `views` lies after the first `lenBytes` bytes. */
+function after(views: Uint8Array[], lenBytes: number): Uint8Array[] {
+  let i = 0;
+  while (i < views.length && lenBytes >= views[i]!.length) lenBytes -= views[i++]!.length;
+  const rest = views.slice(i);
+  if (lenBytes > 0) rest[0] = rest[0]!.subarray(lenBytes);
+  return rest;
+}
+
+/**
+ * Creates the file, or takes over and truncates a regular one. Throws KernelError naming the path: EACCES, ENOENT (no such
+ * folder), EINVAL (not a regular file, or a size below one page), ENOSPC.
+ */
+export async function openFileSwap(path: string, options: { sizeBytes: number }): Promise<FileSwap> {
+  const nrSlots = Math.floor(options.sizeBytes / PAGE_SIZE);
+  if (!(nrSlots >= 1 && Number.isSafeInteger(options.sizeBytes))) {
+    throw new KernelError(
+      'EINVAL',
+      'openFileSwap',
+      `sizeBytes ${options.sizeBytes} must be an integer of at least ${PAGE_SIZE}`,
+    );
+  }
+  let fd = -1;
+  let created = false;
+  try {
+    created = !fs.existsSync(path);
+    fd = fs.openSync(path, created ? 'wx+' : 'r+', 0o600);
+    if (!fs.fstatSync(fd).isFile())
+      throw new KernelError('EINVAL', 'openFileSwap', `swap path ${path} must be a regular file`);
+    fs.ftruncateSync(fd, 0);
+    fs.ftruncateSync(fd, nrSlots * PAGE_SIZE);
+  } catch (error) {
+    if (fd >= 0) fs.closeSync(fd);
+    if (fd >= 0 && created) fs.rmSync(path, { force: true });
+    throw swapError('openFileSwap', path, error);
+  }
+  return new FileSwap(path, fd, nrSlots, created);
+}
+
+function swapError(syscall: string, path: string, error: unknown): KernelError {
+  if (error instanceof KernelError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'EISDIR')
+    return new KernelError('EINVAL', syscall, `swap path ${path} is a folder; it must be a file`, { cause: error });
+  const known = code !== undefined && code in ERRNO;
+  return new KernelError(known ? (code as ErrnoName) : 'EIO', syscall, `swap file ${path}: ${reason(code, message)}`, {
+    cause: error,
+  });
+}
+
+const REASONS: Record<string, string> = {
+  EACCES: 'no permission to write there',
+  ENOENT: 'its folder does not exist',
+  ENOSPC: 'the disk is full',
+  EROFS: 'the file system is read-only',
+  ENOTDIR: 'a part of the path is not a folder',
+};
+
+function reason(code: string | undefined, message: string): string {
+  return (code !== undefined ? REASONS[code] : undefined) ?? message;
+}

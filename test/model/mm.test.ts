@@ -1,0 +1,328 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { KernelError } from '../../src/base/index.js';
+import { checkHost, Host, type Mm } from '../../src/mm/index.js';
+import { FaultySwap } from '../mm/faultyswap.js';
+import { TestDriver } from '../mm/testdriver.js';
+
+/**
+ * Random operations on two mms of one small host, against a naive model: a map from pages to their contents. After each step the
+ * whole state is checked. Both mms have an external MMU, and the second a driver that may refuse. Transfers fail now and then; a page that
+ * was damaged in swap may answer EHWPOISON, and stays lost; nothing else may differ from the model, ever.
+ */
+
+const PAGE = 4096;
+const BASE = 0x1000_0000;
+/** Pages that operations work on: more than there are frames. */
+const NR_PAGES = 200;
+const PROT_RW = 3;
+const MAP = 0x22 | 0x10;
+
+interface World {
+  host: Host;
+  swap: FaultySwap;
+  mms: Mm[];
+  drivers: TestDriver[];
+  /** Byte of each mapped page, for each mm; undefined: not mapped. */
+  model: Map<number, number>[];
+  locked: Set<number>[];
+  /** Damage was injected: a page may be lost. */
+  damaged: boolean;
+}
+
+function newWorld(nrSlots: number): World {
+  const swap = new FaultySwap(nrSlots);
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true, defer: (fn) => setImmediate(fn) });
+  const mms = [host.createMm({ rlimitMemlock: 20 * PAGE }), host.createMm()];
+  const drivers = mms.map((mm) => new TestDriver(mm));
+  const model = mms.map((mm) => {
+    mm.mmap(va(0), NR_PAGES * PAGE, PROT_RW, MAP);
+    return new Map([...Array(NR_PAGES).keys()].map((p) => [p, 0]));
+  });
+  return { host, swap, mms, drivers, model, locked: [new Set(), new Set()], damaged: false };
+}
+
+const va = (page: number) => BASE + page * PAGE;
+
+/** Runs `body`; true when it was refused with one of `codes`. */
+async function refused(codes: string[], body: () => Promise<void> | void): Promise<boolean> {
+  try {
+    await body();
+    return false;
+  } catch (error) {
+    if (error instanceof KernelError && codes.includes(error.code)) return true;
+    throw error;
+  }
+}
+
+/** What may stand in the way of an access to a page that is mapped. */
+const LOSS = ['EHWPOISON', 'ENOMEM'];
+
+type Command = (w: World) => Promise<void>;
+
+const page = fc.nat(NR_PAGES - 1);
+const who = fc.nat(1);
+const span = fc.tuple(page, fc.integer({ min: 1, max: 60 })).map(([a, n]) => [a, Math.min(a + n, NR_PAGES)] as const);
+const byte = fc.integer({ min: 1, max: 255 });
+
+const mmap = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      w.mms[m]!.mmap(va(a), (b - a) * PAGE, PROT_RW, MAP);
+      for (let p = a; p < b; p++) {
+        w.model[m]!.set(p, 0);
+        w.locked[m]!.delete(p);
+      }
+    },
+);
+
+const munmap = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      w.mms[m]!.munmap(va(a), (b - a) * PAGE);
+      for (let p = a; p < b; p++) {
+        w.model[m]!.delete(p);
+        w.locked[m]!.delete(p);
+      }
+    },
+);
+
+const dontneed = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      for (let p = a; p < b; p++) {
+        const codes = !w.model[m]!.has(p) ? ['ENOMEM'] : w.locked[m]!.has(p) ? ['EINVAL'] : [];
+        const no = await refused(codes, () => w.mms[m]!.madviseDontneed(va(p), PAGE));
+        expect(no).toBe(codes.length > 0);
+        if (!no) w.model[m]!.set(p, 0);
+      }
+    },
+);
+
+/** Writes the pages of a span by address; each page is one byte's repetition. */
+const write = fc.tuple(who, span, byte).map(
+  ([m, [a, b], value]): Command =>
+    async (w) => {
+      for (let p = a; p < b; p++) await writePage(w, m, p, (value + p) & 255 || 1);
+    },
+);
+
+async function writePage(w: World, m: number, p: number, value: number): Promise<void> {
+  const mapped = w.model[m]!.has(p);
+  const no = await refused(mapped ? LOSS : ['EFAULT'], () => w.mms[m]!.write(va(p), new Uint8Array(PAGE).fill(value)));
+  if (!mapped) expect(no).toBe(true);
+  else if (!no) w.model[m]!.set(p, value);
+  else await lost(w, m, p);
+}
+
+const read = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      for (let p = a; p < b; p++) await readPage(w, m, p);
+    },
+);
+
+async function readPage(w: World, m: number, p: number): Promise<void> {
+  const bytes = new Uint8Array(PAGE);
+  const mapped = w.model[m]!.has(p);
+  const no = await refused(mapped ? LOSS : ['EFAULT'], () => w.mms[m]!.read(va(p), bytes));
+  if (!mapped) expect(no).toBe(true);
+  else if (no) await lost(w, m, p);
+  else expect({ m, p, differs: bytes.findIndex((b) => b !== w.model[m]!.get(p)) }).toEqual({ m, p, differs: -1 });
+}
+
+/** A page could not be had: right only after injected damage, or with everything full. It begins anew. */
+async function lost(w: World, m: number, p: number): Promise<void> {
+  const full = w.host.swap.nrFree === 0 || w.host.stats().pinnedFrames > 0;
+  expect(w.damaged || full).toBe(true);
+  if (w.locked[m]!.has(p)) return;
+  w.mms[m]!.madviseDontneed(va(p), PAGE);
+  w.model[m]!.set(p, 0);
+}
+
+/** The external MMU stores to the last byte of each page and takes the byte back, or loads it. */
+const external = fc.tuple(who, span, fc.boolean()).map(
+  ([m, [a, b], store]): Command =>
+    async (w) => {
+      for (let p = a; p < b; p++) await externalPage(w, m, p, store);
+    },
+);
+
+async function externalPage(w: World, m: number, p: number, store: boolean): Promise<void> {
+  const driver = w.drivers[m]!;
+  const mapped = w.model[m]!.has(p);
+  const at = va(p) + PAGE - 1;
+  let value = 0;
+  const no = await refused(mapped ? LOSS : ['EFAULT'], async () => {
+    value = await driver.load(at);
+    if (store) await driver.store(at, value);
+  });
+  if (!mapped) expect(no).toBe(true);
+  else if (no) await lost(w, m, p);
+  else expect({ m, p, value }).toEqual({ m, p, value: w.model[m]!.get(p) });
+}
+
+const mlock = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      const no = await refused(['ENOMEM', 'EHWPOISON'], () => w.mms[m]!.mlock(va(a), (b - a) * PAGE));
+      const pages = [...Array(b - a).keys()].map((k) => a + k);
+      const allMapped = pages.every((p) => w.model[m]!.has(p));
+      if (!no) expect(allMapped).toBe(true);
+      // Refused by a limit, nothing is locked; by what happened while waiting, the pages are marked.
+      const vma = w.mms[m]!.findVma(va(a));
+      if (vma?.locked && w.mms[m]!.findVma(va(b - 1))?.locked && allMapped) {
+        for (const p of pages) if (w.mms[m]!.findVma(va(p))!.locked) w.locked[m]!.add(p);
+      }
+    },
+);
+
+const munlock = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      const hole = [...Array(b - a).keys()].some((k) => !w.model[m]!.has(a + k));
+      const no = await refused(['ENOMEM'], () => w.mms[m]!.munlock(va(a), (b - a) * PAGE));
+      expect(no).toBe(hole);
+      if (!no) for (let p = a; p < b; p++) w.locked[m]!.delete(p);
+    },
+);
+
+const shrink = fc.tuple(fc.boolean(), fc.boolean(), fc.boolean()).map(
+  ([blockable, sync, desperate]): Command =>
+    async (w) => {
+      w.host.reclaim.shrink(blockable, sync, desperate);
+    },
+);
+
+const refusing = fc.boolean().map(
+  (on): Command =>
+    async (w) => {
+      w.drivers[1]!.refuse = on;
+    },
+);
+
+const hold = fc.boolean().map(
+  (on): Command =>
+    async (w) => {
+      if (on) {
+        // What is submitted now stays under way while the next reads and writes by others run into it.
+        w.swap.held = true;
+        w.host.reclaim.shrink(true, false, true);
+        w.host.reclaim.shrink(true, false, true);
+        w.swap.held = false;
+        setTimeout(() => w.swap.pump(), 2);
+      } else w.swap.pump();
+    },
+);
+
+const failWrites = fc.nat(3).map(
+  (n): Command =>
+    async (w) => {
+      w.swap.failWrites = n;
+    },
+);
+
+const failReads = fc.nat(2).map(
+  (n): Command =>
+    async (w) => {
+      w.swap.failReads = n;
+      if (n > 0) w.damaged = true;
+    },
+);
+
+const damage = fc.nat(2).map(
+  (n): Command =>
+    async (w) => {
+      w.swap.damage = n;
+      if (n > 0) w.damaged = true;
+    },
+);
+
+/** Two waiters for the same pages at once. */
+const together = fc.tuple(who, span).map(
+  ([m, [a, b]]): Command =>
+    async (w) => {
+      await Promise.all([readAll(w, m, a, b), readAll(w, m, a, b)]);
+    },
+);
+
+async function readAll(w: World, m: number, a: number, b: number): Promise<void> {
+  for (let p = a; p < b; p++) {
+    const bytes = new Uint8Array(1);
+    if (!w.model[m]!.has(p)) continue;
+    const no = await refused(LOSS, () => w.mms[m]!.read(va(p) + 7, bytes));
+    if (!no) expect(bytes[0]).toBe(w.model[m]!.get(p));
+  }
+}
+
+const HANG = Symbol('hang');
+
+/** A step that does not end is a failure of its own, so that it shrinks. */
+async function run(w: World, commands: Command[]): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const hang = new Promise<typeof HANG>((resolve) => {
+    timer = setTimeout(() => resolve(HANG), 2_000);
+  });
+  const result = await Promise.race([runAll(w, commands), hang]);
+  clearTimeout(timer);
+  if (result === HANG) throw new Error(`hangs: ${JSON.stringify({ ...w.host.stats(), vmstat: undefined })}`);
+}
+
+async function runAll(w: World, commands: Command[]): Promise<void> {
+  try {
+    for (const command of commands) {
+      await command(w);
+      checkHost(w.host);
+    }
+    w.swap.pump();
+    for (const [m, model] of w.model.entries()) for (const p of model.keys()) await readPage(w, m, p);
+    for (const mm of w.mms) mm.exit();
+    await w.host.stop();
+    checkHost(w.host);
+    expect(w.drivers.map((d) => [d.nrReleases, d.nrStarts - d.nrEnds, d.seq.inProgress])).toEqual([
+      [1, 0, 0],
+      [1, 0, 0],
+    ]);
+    expect(w.host.frames.nrFree).toBe(64);
+    expect(w.host.swap.nrFree).toBe(w.host.swap.nrSlots);
+    expect(w.host.tables.bytesInUse).toBe(0);
+    expect(w.host.anonVmas.nrLive).toBe(0);
+  } finally {
+    w.swap.pump();
+  }
+}
+
+const healthy = [
+  mmap,
+  munmap,
+  dontneed,
+  write,
+  write,
+  read,
+  external,
+  external,
+  mlock,
+  munlock,
+  shrink,
+  refusing,
+  hold,
+  together,
+];
+
+test('N1 N4 N15 N22: random operations agree with the model, and every counter with the whole state', async () => {
+  const commands = fc.array(fc.oneof(...healthy), { minLength: 5, maxLength: 40 });
+  const property = fc.asyncProperty(commands, (c) => run(newWorld(1024), c));
+  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 60) });
+});
+
+test('N27: with transfers that fail and pages that are damaged, nothing else is lost', async () => {
+  const commands = fc.array(fc.oneof(...healthy, failWrites, failReads, damage), { minLength: 5, maxLength: 40 });
+  const property = fc.asyncProperty(commands, (c) => run(newWorld(1024), c));
+  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 60) });
+});
+
+test('N26: with a swap that is too small, accesses end in ENOMEM and never hang', async () => {
+  const commands = fc.array(fc.oneof(...healthy), { minLength: 5, maxLength: 40 });
+  const property = fc.asyncProperty(commands, (c) => run(newWorld(40), c));
+  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 40) });
+});
