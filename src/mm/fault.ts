@@ -98,7 +98,7 @@ function swapFault(mm: Mm, vma: Vma, vpn: number, i: number, slot: number, write
   frames.refcount[pfn] = frames.refcount[pfn]! + 1;
   mapPage(mm, vma, vpn, i, pfn, write);
   swap.put(slot);
-  if (write) markDirty(mm, pfn);
+  if (write || swap.isNearlyFull) markDirty(mm, pfn);
   else if ((frames.flags[pfn]! & PG_DIRTY) !== 0) tryDropSwapCache(host, pfn);
   if (vma.locked) mlockPage(host, pfn);
   return pfn;

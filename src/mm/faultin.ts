@@ -9,6 +9,11 @@ import { pteIsSwap, pteSwapSlot } from './pte.js';
  * gone, the page there, or its slot another's. Ends when the page is mapped, or with an error; reclaim that gains nothing ends it
  * with ENOMEM (never a hang).
  */
+
+/** Frames that only swap-ins may take. */
+const SWAP_IN_RESERVE = 2;
+
+/** Rejects with KernelError EFAULT, EHWPOISON, ENOMEM. */
 export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void> {
   const vpn = vaToVpn(va);
   for (;;) {
@@ -17,7 +22,7 @@ export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void>
     const slot = slotOf(mm, vpn);
     const reading = slot < 0 ? undefined : mm.host.swapIn.start(slot);
     if (reading !== undefined) await reading;
-    else if (!(await mm.host.reclaim.directReclaim())) noMemory(mm, va);
+    else if (!(await mm.host.reclaim.directReclaim(reserveFor(slot)))) noMemory(mm, va);
   }
 }
 
@@ -36,14 +41,18 @@ export function faultInSync(mm: Mm, va: number, write: boolean): void {
     }
     const slot = slotOf(mm, vpn);
     const progress = slot >= 0 && mm.host.swapIn.readSync(slot);
-    if (!progress && !mm.host.reclaim.directReclaimSync()) noMemory(mm, va);
+    if (!progress && !mm.host.reclaim.directReclaimSync(reserveFor(slot))) noMemory(mm, va);
   }
 }
 
-/** Who waits may take the last frame. */
+/** New pages leave some frames to swap-ins, which free a slot each: with swap full, what exists can still be reached (N26). */
+function reserveFor(slot: number): number {
+  return slot < 0 ? SWAP_IN_RESERVE : 0;
+}
+
 function attempt(mm: Mm, vpn: number, write: boolean): number {
   mm.mmapLock.lock('read');
-  const result = handleMmFault(mm, vpn, write, 0);
+  const result = handleMmFault(mm, vpn, write, SWAP_IN_RESERVE);
   mm.mmapLock.unlock();
   return result;
 }

@@ -40,7 +40,8 @@ export class Reclaim {
   private young = false;
   private refused = false;
   private kswapdRunning: Promise<void> | undefined;
-  private direct: Promise<boolean> | undefined;
+  /** Runs of direct reclaim under way, by their reserve. */
+  private readonly direct = new Map<number, Promise<boolean>>();
   private stopped = false;
   private readonly testYoungOne: (vma: Vma, vpn: number) => void;
   private readonly gatherRange: (vma: Vma, vpn: number) => void;
@@ -256,22 +257,23 @@ export class Reclaim {
     return 8 + Math.ceil((2 * (nr[LRU_ACTIVE]! + nr[LRU_INACTIVE]!)) / this.batchSize);
   }
 
-  /** Waits until a frame is free; false when reclaim makes no progress. Callers at the same time share one run. */
-  directReclaim(): Promise<boolean> {
-    this.direct ??= this.reclaimUntilFree().finally(() => {
-      this.direct = undefined;
-    });
-    return this.direct;
+  /** Waits until more than `reserve` frames are free; false when reclaim makes no progress. Callers at the same time share one run. */
+  directReclaim(reserve: number): Promise<boolean> {
+    const running = this.direct.get(reserve);
+    if (running !== undefined) return running;
+    const run = this.reclaimUntilFree(reserve).finally(() => this.direct.delete(reserve));
+    this.direct.set(reserve, run);
+    return run;
   }
 
-  private async reclaimUntilFree(): Promise<boolean> {
+  private async reclaimUntilFree(reserve: number): Promise<boolean> {
     const { frames, vmstat, writeback } = this.host;
     vmstat.allocstall++;
     const limit = this.maxFruitless();
-    for (let fruitless = 0; frames.nrFree === 0; ) {
+    for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
       const nr = this.shrink(true, false, fruitless > 1);
-      if (frames.nrFree > 0) break;
+      if (frames.nrFree > reserve) break;
       if (writeback.nrPages > 0) await writeback.next();
       if (vmstat.pgsteal === before && ++fruitless > limit) return false;
       if (nr === 0 && writeback.nrPages === 0) await this.yield();
@@ -280,11 +282,11 @@ export class Reclaim {
   }
 
   /** As `directReclaim`, blocking; needs a device that can. */
-  directReclaimSync(): boolean {
+  directReclaimSync(reserve: number): boolean {
     const { frames, vmstat } = this.host;
     vmstat.allocstall++;
     const limit = this.maxFruitless();
-    for (let fruitless = 0; frames.nrFree === 0; ) {
+    for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
       this.shrink(true, true, fruitless > 1);
       if (vmstat.pgsteal === before && ++fruitless > limit) return false;

@@ -53,6 +53,11 @@ export class SwapMap {
     return this.nrSlots * (2 + 4 + 1 + 4 + 4) + this.freeInCluster.length;
   }
 
+  /** Slots are short: pages that are read back give theirs up at once (Linux: vm_swap_full). */
+  get isNearlyFull(): boolean {
+    return this.nrFree < Math.min(this.nrSlots >> 3, 1024) || this.nrFree === 0;
+  }
+
   isFree(slot: number): boolean {
     return this.count[slot] === 0 && this.cache[slot] === 0;
   }

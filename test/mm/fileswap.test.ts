@@ -1,0 +1,120 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, expect, test } from 'vitest';
+import { checkHost, Host, MAP_ANONYMOUS, MAP_PRIVATE } from '../../src/mm/index.js';
+import { openFileSwap } from '../../src/node/index.js';
+
+const PAGE = 4096;
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'unpin-swap-'));
+const file = path.join(folder, 'swap');
+
+afterEach(() => fs.rmSync(file, { force: true }));
+
+function frames(nr: number, value: number): Uint8Array[] {
+  const shared = new Uint8Array(new SharedArrayBuffer(nr * PAGE));
+  return [...Array(nr).keys()].map((k) => shared.subarray(k * PAGE, (k + 1) * PAGE).fill(value + k));
+}
+
+test('pages go out and come back, in runs and scattered, both ways', async () => {
+  const swap = await openFileSwap(file, { sizeBytes: 64 * PAGE });
+  expect(fs.statSync(file).mode & 0o777).toBe(0o600);
+  await swap.write([1, 2, 3, 9, 20, 21], frames(6, 1));
+  const back = frames(4, 99);
+  await swap.read([2, 3, 9, 21], back);
+  expect(back.map((b) => [b[0], b[PAGE - 1]])).toEqual([
+    [2, 2],
+    [3, 3],
+    [4, 4],
+    [6, 6],
+  ]);
+  swap.writeSync([60, 61], frames(2, 30));
+  swap.readSync([20, 61], back.slice(0, 2));
+  expect([back[0]![5], back[1]![5]]).toEqual([5, 31]);
+  await swap.close();
+  await swap.close();
+  expect(fs.existsSync(file)).toBe(false);
+});
+
+test('a file that was there before is taken over, and emptied at the end', async () => {
+  fs.writeFileSync(file, 'old');
+  const swap = await openFileSwap(file, { sizeBytes: 4 * PAGE });
+  expect(fs.statSync(file).size).toBe(4 * PAGE);
+  await swap.close();
+  expect(fs.statSync(file).size).toBe(0);
+});
+
+test('unlinkSync removes the file at once, for signal handlers, and may come twice', async () => {
+  const swap = await openFileSwap(file, { sizeBytes: 4 * PAGE });
+  swap.unlinkSync();
+  swap.unlinkSync();
+  expect(fs.existsSync(file)).toBe(false);
+  await swap.close();
+});
+
+test('what cannot be used is refused by name, with the path', async () => {
+  await expect(openFileSwap(path.join(folder, 'no', 'swap'), { sizeBytes: PAGE })).rejects.toThrow(
+    /ENOENT: openFileSwap: swap file .*\/no\/swap: its folder does not exist/,
+  );
+  await expect(openFileSwap(folder, { sizeBytes: PAGE })).rejects.toThrow(
+    /EINVAL: openFileSwap: swap path .* is a folder/,
+  );
+  await expect(openFileSwap('/dev/null', { sizeBytes: PAGE })).rejects.toThrow(
+    /EINVAL: openFileSwap: swap path .* regular file/,
+  );
+  await expect(openFileSwap(file, { sizeBytes: 100 })).rejects.toThrow(/EINVAL: openFileSwap: sizeBytes 100/);
+});
+
+test('a file cut short while in use is EIO, with the path', async () => {
+  const swap = await openFileSwap(file, { sizeBytes: 8 * PAGE });
+  await swap.write([6], frames(1, 1));
+  fs.truncateSync(file, 6 * PAGE + 100);
+  await expect(swap.read([6], frames(1, 0))).rejects.toThrow(
+    /EIO: read: swap file .*: the file ends before byte 24676/,
+  );
+  expect(() => swap.readSync([7], frames(1, 0))).toThrow(/EIO/);
+  await swap.close();
+});
+
+test('a full disk is ENOSPC, with the path', async () => {
+  if (!fs.existsSync('/dev/full')) return;
+  const swap = await openFileSwap(file, { sizeBytes: 8 * PAGE });
+  const { fd } = swap as unknown as { fd: number };
+  const full = fs.openSync('/dev/full', 'r+');
+  Object.assign(swap, { fd: full });
+  await expect(swap.write([0], frames(1, 1))).rejects.toThrow(/ENOSPC: write: swap file .*: the disk is full/);
+  expect(() => swap.writeSync([0], frames(1, 1))).toThrow(/ENOSPC/);
+  fs.closeSync(full);
+  Object.assign(swap, { fd });
+  await swap.close();
+});
+
+test('a host lives on it: memory three times the frames, then a damaged file', async () => {
+  const swap = await openFileSwap(file, { sizeBytes: 512 * PAGE });
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true, defer: (fn) => setImmediate(fn) });
+  const mm = host.createMm();
+  const va = mm.mmap(0, 192 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  const page = new Uint8Array(PAGE);
+  for (let p = 0; p < 192; p++) await mm.write(va + p * PAGE, page.fill(p + 1));
+  for (let p = 0; p < 192; p++) {
+    await mm.read(va + p * PAGE, page);
+    expect([page[0], page[PAGE - 1]]).toEqual([p + 1, p + 1]);
+  }
+  checkHost(host);
+  await host.writeback.drain();
+  fs.writeFileSync(file, new Uint8Array(512 * PAGE).fill(0xee));
+  let nrLost = 0;
+  for (let p = 0; p < 192; p++) {
+    await mm.read(va + p * PAGE, page).then(
+      () => expect(page[7]).toBe(p + 1),
+      (error) => {
+        expect(error.code).toBe('EHWPOISON');
+        nrLost++;
+      },
+    );
+  }
+  expect(nrLost).toBeGreaterThan(100);
+  checkHost(host);
+  await host.stop();
+  expect(fs.existsSync(file)).toBe(false);
+});
