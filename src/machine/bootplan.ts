@@ -27,7 +27,6 @@ export interface BootPlan {
 }
 
 const PMD_SIZE = 2 << 20;
-const PAGE_SIZE = 4096;
 const MIB = 1 << 20;
 
 /** Throws KernelError ENOMEM for RAM too small, ENOEXEC for an ELF kernel that is linked outside RAM. */
@@ -44,7 +43,7 @@ export function planBoot({ ramBase, ramBytes, kernel, initrdBytes, dtbBytes }: B
     );
   }
   const kernelEnd = Math.max(...segments.map((segment) => segment.address + segment.memBytes));
-  const initrdStart = alignUp(kernelEnd, PAGE_SIZE);
+  const initrdStart = alignUp(kernelEnd, PMD_SIZE);
   const dtbStart = alignUp(initrdStart + initrdBytes, PMD_SIZE);
   const needBytes = dtbStart + dtbBytes - ramBase;
   if (needBytes > ramBytes) {

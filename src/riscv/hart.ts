@@ -36,6 +36,8 @@ export class Hart {
   exit: HartExit = 0;
   /** Host page of the last fill with RIGHT_X. */
   execHostPage = -1;
+  /** A fill for writing has dropped decoded code, perhaps of the very instruction that writes. */
+  droppedCode = false;
   private readonly slowPath: Slow;
   private readonly i32: Int32Array;
   private readonly i64: BigInt64Array;
@@ -193,6 +195,7 @@ export class Hart {
     if (this.engine.records.has(hostPage)) {
       if (access !== ACCESS_WRITE) return;
       this.engine.records.drop(hostPage);
+      this.droppedCode = true;
     }
     this.setEntry(table + L.TLB_WRITE, va, hostPage);
   }

@@ -186,9 +186,43 @@ export class Slow {
     const offset = va & 0xfff;
     if (access.atomic && offset % access.lenBytes !== 0) return this.misaligned(access);
     if (offset + access.lenBytes > 4096) return this.accessCrossing(form, access, record, va, kind);
+    this.hart.droppedCode = false;
     const host = this.hart.hostAddress(va, kind);
     if (host < 0) return this.hostFailed(-host, form, access, record);
-    return form.instruction.emit === undefined ? this.minMax(form, record, host) : SLOW_AGAIN;
+    if (form.instruction.emit !== undefined && !this.hart.droppedCode) return SLOW_AGAIN;
+    return this.perform(form, access, record, host);
+  }
+
+  /**
+   * Does the access here. An instruction that writes into the page it is in must not be tried again: fetching it anew would
+   * take the write permission back, for ever.
+   */
+  private perform(form: Handler, access: TableAccess, record: number, host: number): number {
+    const rd = this.base + L.X + this.u8[record + L.REC_RD]!;
+    if (form.instruction.name.startsWith('sc.')) this.storeConditional(form, record, host, rd);
+    else if (access.atomic) this.amo(form, record, host, rd);
+    else this.storeBytes(form, record, access.lenBytes, host, host, access.lenBytes);
+    this.advancePc(form.lenBytes);
+    return SLOW_RETIRED;
+  }
+
+  private storeConditional(form: Handler, record: number, host: number, rd: number): void {
+    const { i64 } = this.hart.engine;
+    const reserved = (this.base + L.RESERVED_VA) / 8;
+    const same = i64[reserved] === i64[(this.base + L.SLOW_VA) / 8];
+    const expected = i64[reserved + 1]!;
+    const value = i64[(this.base + L.X + this.u8[record + L.REC_RS2]!) / 8]!;
+    const stored = same && this.exchangeIf(form, host, expected, value);
+    i64[reserved] = -1n;
+    if (!form.zero) i64[rd / 8] = stored ? 0n : 1n;
+  }
+
+  private exchangeIf(form: Handler, host: number, expected: bigint, value: bigint): boolean {
+    if (form.instruction.access!.lenBytes === 8) {
+      return Atomics.compareExchange(this.hart.engine.i64, host / 8, expected, value) === expected;
+    }
+    const word = Number(BigInt.asIntN(32, expected));
+    return Atomics.compareExchange(this.i32, host >>> 2, word, Number(BigInt.asIntN(32, value))) === word;
   }
 
   private misaligned(access: TableAccess): number {
@@ -286,30 +320,17 @@ export class Slow {
     this.setLoaded(form, form.instruction.access!, this.mmioRd, low, high);
   }
 
-  /** AMOMIN and AMOMAX: by compare-exchange, since WebAssembly has no such operation. */
-  private minMax(form: Handler, record: number, host: number): number {
+  /** An AMO by compare-exchange: AMOMIN and AMOMAX always, since WebAssembly has no such operation. */
+  private amo(form: Handler, record: number, host: number, rd: number): void {
     const { i64 } = this.hart.engine;
-    const operand = i64[(this.base + L.X + this.u8[record + L.REC_RS2]!) / 8]!;
     const wide = form.instruction.access!.lenBytes === 8;
-    const old = wide ? this.minMax64(form, host / 8, operand) : this.minMax32(form, host >>> 2, operand);
-    if (!form.zero) i64[(this.base + L.X + this.u8[record + L.REC_RD]!) / 8] = old;
-    this.advancePc(form.lenBytes);
-    return SLOW_RETIRED;
-  }
-
-  private minMax64(form: Handler, index: number, operand: bigint): bigint {
-    const { i64 } = this.hart.engine;
+    const rs2 = i64[(this.base + L.X + this.u8[record + L.REC_RS2]!) / 8]!;
+    const operand = wide ? rs2 : BigInt.asIntN(32, rs2);
     for (;;) {
-      const old = Atomics.load(i64, index);
-      if (Atomics.compareExchange(i64, index, old, choose(form.instruction.name, old, operand)) === old) return old;
-    }
-  }
-
-  private minMax32(form: Handler, index: number, operand: bigint): bigint {
-    for (;;) {
-      const old = Atomics.load(this.i32, index);
-      const result = choose(form.instruction.name, BigInt(old), BigInt.asIntN(32, operand));
-      if (Atomics.compareExchange(this.i32, index, old, Number(result)) === old) return BigInt(old);
+      const old = wide ? Atomics.load(i64, host / 8) : BigInt(Atomics.load(this.i32, host >>> 2));
+      if (!this.exchangeIf(form, host, old, combine(form.instruction.name, old, operand))) continue;
+      if (!form.zero) i64[rd / 8] = old;
+      return;
     }
   }
 
@@ -403,8 +424,26 @@ export class Slow {
   }
 }
 
-function choose(name: string, old: bigint, operand: bigint): bigint {
-  const unsigned = name.startsWith('amominu') || name.startsWith('amomaxu');
-  const less = unsigned ? BigInt.asUintN(64, old) < BigInt.asUintN(64, operand) : old < operand;
-  return name.startsWith('amomin') === less ? old : operand;
+/** What an AMO leaves in memory. */
+function combine(name: string, old: bigint, operand: bigint): bigint {
+  switch (name.slice(0, name.indexOf('.'))) {
+    case 'amoswap':
+      return operand;
+    case 'amoadd':
+      return BigInt.asIntN(64, old + operand);
+    case 'amoxor':
+      return old ^ operand;
+    case 'amoand':
+      return old & operand;
+    case 'amoor':
+      return old | operand;
+    case 'amomin':
+      return old < operand ? old : operand;
+    case 'amomax':
+      return old > operand ? old : operand;
+    case 'amominu':
+      return BigInt.asUintN(64, old) < BigInt.asUintN(64, operand) ? old : operand;
+    default:
+      return BigInt.asUintN(64, old) > BigInt.asUintN(64, operand) ? old : operand;
+  }
 }
