@@ -38,7 +38,7 @@ export function decode(word: number): Decoded | undefined {
   const compressed = isCompressed(word);
   const full = compressed ? expand(word & 0xffff) : word;
   if (full === 0) return undefined;
-  const instruction = BY_OPCODE[full & 0x7f]!.find((i) => (full & i.mask) === i.match);
+  const instruction = BY_OPCODE[full & 0x7f]!.find((i) => ((full ^ i.match) & i.mask) === 0);
   if (instruction === undefined) return undefined;
   const rm = (full >>> 12) & 7;
   if (instruction.rm && (rm === 5 || rm === 6)) return undefined;

@@ -172,9 +172,17 @@ class Interpreter implements Emit {
     } else {
       this.form = form;
       if (form.instruction.fp) c.get(HART).mem('i32Load', L.FS).op('i32Eqz').brIf(this.slow);
+      if (form.instruction.rm) this.refuseReservedRounding();
       form.instruction.emit(this);
       this.advance(form.lenBytes);
     }
+  }
+
+  /** A dynamic rounding mode with a reserved value in frm is illegal; decoding has refused the static ones. */
+  private refuseReservedRounding(): void {
+    const { c } = this;
+    c.get(this.rec).mem('i32Load8U', L.REC_RM).i32(7).op('i32Eq');
+    c.get(HART).mem('i32Load', L.FRM).i32(5).op('i32GeU').op('i32And').brIf(this.slow);
   }
 
   private advance(lenBytes: number): void {

@@ -160,7 +160,8 @@ export class Slow {
     if (handler === HANDLER_DECODE) return this.decode(record);
     const form = formOf(handler);
     if (form === undefined) return this.illegal();
-    if (form.instruction.fp && this.word(L.FS) === 0) return this.illegal();
+    // A floating-point instruction that computes comes here only when it is illegal: FS is Off, or frm reserved.
+    if (form.instruction.fp && (form.instruction.access === undefined || this.word(L.FS) === 0)) return this.illegal();
     const { access } = form.instruction;
     return access !== undefined ? this.access(form, access, record) : this.system(form, record);
   }

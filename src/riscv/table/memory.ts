@@ -1,7 +1,7 @@
 import type { AtomicName, MemName } from '../../base/index.js';
-import type { Instruction } from './types.js';
+import type { Emit, Instruction } from './types.js';
 
-/** Loads, stores and A (unprivileged manual, chapters 2.6 and 14). */
+/** Loads, stores, A, and the moves between register files (unprivileged manual, chapters 2.6, 14, 21, 22). */
 
 type Len = 1 | 2 | 4 | 8;
 
@@ -58,6 +58,12 @@ function reserved(kind: 'lr' | 'sc', funct5: number): Instruction[] {
   }));
 }
 
+/** The moves between the register files, bits as they are. */
+function move(name: string, funct7: number, emit: (e: Emit) => void): Instruction {
+  const dest = name.startsWith('fmv.x') ? 'x' : 'f';
+  return { name, format: 'R', mask: 0xfff0707f, match: 0x53 | (funct7 << 25), dest, fp: true, emit };
+}
+
 export const MEMORY: readonly Instruction[] = [
   load('lb', 0x03, 0, 'i64Load8S', 1, 'x'),
   load('lh', 0x03, 1, 'i64Load16S', 2, 'x'),
@@ -74,6 +80,20 @@ export const MEMORY: readonly Instruction[] = [
   load('fld', 0x07, 3, 'i64Load', 8, 'f'),
   store('fsw', 0x27, 2, 'i64Store32', 4, true),
   store('fsd', 0x27, 3, 'i64Store', 8, true),
+  move('fmv.x.w', 0x70, (e) =>
+    e.rd(() => {
+      e.frs1();
+      e.c.op('i64Extend32S');
+    }),
+  ),
+  move('fmv.x.d', 0x71, (e) => e.rd(() => e.frs1())),
+  move('fmv.w.x', 0x78, (e) =>
+    e.frd(() => {
+      e.rs1();
+      e.c.i64(-1n << 32n).op('i64Or');
+    }),
+  ),
+  move('fmv.d.x', 0x79, (e) => e.frd(() => e.rs1())),
   ...reserved('lr', 0x02),
   ...reserved('sc', 0x03),
   ...amo('amoswap', 0x01, 'i32Xchg', 'i64Xchg'),
