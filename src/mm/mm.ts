@@ -91,6 +91,13 @@ export class Mm {
   }
 
   private dontneedLocked(startVpn: number, endVpn: number): void {
+    const whole = this.vmas.find(startVpn);
+    if (whole !== undefined && !whole.locked && endVpn <= whole.endVpn && startVpn < endVpn) {
+      zapRange(this, whole, startVpn, endVpn, MMU_NOTIFY_CLEAR);
+    } else this.dontneedEach(startVpn, endVpn);
+  }
+
+  private dontneedEach(startVpn: number, endVpn: number): void {
     let next = startVpn;
     let hole = false;
     eachVma(this, startVpn, endVpn, (vma, from, to) => {

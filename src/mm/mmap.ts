@@ -101,6 +101,7 @@ export function unmapLocked(mm: Mm, startVpn: number, endVpn: number): void {
   const gone = mm.vmas.removeAt(first, end);
   for (const vma of gone) {
     zapPages(vma, vma.startVpn, vma.endVpn);
+    mm.pageTable.prune(vma.startVpn, vma.endVpn);
     if (vma.locked) mm.lockedPages -= vma.nrPages;
     mm.host.anonVmas.unlink(vma);
   }

@@ -117,7 +117,7 @@ export class MmuNotifiers {
     this.mm = mm;
     this.host = host;
     this.collect = (sub) => {
-      if (sub.overlaps(this.current!)) this.current!.begun.push(sub);
+      if (sub.overlaps(this.current!)) this.current!.begun[this.current!.nrBegun++] = sub;
     };
   }
 
@@ -171,11 +171,11 @@ export class MmuNotifiers {
    * ended again, no pte may be touched, and there is no `invalidateRangeEnd` to call. Pairs with `invalidateRangeEnd`.
    */
   invalidateRangeStart(range: RangeList): number {
-    range.begun.length = 0;
+    range.nrBegun = 0;
     if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return 0;
     this.current = range;
     this.tree.visit(range.start, range.end, this.collect);
-    return range.begun.length === 0 ? 0 : this.deliverStart(range);
+    return range.nrBegun === 0 ? 0 : this.deliverStart(range);
   }
 
   private deliverStart(range: RangeList): number {
@@ -184,11 +184,11 @@ export class MmuNotifiers {
     this.host.countBracket();
     const subs = range.begun;
     let nrBegun = 0;
-    for (let i = 0; i < subs.length; i++) {
+    for (let i = 0; i < range.nrBegun; i++) {
       const sub = subs[i]!;
       const refused = this.startOne(sub, range);
       if (refused) {
-        subs.length = nrBegun;
+        range.nrBegun = nrBegun;
         this.invalidateRangeEnd(range);
         this.host.countRefusal();
         return -ERRNO.EAGAIN;
@@ -196,7 +196,7 @@ export class MmuNotifiers {
       if (sub.poisoned === undefined) subs[nrBegun++] = sub;
       else this.pinRange(sub, range);
     }
-    subs.length = nrBegun;
+    range.nrBegun = nrBegun;
     if (nrBegun === 0) this.closeBracket(range);
     return 0;
   }
@@ -231,9 +231,8 @@ export class MmuNotifiers {
   /** Closes the bracket for those whose start was delivered. Pairs with `invalidateRangeStart`. */
   invalidateRangeEnd(range: RangeList): void {
     if (!CONFIG_PTE_NOTIFIERS || !range.open) return;
-    const subs = range.begun;
-    for (let i = 0; i < subs.length; i++) {
-      const sub = subs[i]!;
+    for (let i = 0; i < range.nrBegun; i++) {
+      const sub = range.begun[i]!;
       if (sub.poisoned !== undefined || sub.ops.invalidateRangeEnd === undefined) continue;
       this.host.calls.invalidateRangeEnd++;
       const began = this.enter();
@@ -245,7 +244,7 @@ export class MmuNotifiers {
       }
       this.leave(sub, 'invalidateRangeEnd', began, result);
     }
-    subs.length = 0;
+    range.nrBegun = 0;
     this.closeBracket(range);
   }
 

@@ -40,8 +40,9 @@ export class RangeList implements MmuNotifierRange {
   end = 0;
   nrRanges = 0;
   ranges = new Int32Array(16);
-  /** Subscriptions whose start was delivered and whose end is due. */
+  /** The first `nrBegun` are the subscriptions whose start was delivered and whose end is due. */
   readonly begun: MmuSubscription[] = [];
+  nrBegun = 0;
   /** Between a start that reached somebody and its end. */
   open = false;
   private sorted = true;

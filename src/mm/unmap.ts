@@ -60,7 +60,6 @@ export function zapPages(vma: Vma, startVpn: number, endVpn: number): void {
     }
     vpn = end;
   }
-  pageTable.prune(startVpn, endVpn);
 }
 
 function zapPte(vma: Vma, i: number): void {

@@ -84,11 +84,20 @@ test('N4 N6: reclaim frees a frame only after the bracket, and its mapcount drop
   expect(host.frames.nrFree).toBe(64);
 });
 
+test('N4: DONTNEED frees the frames after the bracket', async () => {
+  const { host, mm, va } = setUp();
+  await touch(mm, va, 4);
+  const free: number[] = [];
+  mmuNotifierRegister(mm, 0, VA_SIZE, { invalidateRangeEnd: () => void free.push(host.frames.nrFree) });
+  mm.madviseDontneed(va, 2 * PAGE);
+  mm.madviseDontneed(va + 3 * PAGE, PAGE);
+  expect([...free, host.frames.nrFree]).toEqual([60, 62, 63]);
+});
+
 test('a batch of reclaim is one bracket for each mm, with its pages as sorted ranges', async () => {
   const { host, mm, va } = setUp();
   const { log } = record(mm, va, va + 32 * PAGE);
-  await touch(mm, va, 3);
-  await touch(mm, va + 5 * PAGE, 2);
+  for (const p of [6, 5, 2, 0, 1]) await touch(mm, va + p * PAGE, 1);
   host.reclaim.shrink(true, true, true);
   expect(log).toEqual(['start 0 3 5 7', 'end']);
   expect(host.vmstat.brackets).toBe(1);

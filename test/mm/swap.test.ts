@@ -238,6 +238,24 @@ test('N26: without room in swap the waiter gets ENOMEM with the numbers, others 
   checkHost(host);
 });
 
+test('N26: in the smallest host one guest holds what an instruction may need, and others go on', async () => {
+  const { host, mm, va } = setUp();
+  const held = [];
+  for (let p = 0; p < 16; p++) {
+    await mm.faultIn(va + p * PAGE, FAULT_FLAG_WRITE);
+    held.push(mm.tryGetPage(va + p * PAGE, FAULT_FLAG_WRITE));
+  }
+  const other = host.createMm();
+  const otherVa = other.mmap(0, 200 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  const work = async (m: Mm, start: number) => {
+    for (let p = 20; p < 200; p++) await m.write(start + p * PAGE, fill(p));
+    for (let p = 20; p < 200; p++) expect(await byteAt(m, start + p * PAGE)).toBe(p);
+  };
+  await Promise.all([work(mm, va), work(other, otherVa)]);
+  checkHost(host, 16);
+  expect(held.map((pfn, p) => mm.tryGetPage(va + p * PAGE, 0) === pfn)).toEqual(Array(16).fill(true));
+});
+
 test('a device that fails every write ends in ENOMEM, not in a hang', async () => {
   const { host, swap, mm, va } = setUp();
   swap.failWrites = Number.POSITIVE_INFINITY;
@@ -292,6 +310,41 @@ test('a blocking fault overtakes a read that is under way', async () => {
   swap.pump();
   expect(await reading).toBe(2);
   checkHost(host);
+});
+
+test('a read that fails after a blocking one overtook it concerns nobody', async () => {
+  const { host, swap, mm, va } = setUp();
+  await mm.write(va, fill(1));
+  await evictAll(host);
+  swap.held = true;
+  const reading = byteAt(mm, va);
+  mm.readSync(va, new Uint8Array(1));
+  swap.failReads = 1;
+  swap.pump();
+  expect(await reading).toBe(1);
+  checkHost(host);
+});
+
+test('the same contents written to the same slot again have another checksum: the generation is in it', async () => {
+  const { host, mm, va } = setUp(1);
+  await mm.write(va, fill(1));
+  await evictAll(host);
+  const first = [host.swap.generationOf(0), host.swap.checksumOf(0)];
+  await mm.write(va, fill(1));
+  await evictAll(host);
+  expect(host.swap.generationOf(0)).toBeGreaterThan(first[0]!);
+  expect(host.swap.checksumOf(0)).not.toBe(first[1]);
+  expect(await byteAt(mm, va)).toBe(1);
+});
+
+test('a write that the device lost is seen when the page is read', async () => {
+  const { host, swap, mm, va } = setUp(1);
+  await mm.write(va, fill(1));
+  await evictAll(host);
+  await mm.write(va, fill(2));
+  Object.assign(swap, { writeSync: () => {} });
+  await evictAll(host);
+  await expect(byteAt(mm, va)).rejects.toMatchObject({ code: 'EHWPOISON' });
 });
 
 test('blocking faults are refused where the device cannot block', async () => {
