@@ -104,7 +104,10 @@ function vector(bytes: number[], values: readonly number[]): void {
 
 /** Names are ASCII. */
 function name(bytes: number[], text: string): void {
-  vector(bytes, [...text].map((c) => c.charCodeAt(0)));
+  vector(
+    bytes,
+    [...text].map((c) => c.charCodeAt(0)),
+  );
 }
 
 function writeBody(out: number[], func: Func): void {
