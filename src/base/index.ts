@@ -3,5 +3,5 @@ export * from './config.js';
 export * from './errno.js';
 export * from './intervaltree.js';
 export * from './sync.js';
-export * from './webassembly.js';
 export * from './wasm/index.js';
+export * from './webassembly.js';

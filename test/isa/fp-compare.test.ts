@@ -53,7 +53,7 @@ it('classifies', () => {
     SIGNALLING,
     QUIET,
   ];
-  doubles.forEach((x, i) => expect(fp['fp.class']!(x, 11n)).toBe(1n << BigInt(i)));
+  for (const [i, x] of doubles.entries()) expect(fp['fp.class']!(x, 11n)).toBe(1n << BigInt(i));
   const singles = [
     0xff800000n,
     0xbf800000n,
@@ -66,7 +66,7 @@ it('classifies', () => {
     0x7f800001n,
     0x7fc00000n,
   ];
-  singles.forEach((x, i) => expect(fp['fp.class']!(x << 32n, 8n)).toBe(1n << BigInt(i)));
+  for (const [i, x] of singles.entries()) expect(fp['fp.class']!(x << 32n, 8n)).toBe(1n << BigInt(i));
 });
 
 it('has no two entries for one encoding', () => {
