@@ -3,7 +3,7 @@ import { CsrFile } from './csrfile.js';
 import type { RiscvEngine } from './engine.js';
 import { HART_EXIT_BUDGET, HART_EXIT_REQUEST, type HartExit, MODE_SUPERVISOR, MODE_USER } from './exits.js';
 import * as L from './layout.js';
-import { ACCESS_READ, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W, RIGHT_X } from './mmu.js';
+import { ACCESS_EXEC, ACCESS_READ, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W } from './mmu.js';
 import { Slow } from './slow.js';
 
 /**
@@ -34,15 +34,18 @@ export class Hart {
   mmioValue = 0n;
   /** Set by the slow path; 0 while the interpreter may go on. */
   exit: HartExit = 0;
-  /** Host page of the last fill with RIGHT_X. */
+  /** Host page of the last fill for a fetch. */
   execHostPage = -1;
   /** A fill for writing has dropped decoded code, perhaps of the very instruction that writes. */
   droppedCode = false;
   private readonly slowPath: Slow;
   private readonly i32: Int32Array;
   private readonly i64: BigInt64Array;
+  /** Exceptions taken, which use up budget but retire nothing. */
+  nrTraps = 0;
   /** What the present run began with, for `instretNow`. */
   private runBudget = 0;
+  private runTraps = 0;
 
   constructor(engine: RiscvEngine, base: number, options: HartOptions) {
     this.engine = engine;
@@ -114,20 +117,23 @@ export class Hart {
 
   /** Instructions retired, while the interpreter runs too. */
   instretNow(): number {
-    return this.instret + this.runBudget - this.i32[(this.base + L.BUDGET_LEFT) >>> 2]!;
+    const used = this.runBudget - this.i32[(this.base + L.BUDGET_LEFT) >>> 2]!;
+    return this.instret + used - (this.nrTraps - this.runTraps);
   }
 
   // Running.
 
-  /** Retires at most `nrInstructions`, and exactly so many if nothing else comes up (HART_EXIT_BUDGET). */
+  /** Retires at most `nrInstructions`, and exactly so many if nothing else comes up (HART_EXIT_BUDGET): no exception either. */
   run(nrInstructions: number): HartExit {
     if (this.exit !== 0) this.exit = 0;
     this.i32[(this.base + L.REQUEST) >>> 2] = 0;
-    this.slowPath.takeInterrupt();
+    this.slowPath.begin();
     this.runBudget = nrInstructions;
+    this.runTraps = this.nrTraps;
     const left = this.engine.run(this, nrInstructions);
-    this.instret += nrInstructions - left;
+    this.instret += nrInstructions - left - (this.nrTraps - this.runTraps);
     this.runBudget = 0;
+    this.runTraps = this.nrTraps;
     this.i32[(this.base + L.BUDGET_LEFT) >>> 2] = 0;
     if (this.exit !== 0) return this.exit;
     return left === 0 ? HART_EXIT_BUDGET : HART_EXIT_REQUEST;
@@ -185,10 +191,14 @@ export class Hart {
 
   /**
    * Maps the page of `va` in the present mode to `hostPage`, with RIGHT_*. A page that has decoded code is entered without
-   * RIGHT_W unless this access is a write; then the code goes.
+   * RIGHT_W unless this access is a write; then the code goes. A fetch leaves the data tables alone: an instruction across two
+   * pages is fetched anew after its own data access has been filled, and must not push that out again.
    */
   tlbFill(va: number, hostPage: number, rights: number, access: Access): void {
-    if ((rights & RIGHT_X) !== 0) this.execHostPage = hostPage;
+    if (access === ACCESS_EXEC) {
+      this.execHostPage = hostPage;
+      return;
+    }
     const table = this.base + L.DTLB + this.i32[(this.base + L.DATA_CTX) >>> 2]!;
     if ((rights & RIGHT_R) !== 0) this.setEntry(table, va, hostPage);
     if ((rights & RIGHT_W) === 0) return;
@@ -240,16 +250,24 @@ export class Hart {
     this.engine.fill(this.base + L.DTLB, 0xff, L.HART_BYTES - L.DTLB);
   }
 
+  itlbFlushPage(va: number): void {
+    this.flushPageFrom(L.ITLB, va);
+  }
+
   itlbFlushAll(): void {
     this.engine.fill(this.base + L.ITLB, 0xff, 2 * L.ITLB_CTX_BYTES);
   }
 
   /** Forgets the page of `va` in all modes. */
   tlbFlushPage(va: number): void {
+    this.flushPageFrom(L.DTLB, va);
+  }
+
+  /** Tables of the data contexts and the two of fetches lie one after the other. */
+  private flushPageFrom(first: number, va: number): void {
     const low = va & ~0xfff;
     const offset = (low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES);
-    // Tables of the data contexts and the two of fetches lie one after the other.
-    for (let table = L.DTLB; table < L.HART_BYTES; table += L.TLB_TABLE_BYTES) {
+    for (let table = first; table < L.HART_BYTES; table += L.TLB_TABLE_BYTES) {
       const at = (this.base + table + offset) >>> 2;
       if (this.i32[at] === low) {
         this.i32[at] = -1;

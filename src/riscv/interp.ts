@@ -20,13 +20,14 @@ import type { Emit } from './table/index.js';
  * WHY one br_table and records, and not a call for each instruction: measured 337 against 160 M instructions a second.
  */
 
-/** What `env.slow` answers: bit 0, the instruction did not retire; bit 1, leave. */
+/** What `env.slow` answers: bit 0, the instruction used no budget; bit 1, leave. */
 export const SLOW_RETIRED = 0;
+export const SLOW_TRAPPED = 0;
 export const SLOW_AGAIN = 1;
 export const SLOW_LEAVE = 2;
 /** What `env.fetch` answers other than the address of a page's records. */
 export const FETCH_LEAVE = 0;
-export const FETCH_AGAIN = 1;
+export const FETCH_TRAPPED = 1;
 
 export function generateInterpreter(): Uint8Array {
   const module = new ModuleBuilder();
@@ -116,7 +117,8 @@ class Interpreter implements Emit {
     this.storeState();
     c.get(HART).call(fetch).tee(this.recBase).op('i32Eqz').brIf(this.leave);
     c.get(HART).mem('i64Load', L.PC).set(this.pcLocal);
-    c.get(this.recBase).i32(FETCH_AGAIN).op('i32Eq').brIf(this.top);
+    c.get(this.recBase).i32(FETCH_TRAPPED).op('i32Eq').if();
+    c.get(LEFT).i32(1).op('i32Sub').tee(LEFT).op('i32Eqz').brIf(this.leave).br(this.top).end();
     c.get(HART).mem('i64Load', L.FETCH_VA).set(this.pageVa).get(HART).mem('i32Load', L.FETCH_LIMIT).set(this.limit);
     c.end();
     c.get(this.recBase).get(this.pcLocal).get(this.pageVa).op('i64Sub').op('i32WrapI64').i32(2).op('i32Shl');

@@ -2,7 +2,7 @@ import * as C from './csr.js';
 import { HART_EXIT_ECALL, HART_EXIT_MMIO, HART_EXIT_WAIT, HART_EXIT_WFI, MODE_USER } from './exits.js';
 import { formOf, HANDLER_DECODE, type Handler } from './handlers.js';
 import type { Hart } from './hart.js';
-import { FETCH_AGAIN, FETCH_LEAVE, SLOW_AGAIN, SLOW_LEAVE, SLOW_RETIRED } from './interp.js';
+import { FETCH_LEAVE, FETCH_TRAPPED, SLOW_AGAIN, SLOW_LEAVE, SLOW_RETIRED, SLOW_TRAPPED } from './interp.js';
 import * as L from './layout.js';
 import {
   ACCESS_EXEC,
@@ -21,7 +21,8 @@ import { Traps } from './trap.js';
 /**
  * What the interpreter leaves to TypeScript: decoding, TLB misses, accesses across pages and to devices, CSRs, traps,
  * fences. Each method answers SLOW_*: whether the instruction retired, with pc moved on, or is to be tried again (a filled TLB,
- * a trap taken), and whether the interpreter must come back to its caller.
+ * a trap taken), and whether the interpreter must come back to its caller. A trap uses up budget like an instruction, so that a
+ * guest whose trap handler traps cannot keep the thread.
  */
 
 const NON_CANONICAL = Number.NaN;
@@ -33,8 +34,8 @@ export class Slow {
   private readonly u16: Uint16Array;
   private readonly u8: Uint8Array;
   private readonly base: number;
-  /** The 4-byte instruction at pc continues in the next page: the next fetch goes to the scratch record. */
-  private crossing = false;
+  /** Address of the 4-byte instruction across two pages whose scratch record the next fetch goes to, else NaN. */
+  private crossing = Number.NaN;
   private readonly bytes = new DataView(new ArrayBuffer(8));
   /** A device's register is being read into this register. */
   private mmioForm: Handler | undefined;
@@ -47,7 +48,9 @@ export class Slow {
     [this.i32, this.u16, this.u8, this.base] = [i32, u16, u8, hart.base];
   }
 
-  takeInterrupt(): void {
+  /** Before a run: the world may have changed since the last one. */
+  begin(): void {
+    this.crossing = Number.NaN;
     this.traps.takeInterrupt();
   }
 
@@ -70,7 +73,7 @@ export class Slow {
 
   private trap(cause: number, tvalLow: number, tvalHigh: number): number {
     this.traps.exception(cause, tvalLow, tvalHigh);
-    return SLOW_AGAIN;
+    return SLOW_TRAPPED;
   }
 
   private advancePc(lenBytes: number): void {
@@ -85,13 +88,12 @@ export class Slow {
   /** Address of the records for pc, or FETCH_*. */
   fetch(): number {
     const va = this.address(L.PC);
+    const crossing = this.crossing === va;
+    this.crossing = Number.NaN;
+    const low = va | 0;
+    if (crossing) return this.scratch(low, this.word(L.PC + 4), L.SCRATCH_RECORDS);
     const page = this.translateFetch(va);
     if (page < 0) return this.fetchFailed(page);
-    const low = va | 0;
-    if (this.crossing) {
-      this.crossing = false;
-      return this.scratch(low, this.word(L.PC + 4), L.SCRATCH_RECORDS);
-    }
     const records = this.hart.engine.recordsOf(page);
     this.hart.itlbFill(va, records);
     this.setFetch(low & ~0xfff, this.word(L.PC + 4), L.PAGE_RECORD_BYTES);
@@ -113,7 +115,7 @@ export class Slow {
     }
     const cause = result === MMU_PAGE_FAULT ? C.EXC_INST_PAGE_FAULT : C.EXC_INST_ACCESS;
     this.traps.exception(cause, this.word(L.PC), this.word(L.PC + 4));
-    return FETCH_AGAIN;
+    return FETCH_TRAPPED;
   }
 
   private setFetch(low: number, high: number, limit: number): void {
@@ -141,8 +143,9 @@ export class Slow {
     if (second < 0) return this.crossingFailed(-second, first < 0 ? 0 : 2);
     const word = this.u16[first * 2048 + 2047]! | (this.u16[second * 2048]! << 16);
     this.hart.engine.records.decodeTo(this.base + L.SCRATCH_RECORDS, word);
-    this.crossing = true;
-    this.hart.tlbFlushPage(va);
+    this.crossing = va;
+    // Of the fetch TLB alone: the instruction may use data of its own page.
+    this.hart.itlbFlushPage(va);
     return SLOW_AGAIN;
   }
 

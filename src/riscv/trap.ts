@@ -31,6 +31,7 @@ export class Traps {
 
   /** An exception of the instruction at pc, with stval. */
   exception(cause: number, tvalLow: number, tvalHigh: number): void {
+    this.hart.nrTraps++;
     this.enter(cause, 0, tvalLow, tvalHigh);
   }
 
