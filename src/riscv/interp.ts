@@ -170,6 +170,7 @@ class Interpreter implements Emit {
     } else if (handler === HANDLER_NOP2 || handler === HANDLER_NOP4) {
       this.advance(handler === HANDLER_NOP2 ? 2 : 4);
     } else if (form?.instruction.emit === undefined) {
+      if (form?.instruction.access) this.setSlowAddress(form);
       c.br(this.slow);
     } else {
       this.form = form;
@@ -178,6 +179,13 @@ class Interpreter implements Emit {
       form.instruction.emit(this);
       this.advance(form.lenBytes);
     }
+  }
+
+  /** The slow path of an access wants its address. */
+  private setSlowAddress(form: Handler): void {
+    this.form = form;
+    this.rs1();
+    this.c.set(this.va);
   }
 
   /** A dynamic rounding mode with a reserved value in frm is illegal; decoding has refused the static ones. */
@@ -361,16 +369,19 @@ class Interpreter implements Emit {
   }
 
   /** va = rs1, which must be aligned. */
-  private atomicAddress(table: number, lenBytes: number): void {
+  private alignedAddress(lenBytes: number): void {
     this.rs1();
     this.c
       .tee(this.va)
       .op('i32WrapI64')
-      .tee(this.address)
       .i32(lenBytes - 1)
       .op('i32And')
       .brIf(this.slow);
-    this.c.get(this.address);
+  }
+
+  private atomicAddress(table: number, lenBytes: number): void {
+    this.alignedAddress(lenBytes);
+    this.c.get(this.va).op('i32WrapI64');
     this.translate(table, lenBytes);
   }
 
@@ -401,10 +412,12 @@ class Interpreter implements Emit {
     const { c } = this;
     const failed = this.temps64[0]!;
     const reserved = this.temps64[1]!;
+    // A misaligned one traps, reserved or not.
+    this.alignedAddress(lenBytes);
     c.i64(1).set(failed).get(HART).mem('i64Load', L.RESERVED_VALUE).set(reserved);
-    this.rs1();
-    c.get(HART).mem('i64Load', L.RESERVED_VA).op('i64Eq').if();
-    this.atomicAddress(L.TLB_WRITE, lenBytes);
+    c.get(this.va).get(HART).mem('i64Load', L.RESERVED_VA).op('i64Eq').if();
+    c.get(this.va).op('i32WrapI64');
+    this.translate(L.TLB_WRITE, lenBytes);
     c.get(this.address).get(reserved);
     if (lenBytes === 4) {
       c.op('i32WrapI64');

@@ -187,7 +187,7 @@ function comparisons(p: Precision): Instruction[] {
     compare('eq', 2),
     minMax('fmin', 0),
     minMax('fmax', 1),
-    opFp(`fclass.${p.suffix}`, 0x70 | p.code, { dest: 'x', pure: true, emit: classify(p) }, 1, 0),
+    opFp(`fclass.${p.suffix}`, 0x70 | p.code, { dest: 'x', emit: classify(p) }, 1, 0),
   ];
 }
 

@@ -20,7 +20,7 @@ export interface Instruction {
   readonly match: number;
   /** Which file rd names; none: no destination. */
   readonly dest: 'x' | 'f' | 'none';
-  /** With rd = x0 it does nothing at all. */
+  /** With rd = x0 it does nothing at all, and cannot trap. */
   readonly pure?: boolean;
   /** Reads or writes floating-point state: illegal while sstatus.FS is Off. */
   readonly fp?: boolean;
