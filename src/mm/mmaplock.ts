@@ -26,8 +26,9 @@ export class MmapLock {
 
   private tellLocked(mode: MmapLockMode): void {
     for (const sub of this.notifiers.lockHooks) {
+      const { ops } = sub;
       this.told.push(sub);
-      this.notifiers.guard(sub, 'mmapLock', () => sub.ops.mmapLock?.(sub, mode));
+      if (ops.mmapLock !== undefined) this.notifiers.guard(sub, 'mmapLock', () => ops.mmapLock!(sub, mode));
     }
   }
 
@@ -41,7 +42,7 @@ export class MmapLock {
   private tellUnlocked(mode: MmapLockMode): void {
     for (let sub = this.told.pop(); sub !== undefined; sub = this.told.pop()) {
       const { ops } = sub;
-      this.notifiers.guard(sub, 'mmapUnlock', () => ops.mmapUnlock?.(sub, mode));
+      if (ops.mmapUnlock !== undefined) this.notifiers.guard(sub, 'mmapUnlock', () => ops.mmapUnlock!(sub, mode));
     }
   }
 

@@ -285,7 +285,6 @@ export class MmuNotifiers {
       if (vmas.intersects(Math.floor(sub.start / PAGE_SIZE), Math.ceil(sub.end / PAGE_SIZE))) continue;
       sub.closed = true;
       this.closed.push(sub);
-      this.host.calls.areaClosed++;
       this.guard(sub, 'areaClosed', () => sub.ops.areaClosed!(sub));
     }
   }
@@ -306,13 +305,13 @@ export class MmuNotifiers {
     if (sub.released) return;
     sub.released = true;
     if (sub.ops.release === undefined || sub.poisoned !== undefined) return;
-    this.host.calls.release++;
     this.guard(sub, 'release', () => sub.ops.release!(sub));
   }
 
   /** Calls a rare op under the same containment as the frequent ones. */
-  guard(sub: MmuSubscription, op: string, call: () => unknown): void {
+  guard(sub: MmuSubscription, op: keyof NotifierCalls, call: () => unknown): void {
     if (sub.poisoned !== undefined) return;
+    this.host.calls[op]++;
     const began = this.enter();
     let result: unknown;
     try {
