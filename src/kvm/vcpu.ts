@@ -19,7 +19,7 @@ import type { Vm } from './vm.js';
  *
  * A vCPU runs on the mm's own thread, in slices: between two slices other guests and I/O have their turn. While it
  * waits for a page nobody waits for it. Whenever its own fault path or another guest's reclaim takes a page away, the
- * vCPU is outside guest mode, and its TLB is flushed at once, by this same thread (N24).
+ * vCPU is outside guest mode, and its TLB is flushed at once, by this same thread (N1).
  */
 
 /** Instructions of a slice: about a millisecond. */

@@ -14,7 +14,7 @@ import { dropRef, tryDropSwapCache } from './page.js';
  *   the page stays, the slot is stale
  *
  * Required outcome: a page whose last contents are not in its slot is never freed. A failed write marks the page dirty
- * again and keeps it. Proved by test/mm/writeback.test.ts.
+ * again and keeps it. Proved by test/mm/swap.test.ts.
  */
 export class Writeback {
   private readonly host: Host;

@@ -59,7 +59,7 @@ const broken: Record<string, (pass: (ms: number) => void) => MmuNotifierOps> = {
 };
 
 for (const [what, ops] of Object.entries(broken)) {
-  test(`N19: a driver that ${what} is poisoned, its frames stay pinned, everyone else goes on`, async () => {
+  test(`S12 N19: a driver that ${what} is poisoned, its frames stay pinned, everyone else goes on`, async () => {
     const { host, mm, va, pass } = setUp();
     const told: string[] = [];
     const sub = mmuNotifierRegister(mm, 0, VA_SIZE, ops(pass), { onPoisoned: (_s, reason) => told.push(reason) });
@@ -87,7 +87,7 @@ for (const [what, ops] of Object.entries(broken)) {
   });
 }
 
-test('N19: frames mapped after the driver broke are pinned when they would be taken away', async () => {
+test('S12 N19: frames mapped after the driver broke are pinned when they would be taken away', async () => {
   const { host, mm, va } = setUp();
   const sub = mmuNotifierRegister(mm, va, va + 4 * PAGE, {
     invalidateRangeStart: () => {

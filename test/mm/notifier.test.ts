@@ -84,7 +84,7 @@ test('N4 N6: reclaim frees a frame only after the bracket, and its mapcount drop
   expect(host.frames.nrFree).toBe(64);
 });
 
-test('N4: DONTNEED frees the frames after the bracket', async () => {
+test('N4 M22: DONTNEED frees the frames after the bracket', async () => {
   const { host, mm, va } = setUp();
   await touch(mm, va, 4);
   const free: number[] = [];
@@ -375,7 +375,7 @@ test('S6: with nobody registered, no callback is counted and no bracket is open'
   expect(Object.values(host.vmstat.notifierCalls)).toEqual([0, 0, 0, 0, 0, 0, 0]);
 });
 
-test('N9: a fault and the facts of its VMA are read under one mmapLock; what follows is guarded by seq', async () => {
+test('N9 M32: a fault and the facts of its VMA are read under one mmapLock; what follows is guarded by seq', async () => {
   const { mm, va } = setUp();
   const driver = new TestDriver(mm);
   const held: string[] = [];
