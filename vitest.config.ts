@@ -1,5 +1,12 @@
 import { defineConfig } from 'vitest/config';
+import { reporters } from './test/noskip.js';
 
 export default defineConfig({
-  test: { include: ['test/**/*.test.ts'], exclude: ['test/long/**'], testTimeout: 60_000, maxWorkers: 2 },
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['test/long/**'],
+    testTimeout: 60_000,
+    maxWorkers: 2,
+    reporters: reporters(),
+  },
 });

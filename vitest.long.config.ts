@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
+import { reporters } from './test/noskip.js';
 
 export default defineConfig({
-  test: { include: ['test/long/**/*.test.ts'], testTimeout: 3_600_000, maxWorkers: 1 },
+  test: { include: ['test/long/**/*.test.ts'], testTimeout: 3_600_000, maxWorkers: 1, reporters: reporters() },
 });
