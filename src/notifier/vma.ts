@@ -46,7 +46,7 @@ export function pteNotifierCall(vma: Vma, op: 'clear', address: number, change: 
 export function vmaClosePteNotifiers(vma: Vma): void {
   const closing = registrationsOf(vma).filter((r) => isLastPiece(r, vma));
   bracket('vmaClosePteNotifiers', vma.mm, MMU_NOTIFY_UNMAP, vma.startVpn, vma.endVpn, () => {
-    for (const r of closing) vma.mm.notifiers.guard(r.sub!, 'close', () => r.areaClosed());
+    for (const r of closing) vma.mm.notifiers.guard(r.sub!, 'areaClosed', () => r.areaClosed());
   });
   for (const r of closing) r.unregisterClosed();
 }
