@@ -149,6 +149,7 @@ export class KvmMmu implements HartMmu, PteSource {
 
   private retry(hva: number, flags: number, gpa: number): number {
     this.vm.faults.retries++;
+    this.vm.host.vmstat.retries++;
     return this.wait(hva, flags, gpa);
   }
 

@@ -18,7 +18,10 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
     invalidateRangeStart(_sub, range: MmuNotifierRange): number {
       vm.lockMmu();
       vm.invalidate.begin(range.start, range.end);
-      for (let i = 0; i < range.nrRanges; i++) vm.zapVpns(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);
+      let nrZapped = 0;
+      for (let i = 0; i < range.nrRanges; i++) nrZapped += vm.zapVpns(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);
+      // One shootdown a vCPU and bracket, however many pages it has.
+      if (nrZapped > 0) vm.host.vmstat.shootdowns += vm.vcpus.length;
       vm.unlockMmu();
       return 0;
     },

@@ -109,13 +109,15 @@ export class Vm {
     return vcpu;
   }
 
-  /** Drops what maps the host virtual pages [startVpn, endVpn). Called with mmuLock held, as all zaps are. */
-  zapVpns(startVpn: number, endVpn: number): void {
+  /** Drops what maps the host virtual pages [startVpn, endVpn); how many there were. Called with mmuLock held, as all zaps are. */
+  zapVpns(startVpn: number, endVpn: number): number {
+    let nrZapped = 0;
     for (const slot of this.slots.all()) {
       const first = Math.max(startVpn - slot.baseVpn, 0);
       const end = Math.min(endVpn - slot.baseVpn, slot.nrPages);
-      if (first < end) this.zapSlot(slot, first, end);
+      if (first < end) nrZapped += this.zapSlot(slot, first, end);
     }
+    return nrZapped;
   }
 
   /** Puts a direct entry in place; with a new frame or new rights, what was derived from the old one goes first. */
@@ -129,11 +131,15 @@ export class Vm {
     for (const slot of this.slots.all()) this.zapSlot(slot, 0, slot.nrPages);
   }
 
-  private zapSlot(slot: Memslot, first: number, end: number): void {
+  private zapSlot(slot: Memslot, first: number, end: number): number {
+    let nrZapped = 0;
     for (let i = first; i < end; i++) {
       const direct = slot.direct.readOnce(i);
-      if (direct !== 0) this.zapDirect(slot, i, direct);
+      if (direct === 0) continue;
+      this.zapDirect(slot, i, direct);
+      nrZapped++;
     }
+    return nrZapped;
   }
 
   private zapDirect(slot: Memslot, i: number, direct: number): void {
