@@ -257,10 +257,13 @@ export class Reclaim {
     return 8 + Math.ceil((2 * (nr[LRU_ACTIVE]! + nr[LRU_INACTIVE]!)) / this.batchSize);
   }
 
-  /** Waits until more than `reserve` frames are free; false when reclaim makes no progress. Callers at the same time share one run. */
+  /**
+   * Waits until more than `reserve` frames are free; false when reclaim makes no progress. Callers at the same time share one run;
+   * those that joined it look again in any case: of many that find no memory only one is refused, and what it gives up serves the rest.
+   */
   directReclaim(reserve: number): Promise<boolean> {
     const running = this.direct.get(reserve);
-    if (running !== undefined) return running;
+    if (running !== undefined) return running.then(() => true);
     const run = this.reclaimUntilFree(reserve).finally(() => this.direct.delete(reserve));
     this.direct.set(reserve, run);
     return run;
