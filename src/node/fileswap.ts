@@ -9,6 +9,7 @@ import { Limiter } from './limiter.js';
  *
  * Errors are KernelError and name the path. The file is private to its owner (0600), sparse until written, and of no use after the
  * process: `close` removes it if it was created here, and else truncates it to nothing. For signal handlers there is `unlinkSync`.
+ * What is in a file already is never overwritten: the path must be free, or an empty file.
  *
  * Use: `await openFileSwap(path, { sizeBytes })`, give it to a Host, `host.stop()` closes it.
  */
@@ -122,11 +123,17 @@ export class FileSwap implements SwapDevice {
   /** Removes the file, or empties it if it was there before. Never throws: it may be gone already. */
   unlinkSync(): void {
     try {
-      if (this.created) fs.unlinkSync(this.path);
+      if (this.created) this.unlinkOwn();
       else fs.ftruncateSync(this.fd, 0);
     } catch {
       // Nothing is left to remove, or nobody may.
     }
+  }
+
+  /** The name may have been taken away, and given to another file since. */
+  private unlinkOwn(): void {
+    const [own, named] = [fs.fstatSync(this.fd), fs.statSync(this.path)];
+    if (own.ino === named.ino && own.dev === named.dev) fs.unlinkSync(this.path);
   }
 }
 
@@ -151,11 +158,19 @@ function after(views: Uint8Array[], lenBytes: number): Uint8Array[] {
   return rest;
 }
 
+export interface FileSwapOptions {
+  /** Bytes of the device; whole pages of it are used. */
+  readonly sizeBytes: number;
+  /** Take the file's name away at once: nothing is left behind however the process ends. */
+  readonly unlinked?: boolean;
+}
+
 /**
- * Creates the file, or takes over and truncates a regular one. Throws KernelError naming the path: EACCES, ENOENT (no such
- * folder), EINVAL (not a regular file, or a size below one page), ENOSPC.
+ * Creates the file, or takes over an empty one. Throws KernelError naming the path: EACCES, EROFS, ENOENT (no such folder),
+ * EISDIR, EEXIST (a file with something in it), EINVAL (a device, a pipe, or a size below one page), ENOSPC and EFBIG (not even
+ * one page can be written).
  */
-export async function openFileSwap(path: string, options: { sizeBytes: number }): Promise<FileSwap> {
+export async function openFileSwap(path: string, options: FileSwapOptions): Promise<FileSwap> {
   const nrSlots = Math.floor(options.sizeBytes / PAGE_SIZE);
   if (!(nrSlots >= 1 && Number.isSafeInteger(options.sizeBytes))) {
     throw new KernelError(
@@ -164,32 +179,50 @@ export async function openFileSwap(path: string, options: { sizeBytes: number })
       `sizeBytes ${options.sizeBytes} must be an integer of at least ${PAGE_SIZE}`,
     );
   }
-  let fd = -1;
-  let created = false;
+  const { fd, created } = openNew(path);
   try {
-    created = !fs.existsSync(path);
-    fd = fs.openSync(path, created ? 'wx+' : 'r+', 0o600);
-    if (!fs.fstatSync(fd).isFile())
-      throw new KernelError('EINVAL', 'openFileSwap', `swap path ${path} must be a regular file`);
-    fs.ftruncateSync(fd, 0);
+    checkTakeable(path, fd);
     fs.ftruncateSync(fd, nrSlots * PAGE_SIZE);
+    // A sparse file is made on a full disk too: what cannot take one page is told now.
+    fs.writeSync(fd, new Uint8Array(PAGE_SIZE), 0, PAGE_SIZE, 0);
+    if (options.unlinked && created) fs.unlinkSync(path);
   } catch (error) {
-    if (fd >= 0) fs.closeSync(fd);
-    if (fd >= 0 && created) fs.rmSync(path, { force: true });
+    if (created) fs.rmSync(path, { force: true });
+    fs.closeSync(fd);
     throw swapError('openFileSwap', path, error);
   }
   return new FileSwap(path, fd, nrSlots, created);
 }
 
+function openNew(path: string): { fd: number; created: boolean } {
+  try {
+    return { fd: fs.openSync(path, 'wx+', 0o600), created: true };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw swapError('openFileSwap', path, error);
+  }
+  try {
+    return { fd: fs.openSync(path, 'r+'), created: false };
+  } catch (error) {
+    throw swapError('openFileSwap', path, error);
+  }
+}
+
+function checkTakeable(path: string, fd: number): void {
+  const stat = fs.fstatSync(fd);
+  if (!stat.isFile()) throw new KernelError('EINVAL', 'openFileSwap', `swap path ${path} must be a regular file`);
+  if (stat.size === 0) return;
+  throw new KernelError(
+    'EEXIST',
+    'openFileSwap',
+    `swap file ${path} is there already, with ${stat.size} bytes that would be lost; it must be new or empty`,
+  );
+}
+
 function swapError(syscall: string, path: string, error: unknown): KernelError {
   if (error instanceof KernelError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
-  if (code === 'EISDIR')
-    return new KernelError('EINVAL', syscall, `swap path ${path} is a folder; it must be a file`, { cause: error });
-  const known = code !== undefined && code in ERRNO;
-  return new KernelError(known ? (code as ErrnoName) : 'EIO', syscall, `swap file ${path}: ${reason(code, message)}`, {
-    cause: error,
-  });
+  const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
+  return new KernelError(known, syscall, `swap file ${path}: ${reason(code, message)}`, { cause: error });
 }
 
 const REASONS: Record<string, string> = {
@@ -198,6 +231,8 @@ const REASONS: Record<string, string> = {
   ENOSPC: 'the disk is full',
   EROFS: 'the file system is read-only',
   ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'it is a folder; it must be a file',
+  EFBIG: 'it may not grow so large (a limit of the file system or of the process)',
 };
 
 function reason(code: string | undefined, message: string): string {

@@ -36,8 +36,28 @@ test('pages go out and come back, in runs and scattered, both ways', async () =>
   expect(fs.existsSync(file)).toBe(false);
 });
 
-test('a file that was there before is taken over, and emptied at the end', async () => {
+test('a file with something in it is refused and left alone', async () => {
   fs.writeFileSync(file, 'old');
+  await expect(openFileSwap(file, { sizeBytes: 4 * PAGE })).rejects.toThrow(
+    /EEXIST: openFileSwap: swap file .*, with 3 bytes that would be lost; it must be new or empty/,
+  );
+  expect(fs.readFileSync(file, 'utf8')).toBe('old');
+});
+
+test('without a name it works the same, and a file that took the name since is not touched', async () => {
+  const swap = await openFileSwap(file, { sizeBytes: 4 * PAGE, unlinked: true });
+  expect(fs.existsSync(file)).toBe(false);
+  fs.writeFileSync(file, 'another');
+  await swap.write([3], frames(1, 7));
+  const back = frames(1, 0);
+  await swap.read([3], back);
+  expect(back[0]![9]).toBe(7);
+  await swap.close();
+  expect(fs.readFileSync(file, 'utf8')).toBe('another');
+});
+
+test('an empty file that was there before is taken over, and emptied at the end', async () => {
+  fs.writeFileSync(file, '');
   const swap = await openFileSwap(file, { sizeBytes: 4 * PAGE });
   expect(fs.statSync(file).size).toBe(4 * PAGE);
   await swap.close();
@@ -57,7 +77,7 @@ test('what cannot be used is refused by name, with the path', async () => {
     /ENOENT: openFileSwap: swap file .*\/no\/swap: its folder does not exist/,
   );
   await expect(openFileSwap(folder, { sizeBytes: PAGE })).rejects.toThrow(
-    /EINVAL: openFileSwap: swap path .* is a folder/,
+    /EISDIR: openFileSwap: swap file .* is a folder/,
   );
   await expect(openFileSwap('/dev/null', { sizeBytes: PAGE })).rejects.toThrow(
     /EINVAL: openFileSwap: swap path .* regular file/,
