@@ -33,7 +33,7 @@ export function bootCommand(): Command {
     .addOption(count('--smp <n>', 'vCPUs of each guest', 1, 1))
     .addOption(count('--guests <n>', 'guests', 1, 64))
     .addOption(size('--frames <size>', 'host memory for all guests together', '64M', 64 * 1024, 3 * GIB))
-    .option('--swap <file>', 'swap file, made anew and removed at the end (default: a temporary file)')
+    .option('--swap <file>', 'swap file: new or empty, removed at the end (default: a temporary file)')
     .addOption(size('--swap-size <size>', 'size of the swap file', '1G', MIB, 64 * GIB))
     .option('--pin', 'lock all guest RAM, as before notifiers (ENOMEM where it does not fit)', false)
     .addOption(new Option('--timeout <seconds>', 'end guests that run longer').argParser(parseSeconds))

@@ -1,22 +1,24 @@
 import { readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { Kvm } from '../kvm/index.js';
-import { Host, type HostStats } from '../mm/index.js';
-import { type FileSwap, nodeEnvironment, openFileSwap } from '../node/index.js';
+import { KernelError } from '../base/index.js';
+import { Kvm, MAX_HELD_PAGES } from '../kvm/index.js';
+import { type Host, type HostStats, MIN_FRAMES, PAGE_SIZE } from '../mm/index.js';
+import { nodeEnvironment } from '../node/index.js';
 import { BoardGuest, type GuestReport } from '../vmm/index.js';
 import { formatSize } from './args.js';
 import type { BootOptions } from './boot.js';
+import { reportText, toJson } from './bootreport.js';
 import { ConsoleMux } from './console.js';
-import { readInput, writeOutput } from './files.js';
+import { OutputFile, readInput, refuseSameFile } from './files.js';
 import { HostProgress } from './hostprogress.js';
-import { table } from './table.js';
+import { HostRun } from './hostrun.js';
+import { connectStdin } from './stdin.js';
+import { StopSignals } from './stop.js';
 import { TraceRecorder } from './trace.js';
 
 /**
- * The work of `unpin boot`: one host memory, its swap, the guests on it; they run side by side until each is done.
- * The swap file goes away however it ends: normally, by an error, or by Ctrl-C.
+ * The work of `unpin boot`. What was asked for is looked at first, all of it, so that nothing runs that must fail at its end;
+ * then come one host memory, its swap, and the guests on it, which run side by side until each is done.
  */
 
 /** Arena of the host memory: for a hart's state and shadow tables of each guest, and decoded code. */
@@ -25,52 +27,87 @@ const ARENA_PER_GUEST = 16 * 2 ** 20;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
 const OUR_APPEND = 'passes=2';
 const LINUX_APPEND = 'console=ttyS0 earlycon=sbi';
+/** Longest time that Node takes for a timer. */
+const FOREVER_MS = 2 ** 31 - 1;
 
+/** What the guests are made of, read and checked. */
+interface BootInput {
+  readonly kernel: Uint8Array;
+  readonly initrd?: Uint8Array;
+}
+
+interface BootOutput {
+  readonly json?: OutputFile;
+  readonly trace?: OutputFile;
+}
+
+/** Runs the guests to their ends; resolves with the command's exit code. Throws KernelError for what cannot work. */
 export async function bootGuests(options: BootOptions): Promise<number> {
-  const swapPath = options.swap ?? join(tmpdir(), `unpin-${process.pid}.swap`);
-  const swap = await openFileSwap(swapPath, { sizeBytes: options.swapSize });
-  const removeSwap = () => swap.unlinkSync();
-  process.once('exit', removeSwap);
+  checkFrames(options);
+  refuseSameFile(filesOf(options));
+  const input = readInputs(options);
+  const signals = new StopSignals();
+  const output: { json?: OutputFile; trace?: OutputFile } = {};
+  let run: HostRun | undefined;
   try {
-    const host = new Host({ frames: options.frames / 4096, arenaBytes: arenaBytes(options), swap });
-    const code = await runGuests(host, options);
-    await host.stop();
-    return code;
+    const onSwapError = (message: string) => process.stderr.write(`unpin: ${message}\n`);
+    run = await HostRun.open({ ...options, arenaBytes: arenaBytes(options), onSwapError });
+    if (options.json !== undefined) output.json = new OutputFile('report', options.json);
+    if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
+    const mux = createMux(run.host, options);
+    const guests = await createGuests(run.host, options, input, mux);
+    return await new BootRun(run, options, guests, mux, signals).run(output);
+  } catch (error) {
+    for (const file of Object.values(output)) file.discard();
+    throw error;
   } finally {
-    await closeQuietly(swap);
-    process.off('exit', removeSwap);
+    await run?.close();
+    signals.remove();
   }
 }
 
-async function closeQuietly(swap: FileSwap): Promise<void> {
-  await swap.close().catch(() => swap.unlinkSync());
+function filesOf(options: BootOptions): Record<string, string | undefined> {
+  const { kernel, initrd, swap, json, trace } = options;
+  return { '--kernel': kernel, '--initrd': initrd, '--swap': swap, '--json': json, '--trace': trace };
+}
+
+/** Each guest may hold the pages of one instruction while the host still needs its own (N26). */
+function checkFrames({ frames, guests }: BootOptions): void {
+  const least = (MIN_FRAMES + (guests - 1) * MAX_HELD_PAGES) * PAGE_SIZE;
+  if (frames >= least) return;
+  const what = guests === 1 ? 'a guest' : `${guests} guests`;
+  throw new KernelError(
+    'EINVAL',
+    'boot',
+    `--frames ${formatSize(frames)} must be at least ${formatSize(least)} for ${what} to make progress`,
+  );
+}
+
+function readInputs(options: BootOptions): BootInput {
+  const kernel = options.kernel === undefined ? readFileSync(OUR_GUEST) : readInput('kernel', options.kernel);
+  if (options.initrd === undefined) return { kernel };
+  return { kernel, initrd: readInput('initrd', options.initrd) };
 }
 
 function arenaBytes(options: BootOptions): number {
   return ARENA_BASE + options.guests * (ARENA_PER_GUEST + options.ram / 512);
 }
 
-async function runGuests(host: Host, options: BootOptions): Promise<number> {
-  const mux = new ConsoleMux((text) => process.stdout.write(text), options.guests);
-  const guests = await createGuests(host, options, mux);
-  const trace = options.trace === undefined ? undefined : new TraceRecorder(host, guests);
-  const restore = endOnSignals(guests);
-  const timer = endOnTimeout(guests, options.timeout);
-  const progress = new HostProgress(host, options.guests);
-  const reports = await Promise.all(guests.map((guest) => guest.run()));
-  progress.stop();
-  clearTimeout(timer);
-  restore();
-  mux.flush();
-  tell(reports, host.stats());
-  if (options.json !== undefined) writeOutput('report', options.json, toJson(reports, host.stats()));
-  if (options.trace !== undefined) writeOutput('trace', options.trace, trace!.toJson());
-  return reports.every((report) => report.exit === 'poweroff') ? 0 : 1;
+interface Mux {
+  readonly console: ConsoleMux;
+  readonly progress: HostProgress;
 }
 
-async function createGuests(host: Host, options: BootOptions, mux: ConsoleMux): Promise<BoardGuest[]> {
-  const kernel = options.kernel === undefined ? readFileSync(OUR_GUEST) : readInput('kernel', options.kernel);
-  const initrd = options.initrd === undefined ? undefined : readInput('initrd', options.initrd);
+function createMux(host: Host, options: BootOptions): Mux {
+  const progress = new HostProgress(host, options.guests);
+  const write = (text: string) => {
+    progress.clear();
+    process.stdout.write(text);
+  };
+  return { console: new ConsoleMux(write, options.guests), progress };
+}
+
+async function createGuests(host: Host, options: BootOptions, input: BootInput, mux: Mux): Promise<BoardGuest[]> {
   const kvm = new Kvm(host, nodeEnvironment());
   const guests: BoardGuest[] = [];
   for (let i = 0; i < options.guests; i++) {
@@ -81,12 +118,11 @@ async function createGuests(host: Host, options: BootOptions, mux: ConsoleMux): 
         kvm,
         host,
         ramBytes: options.ram,
-        kernel,
-        ...(initrd && { initrd }),
+        ...input,
         bootargs: bootargs(options, i),
         pin: options.pin,
         gunzip: (bytes) => gunzipSync(bytes),
-        console: (bytes) => mux.put(name, bytes),
+        console: (bytes) => mux.console.put(name, bytes),
       }),
     );
   }
@@ -99,47 +135,68 @@ function bootargs(options: BootOptions, index: number): string {
   return options.kernel === undefined ? `${OUR_APPEND} seed=${index + 1}` : LINUX_APPEND;
 }
 
-/** Ctrl-C ends the guests, so that the report is still told and the swap file goes; a second one is the system's. */
-function endOnSignals(guests: readonly BoardGuest[]): () => void {
-  const end = () => {
-    for (const guest of guests) guest.kill('killed', 'interrupted');
-  };
-  process.once('SIGINT', end);
-  process.once('SIGTERM', end);
-  return () => {
-    process.off('SIGINT', end);
-    process.off('SIGTERM', end);
-  };
-}
+/** The guests from their first instruction to the report. */
+class BootRun {
+  private readonly hostRun: HostRun;
+  private readonly options: BootOptions;
+  private readonly guests: readonly BoardGuest[];
+  private readonly mux: Mux;
+  private readonly signals: StopSignals;
+  /** Frames that are locked while the guests run: afterwards there are none. */
+  private readonly pinnedFrames: number;
 
-function endOnTimeout(guests: readonly BoardGuest[], seconds: number | undefined): NodeJS.Timeout | undefined {
-  if (seconds === undefined) return undefined;
-  return setTimeout(() => {
-    for (const guest of guests) guest.kill('timeout', `still running after ${seconds} s`);
-  }, seconds * 1000);
-}
+  constructor(hostRun: HostRun, options: BootOptions, guests: readonly BoardGuest[], mux: Mux, signals: StopSignals) {
+    this.hostRun = hostRun;
+    this.options = options;
+    this.guests = guests;
+    this.mux = mux;
+    this.signals = signals;
+    this.pinnedFrames = hostRun.host.stats().pinnedFrames;
+  }
 
-export function toJson(guests: readonly GuestReport[], host: HostStats): string {
-  return `${JSON.stringify({ guests, host }, null, 2)}\n`;
-}
+  async run(output: BootOutput): Promise<number> {
+    const trace = output.trace && new TraceRecorder(this.hostRun.host, this.guests);
+    this.signals.onStop((signal) => this.end('killed', `ended by ${signal}`));
+    const timer = this.startTimer();
+    const disconnect = this.guests.length === 1 ? connectStdin((bytes) => this.guests[0]!.input(bytes)) : undefined;
+    this.mux.progress.start();
+    const reports = await Promise.all(this.guests.map((guest) => this.runGuest(guest)));
+    this.mux.progress.stop();
+    disconnect?.();
+    clearTimeout(timer);
+    this.mux.console.flush();
+    const stats = this.stats();
+    this.tell(reportText(reports, stats));
+    output.json?.write(toJson(reports, stats));
+    output.trace?.write(trace!.toJson());
+    return this.signals.exitCode ?? (reports.every((report) => report.exit === 'poweroff') ? 0 : 1);
+  }
 
-function tell(guests: readonly GuestReport[], host: HostStats): void {
-  const rows = guests.map((g) => [
-    g.name,
-    g.exit,
-    formatSize(g.ramBytes),
-    formatSize(g.residentPeakBytes),
-    `${(g.wallMs / 1000).toFixed(1)} s`,
-    `${(g.instructions / 1e6).toFixed(0)} M`,
-    String(g.faults.minor),
-    String(g.faults.major),
-  ]);
-  const head = ['guest', 'exit', 'RAM', 'peak', 'wall', 'instructions', 'minor', 'major'];
-  process.stderr.write(`\n${table([head, ...rows])}\n`);
-  const ram = guests.reduce((sum, g) => sum + g.ramBytes, 0);
-  process.stderr.write(
-    `\n  ${formatSize(ram)} of guest RAM in ${formatSize(host.frames * 4096)} of frames; ` +
-      `swapped out ${host.swapOutPages} pages, in ${host.swapInPages}; pinned ${host.pinnedFrames}\n`,
-  );
-  for (const g of guests) if (g.reason !== '') process.stderr.write(`  ${g.name}: ${g.exit}: ${g.reason}\n`);
+  /** A guest that dies is told of at once: the others go on. */
+  private async runGuest(guest: BoardGuest): Promise<GuestReport> {
+    const report = await guest.run();
+    if (report.reason !== '') this.tell(`unpin: ${report.name}: ${report.exit}: ${report.reason}\n`);
+    return report;
+  }
+
+  private stats(): HostStats {
+    const stats = this.hostRun.host.stats();
+    return { ...stats, pinnedFrames: Math.max(stats.pinnedFrames, this.pinnedFrames) };
+  }
+
+  /** Also keeps the process alive while every guest waits for an interrupt. */
+  private startTimer(): NodeJS.Timeout {
+    const { timeout } = this.options;
+    if (timeout === undefined) return setInterval(() => {}, FOREVER_MS);
+    return setTimeout(() => this.end('timeout', `still running after ${timeout} s`), timeout * 1000);
+  }
+
+  private end(exit: 'killed' | 'timeout', reason: string): void {
+    for (const guest of this.guests) guest.kill(exit, reason);
+  }
+
+  private tell(text: string): void {
+    this.mux.progress.clear();
+    process.stderr.write(text);
+  }
 }

@@ -1,27 +1,82 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { KernelError } from '../base/index.js';
+import fs from 'node:fs';
+import { resolve } from 'node:path';
+import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
 
 /** Files named on the command line: a refusal names the file and what it must be. */
 
-/** The file's bytes, or KernelError ENOENT, EACCES or EIO naming it. */
+/** The file's bytes. Throws KernelError naming it: ENOENT, EISDIR, EACCES, or EIO. */
 export function readInput(what: string, path: string): Uint8Array {
   try {
-    return readFileSync(path);
+    return fs.readFileSync(path);
   } catch (error) {
-    throw fileError('open', `${what} '${path}' must be a readable file`, error);
+    throw fileError(`${what} '${path}' must be a file that can be read`, error);
   }
 }
 
-export function writeOutput(what: string, path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw fileError('open', `${what} '${path}' must be a writable file`, error);
+/**
+ * A file that will be written at the end of the run. It is opened at the beginning, so that what cannot be written is
+ * refused before anything runs; its old contents stay until `write`.
+ */
+export class OutputFile {
+  private readonly what: string;
+  private readonly path: string;
+  private readonly fd: number;
+  private readonly created: boolean;
+
+  /** Throws KernelError naming the path: ENOENT, EISDIR, EACCES, EROFS, ENOSPC, or EIO. */
+  constructor(what: string, path: string) {
+    this.what = what;
+    this.path = path;
+    this.created = !fs.existsSync(path);
+    this.fd = this.attempt(() => fs.openSync(path, 'a'));
+  }
+
+  write(text: string): void {
+    this.attempt(() => {
+      if (fs.fstatSync(this.fd).isFile()) fs.ftruncateSync(this.fd, 0);
+      fs.writeFileSync(this.fd, text);
+      fs.closeSync(this.fd);
+    });
+  }
+
+  /** The run was refused: a file that was made for it goes. */
+  discard(): void {
+    fs.closeSync(this.fd);
+    if (this.created) fs.rmSync(this.path, { force: true });
+  }
+
+  private attempt<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw fileError(`${this.what} '${this.path}' must be a file that can be written`, error);
+    }
   }
 }
 
-function fileError(syscall: string, message: string, cause: unknown): KernelError {
-  const code = (cause as NodeJS.ErrnoException).code;
-  const known = code === 'ENOENT' || code === 'EACCES' || code === 'ENOSPC' ? code : 'EIO';
-  return new KernelError(known, syscall, message, { cause });
+/** Refuses one file under two options: what is written to it would destroy the other. */
+export function refuseSameFile(files: Record<string, string | undefined>): void {
+  const seen = new Map<string, string>();
+  for (const [option, path] of Object.entries(files)) {
+    if (path === undefined) continue;
+    const other = seen.get(resolve(path));
+    if (other !== undefined) throw new KernelError('EINVAL', 'open', `${other} and ${option} name one file '${path}'`);
+    seen.set(resolve(path), option);
+  }
+}
+
+const REASONS: Record<string, string> = {
+  ENOENT: 'no such file or folder',
+  ENOTDIR: 'a part of the path is not a folder',
+  EISDIR: 'it is a folder',
+  EACCES: 'no permission',
+  EPERM: 'no permission',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'the disk is full',
+};
+
+function fileError(message: string, cause: unknown): KernelError {
+  const { code, message: text } = cause as NodeJS.ErrnoException;
+  const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
+  return new KernelError(known, 'open', `${message}: ${(code && REASONS[code]) ?? text}`, { cause });
 }

@@ -93,7 +93,8 @@ export class BoardGuest {
 
   /** Ends the guest from outside, at the vCPU's next look at its requests. */
   kill(exit: 'killed' | 'timeout', reason: string): void {
-    this.ended ??= { exit, reason };
+    if (this.ended !== undefined) return;
+    this.ended = { exit, reason };
     this.vcpu.immediateExit();
   }
 

@@ -1,0 +1,166 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { boot, type Result, testFolder, unpin } from './command.js';
+import { elfOf, imageOf, POWEROFF, truncatedImage } from './kernels.js';
+
+/** What cannot be is refused before a guest runs: one line, which begins with the errno and names the value; exit code 2. */
+
+const folder = testFolder('refused');
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+function file(name: string, bytes: Uint8Array | string): string {
+  const where = path.join(folder, name);
+  fs.writeFileSync(where, bytes);
+  return where;
+}
+
+function expectRefused(result: Result, line: RegExp): void {
+  expect(result.hung).toBe(false);
+  expect(result.stderr.trim().split('\n')).toHaveLength(1);
+  expect(result.stderr).toMatch(line);
+  expect(result.stderr).not.toMatch(/\bat .*:\d+:\d+/);
+  expect(result.stdout).toBe('');
+  expect(result.code).toBe(2);
+}
+
+describe.concurrent('kernels', () => {
+  const cases: [string, string, RegExp][] = [
+    ['absent', path.join(folder, 'none'), /^unpin: ENOENT: open: kernel '.*none' must be a file/],
+    ['a folder', folder, /^unpin: EISDIR: open: kernel '.*' must be a file .*: it is a folder/],
+    ['empty', file('empty', ''), /^unpin: ENOEXEC: .*0 bytes/],
+    ['text', file('text', 'root:x:0:0'.repeat(20)), /^unpin: ENOEXEC: .*begins with 72 6f 6f 74; it must be/],
+    [
+      'truncated Image',
+      file('cut', truncatedImage(8192)),
+      /^unpin: ENOEXEC: .*truncated: it has 1024 bytes and must have 8192/,
+    ],
+    [
+      'damaged gzip',
+      file('gz', new Uint8Array([0x1f, 0x8b, 8, 0, 1, 2, 3])),
+      /^unpin: ENOEXEC: .*gzip kernel is damaged/,
+    ],
+    [
+      'truncated ELF',
+      file('elfcut', elfOf(POWEROFF).subarray(0, 124)),
+      /^unpin: ENOEXEC: .*truncated: it has 124 bytes/,
+    ],
+    [
+      'ELF of another machine',
+      file('elfx86', elfOf(POWEROFF, { 18: 62 })),
+      /^unpin: ENOEXEC: .*machine 62; it must be 243/,
+    ],
+    ['ELF of 32 bits', file('elf32', elfOf(POWEROFF, { 4: 1 })), /^unpin: ENOEXEC: .*must be 64-bit/],
+    [
+      'ELF beyond RAM',
+      file('elffar', elfOf(POWEROFF, {}, 0x9000_0000)),
+      /^unpin: ENOMEM: .*RAM of 128 MiB is too small/,
+    ],
+    [
+      'Image larger than RAM',
+      file('big', imageOf(POWEROFF, 2 ** 30)),
+      /^unpin: ENOMEM: .*128 MiB is too small: .* need \d+ MiB/,
+    ],
+  ];
+  test.each(cases)('%s', async (_name, kernel, line) => {
+    expectRefused(await boot(['--kernel', kernel]), line);
+  });
+
+  test('an absent initrd', async () => {
+    expectRefused(await boot(['--initrd', path.join(folder, 'no.gz')]), /^unpin: ENOENT: open: initrd '.*no.gz'/);
+  });
+
+  test('these Images and ELFs are none of that when whole', async () => {
+    for (const kernel of [file('ok.img', imageOf(POWEROFF)), file('ok.elf', elfOf(POWEROFF))]) {
+      expect((await boot(['--kernel', kernel, '--ram', '8M'])).code).toBe(0);
+    }
+  });
+});
+
+describe.concurrent('sizes and counts', () => {
+  const cases: [string, string[], RegExp][] = [
+    ['no size', ['--ram', '1X'], /^unpin: EINVAL: option '--ram <size>' argument '1X' is invalid. .*such as 128M/],
+    ['RAM below its least', ['--ram', '4K'], /^unpin: EINVAL: .*'4K' must be from 1 MiB to 2 GiB/],
+    ['RAM too small for the kernel', ['--ram', '2M'], /^unpin: ENOMEM: .*RAM of 2 MiB is too small: .* need 4 MiB/],
+    ['no multiple of a page', ['--frames', '1048577'], /^unpin: EINVAL: .*multiple of 4096/],
+    ['no guest', ['--guests', '0'], /^unpin: EINVAL: .*from 1 to 64/],
+    ['half a guest', ['--guests', '1.5'], /^unpin: EINVAL: .*whole number from 1 to 64/],
+    ['two vCPUs', ['--smp', '2'], /^unpin: EINVAL: .*from 1 to 1/],
+    ['no time', ['--timeout', '0'], /^unpin: EINVAL: .*seconds above 0/],
+    ['frames beyond 4 GiB', ['--frames', '3G', '--guests', '64'], /^unpin: EINVAL: .*all must fit in 4096 MiB/],
+    ['an unknown option', ['--frobnicate'], /^unpin: EINVAL: unknown option '--frobnicate'/],
+    [
+      'N26: too few frames for a guest',
+      ['--frames', '252K'],
+      /^unpin: EINVAL: .*252 KiB must be at least 256 KiB for a guest/,
+    ],
+    [
+      'N26: too few frames for four',
+      ['--guests', '4', '--frames', '444K'],
+      /^unpin: EINVAL: .*at least 448 KiB for 4 guests/,
+    ],
+    ['--pin that does not fit', ['--pin'], /^unpin: ENOMEM: mlock: 131072 KiB .*64640 KiB of 65536 KiB can be locked/],
+    [
+      '--pin of the third guest',
+      ['--pin', '--guests', '3', '--ram', '24M'],
+      /^unpin: ENOMEM: mlock: 24576 KiB more than the 49152 KiB/,
+    ],
+  ];
+  test.each(cases)('%s', async (_name, args, line) => {
+    expectRefused(await boot(args), line);
+  });
+
+  test('an unknown command', async () => {
+    expectRefused(await unpin(['boott']).done, /^unpin: EINVAL: unknown command 'boott'/);
+  });
+});
+
+describe.concurrent('files that are written', () => {
+  const none = path.join(folder, 'no', 'file');
+  const cases: [string, string[], RegExp][] = [
+    ['swap in no folder', ['--swap', none], /^unpin: ENOENT: openFileSwap: swap file .*: its folder does not exist/],
+    ['swap that is a folder', ['--swap', folder], /^unpin: EISDIR: openFileSwap: swap file .*: it is a folder/],
+    [
+      'swap that is a device',
+      ['--swap', '/dev/zero'],
+      /^unpin: EINVAL: .*swap path \/dev\/zero must be a regular file/,
+    ],
+    ['report in no folder', ['--json', none], /^unpin: ENOENT: open: report '.*' must be a file that can be written/],
+    ['report that is a folder', ['--json', folder], /^unpin: EISDIR: open: report/],
+    ['trace in no folder', ['--trace', none], /^unpin: ENOENT: open: trace/],
+    [
+      'one file twice',
+      ['--json', `${folder}/a`, '--trace', `${folder}/./a`],
+      /^unpin: EINVAL: open: --json and --trace name one/,
+    ],
+  ];
+  test.each(cases)('%s', async (_name, args, line) => {
+    expectRefused(await boot(args), line);
+  });
+
+  test('swap that exists already is left alone', async () => {
+    const swap = file('precious', 'precious');
+    expectRefused(
+      await boot(['--swap', swap]),
+      /^unpin: EEXIST: .*8 bytes that would be lost; it must be new or empty/,
+    );
+    expect(fs.readFileSync(swap, 'utf8')).toBe('precious');
+  });
+
+  test('a refused run leaves no report and no swap file behind, and keeps an old report', async () => {
+    const [json, old, swap] = [path.join(folder, 'new.json'), file('old.json', 'old'), path.join(folder, 'newswap')];
+    await boot(['--pin', '--json', json, '--trace', old, '--swap', swap]);
+    expect([fs.existsSync(json), fs.existsSync(swap), fs.readFileSync(old, 'utf8')]).toEqual([false, false, 'old']);
+  });
+
+  test('a folder that may not be written', async (context) => {
+    const readonly = path.join(folder, 'readonly');
+    fs.mkdirSync(readonly, { mode: 0o555 });
+    fs.chmodSync(folder, 0o755);
+    const nobody = process.getuid!() === 0 ? { uid: 65534 } : {};
+    const probe = await unpin(['--help'], nobody).done;
+    context.skip(probe.code !== 0, 'SKIPPED: the unprivileged user cannot read this checkout');
+    expectRefused(await boot(['--swap', `${readonly}/swap`], nobody), /^unpin: EACCES: .*no permission to write there/);
+    expectRefused(await boot(['--json', `${readonly}/json`], nobody), /^unpin: EACCES: open: report .*no permission/);
+  });
+});
