@@ -59,8 +59,9 @@ export class HostRun {
 function createHost(options: HostRunOptions, swap: FileSwap): Host {
   const told = new Set<string>();
   const onSwapError = (operation: string, error: unknown) => {
-    if (told.size < told.add(operation).size)
-      options.onSwapError(error instanceof Error ? error.message : String(error));
+    if (told.has(operation)) return;
+    told.add(operation);
+    options.onSwapError(error instanceof Error ? error.message : String(error));
   };
   try {
     return new Host({
