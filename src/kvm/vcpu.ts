@@ -1,5 +1,6 @@
 import type { Hart } from '../riscv/index.js';
 import {
+  CSR,
   HART_EXIT_BUDGET,
   HART_EXIT_ECALL,
   HART_EXIT_MMIO,
@@ -24,6 +25,8 @@ import type { Vm } from './vm.js';
 
 /** Instructions of a slice: about a millisecond. */
 const SLICE_INSTRUCTIONS = 200_000;
+/** CY, TM and IR: user mode may read cycle, time and instret from the start (Linux: kvm_riscv_reset_vcpu). */
+const SCOUNTEREN_RESET = 7;
 /** A vCPU gives way to others after so much time. */
 const TURN_MS = 4;
 
@@ -48,6 +51,7 @@ export class Vcpu {
     this.mmu = new KvmMmu(vm);
     this.hart = vm.engine.createHart({ hartId: id, mmu: this.mmu, now: () => this.timer.now() });
     this.mmu.hart = this.hart;
+    this.hart.csr.write(CSR.scounteren, SCOUNTEREN_RESET, 0);
     this.timer = new VcpuTimer(this);
     this.held = new HeldPages(vm.mm);
   }
