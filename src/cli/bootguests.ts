@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { KernelError } from '../base/index.js';
@@ -24,6 +25,8 @@ import { TraceRecorder } from './trace.js';
 /** Arena of the host memory: for a hart's state and shadow tables of each guest, and decoded code. */
 const ARENA_BASE = 64 * 2 ** 20;
 const ARENA_PER_GUEST = 16 * 2 ** 20;
+/** What Linux credits as a full seed (drivers/char/random.c, BLAKE2S_HASH_SIZE). */
+const RNG_SEED_BYTES = 32;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
 const OUR_APPEND = 'passes=2';
 const LINUX_APPEND = 'console=ttyS0 earlycon=sbi';
@@ -120,6 +123,7 @@ async function createGuests(host: Host, options: BootOptions, input: BootInput, 
         ramBytes: options.ram,
         ...input,
         bootargs: bootargs(options, i),
+        rngSeed: randomBytes(RNG_SEED_BYTES),
         pin: options.pin,
         gunzip: (bytes) => gunzipSync(bytes),
         console: (bytes) => mux.console.put(name, bytes),

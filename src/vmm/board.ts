@@ -30,6 +30,8 @@ export interface BoardOptions {
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array;
   readonly bootargs: string;
+  /** Random bytes for the guest's random number generator; without them Linux spins for its entropy while it boots. */
+  readonly rngSeed?: Uint8Array;
   readonly gunzip: (bytes: Uint8Array) => Uint8Array;
   readonly console: (bytes: Uint8Array) => void;
 }
@@ -54,13 +56,13 @@ export class Board {
     this.uart = new Uart({ sink: options.console, setIrq: (on) => this.plic.setLevel(UART_IRQ, on) });
     this.bus.add(PLIC_BASE, PLIC_SIZE, this.plic);
     this.bus.add(UART_BASE, UART_SIZE, this.uart);
-    const { ramBytes, initrd, bootargs } = options;
+    const { ramBytes, initrd, bootargs, rngSeed } = options;
     const kernel = loadKernel(options.kernel, options.gunzip);
     const initrdBytes = initrd?.length ?? 0;
     const place = (dtbBytes: number) => planBoot({ ramBase: RAM_BASE, ramBytes, kernel, initrdBytes, dtbBytes });
     const start = place(0).initrdStart;
     const range = initrd === undefined ? undefined : { start, end: start + initrdBytes };
-    this.dtb = boardDeviceTree({ ramBytes, bootargs, ...(range && { initrd: range }) });
+    this.dtb = boardDeviceTree({ ramBytes, bootargs, ...(range && { initrd: range }), ...(rngSeed && { rngSeed }) });
     this.plan = place(this.dtb.length);
   }
 

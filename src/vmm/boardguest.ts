@@ -31,6 +31,7 @@ export interface BoardGuestOptions {
   kernel: Uint8Array;
   initrd?: Uint8Array;
   bootargs: string;
+  rngSeed?: Uint8Array;
   /** Lock all guest RAM first, as before notifiers; ENOMEM where it does not fit. */
   pin: boolean;
   gunzip: (bytes: Uint8Array) => Uint8Array;
