@@ -114,6 +114,8 @@ class Interpreter implements Emit {
     c.get(this.pcLocal).i64(-4096).op('i64And').tee(this.pageVa).op('i64Eq').if();
     c.get(this.entry).mem('i32Load', 8).set(this.recBase).i32(L.PAGE_RECORD_BYTES).set(this.limit);
     c.else();
+    // A fetch that traps uses budget, so there must be some.
+    c.get(LEFT).op('i32Eqz').brIf(this.leave);
     this.storeState();
     c.get(HART).call(fetch).tee(this.recBase).op('i32Eqz').brIf(this.leave);
     c.get(HART).mem('i64Load', L.PC).set(this.pcLocal);

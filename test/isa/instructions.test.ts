@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { CSR, decode, INSTRUCTIONS, type Instruction } from '../../src/riscv/index.js';
+import { CSR, decode, HART_EXIT_BUDGET, INSTRUCTIONS, type Instruction } from '../../src/riscv/index.js';
 import { aim, CSRS, randomState, randomWord } from './cases.js';
 import { Lockstep } from './lockstep.js';
 import { Random } from './random.js';
@@ -140,4 +140,14 @@ describe('words that are no instruction', () => {
     }
     expect(illegal).toBeGreaterThan(500);
   });
+});
+
+it('a jump out of memory as the last of the budget leaves the trap to the next run', () => {
+  const { hart } = machine;
+  hart.put(CODE, 0x00008067);
+  hart.x.fill(0n);
+  hart.hart.pc = BigInt(CODE);
+  expect(hart.hart.run(1)).toBe(HART_EXIT_BUDGET);
+  expect(hart.hart.pc).toBe(0n);
+  expect(hart.step().trap).toEqual({ cause: 1, tval: 0n, sepc: 0n });
 });

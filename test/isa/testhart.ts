@@ -13,7 +13,7 @@ export const RAM_BASE = 0x80000000;
 export const RAM_BYTES = 8 * 2 ** 20;
 /** Jumps reach 1 MiB about it. */
 export const CODE = RAM_BASE + 4 * 2 ** 20;
-/** Where traps go: a nop, which is executed in the trapping instruction's stead. */
+/** Where traps go. */
 export const VECTOR = RAM_BASE + 0x1000;
 /** Pages for loads and stores. */
 export const DATA = RAM_BASE + 0x10000;
@@ -21,7 +21,6 @@ export const DATA_BYTES = 4 * 4096;
 
 const ARENA_BYTES = 4 * 2 ** 20;
 const NR_DECODED_PAGES = 128;
-const NOP = 0x13;
 
 export interface Step {
   readonly exit: HartExit;
@@ -58,7 +57,6 @@ export class TestHart {
     this.ram = new Uint8Array(memory.buffer, ARENA_BYTES, RAM_BYTES);
     this.data = new Uint8Array(memory.buffer, ARENA_BYTES + DATA - RAM_BASE, DATA_BYTES);
     this.view = new DataView(memory.buffer, ARENA_BYTES, RAM_BYTES);
-    this.put(VECTOR, NOP);
     this.setCsr(CSR.stvec, BigInt(VECTOR));
     this.fs = true;
   }
@@ -111,7 +109,7 @@ export class TestHart {
   step(pc = this.hart.pc): Step {
     this.hart.pc = pc;
     const exit = this.hart.run(1);
-    if (this.hart.pc !== BigInt(VECTOR + 4)) return { exit };
+    if (this.hart.pc !== BigInt(VECTOR)) return { exit };
     const trap = { cause: Number(this.csr(CSR.scause)), tval: this.csr(CSR.stval), sepc: this.csr(CSR.sepc) };
     return { exit, trap };
   }
