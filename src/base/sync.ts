@@ -1,4 +1,7 @@
-import type { WasmMemory } from './webassembly.js';
+import { futexLock, futexUnlock } from './futex.js';
+
+/** How the explorer prints a word: by a name for all, `name[i]`, or as the functions say. Costs nothing in production. */
+export type WordsLabel = string | { word(i: number): string; value?(i: number, value: number): string };
 
 /**
  * The one seam for locks, shared protocol words, and waiting. State that two threads share is reached through `Words`
@@ -12,8 +15,8 @@ export class Words {
   readonly length: number;
   private readonly i32: Int32Array;
 
-  /** `length` 32-bit words from `byteOffset` (a multiple of 4). */
-  constructor(memory: WasmMemory | { buffer: SharedArrayBuffer }, byteOffset: number, length: number) {
+  /** `length` 32-bit words from `byteOffset` (a multiple of 4). `label` is for the explorer alone. */
+  constructor(memory: { buffer: SharedArrayBuffer }, byteOffset: number, length: number, _label?: WordsLabel) {
     this.i32 = new Int32Array(memory.buffer, byteOffset, length);
     this.length = length;
   }
@@ -59,15 +62,11 @@ export class Words {
 
   /** Takes the lock in word `i` (0 free, 1 held, 2 held and awaited). May block; pairs with `unlock`. */
   lock(i: number): void {
-    if (Atomics.compareExchange(this.i32, i, 0, 1) !== 0) this.lockSlow(i);
+    futexLock(this, i);
   }
 
   unlock(i: number): void {
-    if (Atomics.exchange(this.i32, i, 0) === 2) Atomics.notify(this.i32, i, 1);
-  }
-
-  private lockSlow(i: number): void {
-    while (Atomics.exchange(this.i32, i, 2) !== 0) Atomics.wait(this.i32, i, 2);
+    futexUnlock(this, i);
   }
 
   /** Blocks while word `i` holds `expected`, until `notify`. Not on a browser page's own thread. */
@@ -75,7 +74,14 @@ export class Words {
     Atomics.wait(this.i32, i, expected);
   }
 
-  notify(i: number): void {
-    Atomics.notify(this.i32, i);
+  /** Wakes `count` of those who wait for word `i`, in the order in which they came; default: all. */
+  notify(i: number, count?: number): void {
+    Atomics.notify(this.i32, i, count);
   }
 }
+
+/**
+ * In a loop that waits for another thread, before it looks again (Linux: cpu_relax). The explorer takes it as "nothing
+ * changes here until somebody else writes"; without it such a loop is explored to the step limit.
+ */
+export function cpuRelax(): void {}

@@ -3,6 +3,7 @@ import { debuglog } from 'node:util';
 import { Command, CommanderError } from 'commander';
 import { KernelError } from '../base/index.js';
 import { bootCommand } from './boot.js';
+import { exploreCommand } from './explore.js';
 
 /**
  * The command `unpin`. Each verb is a file beside this one; here is only what they share: what fails is told in one clear line,
@@ -22,7 +23,7 @@ function createProgram(): Command {
     .description('Virtual memory for TypeScript hosts, with pte notifiers')
     .configureOutput({ outputError: (text, write) => write(`unpin: EINVAL: ${oneLine(text)}\n`) })
     .exitOverride();
-  for (const command of [bootCommand()]) {
+  for (const command of [bootCommand(), exploreCommand()]) {
     command.copyInheritedSettings(program);
     program.addCommand(command);
   }

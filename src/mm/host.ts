@@ -128,7 +128,7 @@ export class Host {
 
   /** A new address space. Throws KernelError ENOMEM when no page table is left for it. */
   createMm(options: MmOptions = {}): Mm {
-    const root = this.tables.alloc();
+    const root = this.tables.alloc(2, 0);
     if (root === 0) throw new KernelError('ENOMEM', 'createMm', `no page table left of ${this.tables.nrTables}`);
     const id = this.nextMmId++;
     const rlimit = options.rlimitMemlock ?? DEFAULT_RLIMIT_MEMLOCK;

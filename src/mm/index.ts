@@ -1,10 +1,11 @@
 /** The primary MMU and the general notifiers. */
 
+export { cpuRelax, Words, type WordsLabel } from '../base/index.js';
 export { checkHost } from './check.js';
 export { FAULT_FLAG_WRITE, FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV } from './fault.js';
 export { MIN_FRAMES } from './frames.js';
 export { Host, type HostOptions, type MmOptions } from './host.js';
-export { INVALIDATE_SEQ_WORDS, InvalidateSeq } from './invalidateseq.js';
+export { INVALIDATE_SEQ_LABEL, INVALIDATE_SEQ_WORDS, InvalidateSeq } from './invalidateseq.js';
 export { PAGE_SHIFT, PAGE_SIZE, paToPfn, pfnToPa, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
 export type { Mm } from './mm.js';
 export { MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED } from './mmap.js';

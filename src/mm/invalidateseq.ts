@@ -25,6 +25,12 @@ const END_VPN = 3;
 /** Words that an InvalidateSeq takes. */
 export const INVALIDATE_SEQ_WORDS = 4;
 
+/** Names of the four words, for the `Words` that hold them from a multiple of four. */
+export const INVALIDATE_SEQ_LABEL = {
+  word: (i: number): string => ['seq', 'inProgress', 'range start', 'range end'][i & 3]!,
+  value: (i: number, value: number): string => ((i & 3) < 2 ? String(value) : `page 0x${value.toString(16)}`),
+};
+
 export class InvalidateSeq {
   private readonly words: Words;
   private readonly base: number;

@@ -44,18 +44,18 @@ export class PageTable {
   }
 
   private ensureSlow(vpn: number): number {
-    const mid = this.childOf(this.root + (vpn >>> 18));
+    const mid = this.childOf(this.root + (vpn >>> 18), 1, (vpn >>> 18) << 18);
     if (mid === 0) return 0;
-    const leaf = this.childOf(mid * PTRS_PER_TABLE + ((vpn >>> 9) & 511));
+    const leaf = this.childOf(mid * PTRS_PER_TABLE + ((vpn >>> 9) & 511), 0, (vpn >>> 9) << 9);
     if (leaf !== 0) return leaf * PTRS_PER_TABLE + (vpn & 511);
     this.prune(vpn, vpn + 1);
     return 0;
   }
 
-  private childOf(i: number): number {
+  private childOf(i: number, level: number, firstVpn: number): number {
     const old = this.words.readOnce(i);
     if (old !== 0) return old;
-    const table = this.pool.alloc();
+    const table = this.pool.alloc(level, firstVpn);
     if (table !== 0) this.set(i, table);
     return table;
   }

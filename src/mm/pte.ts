@@ -61,3 +61,12 @@ export function mkPoisonPte(): number {
 export function pteIsPoison(pte: number): boolean {
   return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_POISON;
 }
+
+/** For people: `frame 7 (WAD)` with its rights and bits, `swap slot 3`, `none`. */
+export function describePte(pte: number): string {
+  if (pte === PTE_NONE) return 'none';
+  if (pteIsSwap(pte)) return `swap slot ${pteSwapSlot(pte)}`;
+  if (!pteIsPresent(pte)) return 'poison';
+  const bit = (mask: number, letter: string) => ((pte & mask) !== 0 ? letter : '-');
+  return `frame ${ptePfn(pte)} (${bit(PTE_WRITE, 'W')}${bit(PTE_ACCESSED, 'A')}${bit(PTE_DIRTY, 'D')})`;
+}

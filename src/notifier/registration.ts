@@ -1,5 +1,6 @@
 import { Words } from '../base/index.js';
 import {
+  INVALIDATE_SEQ_LABEL,
   INVALIDATE_SEQ_WORDS,
   InvalidateSeq,
   MMU_NOTIFY_UNMAP,
@@ -63,7 +64,7 @@ export class Registration implements MmuNotifierOps {
     this.firstSeq = firstSeq;
     const { host } = vma.mm;
     this.seqAddr = host.arenaAlloc(SEQ_BYTES, 4);
-    const words = new Words(host.memory, this.seqAddr, INVALIDATE_SEQ_WORDS);
+    const words = new Words(host.memory, this.seqAddr, INVALIDATE_SEQ_WORDS, INVALIDATE_SEQ_LABEL);
     for (let i = 0; i < INVALIDATE_SEQ_WORDS; i++) words.writeOnce(i, 0);
     this.seq = new InvalidateSeq(words, 0);
     this.clearOne = (vpn) => this.clear(vpn);

@@ -1,0 +1,52 @@
+import type { TraceEntry } from './run.js';
+import type { SearchFailure, SearchResult } from './search.js';
+
+/** How a search's outcome is shown: a failure as the actors' steps in columns, time running downwards. */
+
+const MIN_COLUMN = 24;
+const GAP = '  ';
+
+export function formatResult(result: SearchResult): string {
+  if (result.failure === undefined) return `${result.name}: no failure in ${extent(result)}\n`;
+  return `${result.name}: ${failureTitle(result.failure)}\n\n${columns(result.actors, result.failure.trace)}\n${result.failure.message}\n`;
+}
+
+function extent({ distinct, complete, preemptions }: SearchResult): string {
+  const schedules = `${distinct} schedule${distinct === 1 ? '' : 's'}`;
+  return complete ? `${schedules}, which are all` : `${schedules}, all those with at most ${preemptions} preemptions`;
+}
+
+function failureTitle({ kind }: SearchFailure): string {
+  switch (kind) {
+    case 'invariant':
+      return 'an invariant is broken';
+    case 'check':
+      return 'the check at the end fails';
+    case 'threw':
+      return 'an actor threw';
+    default:
+      return kind;
+  }
+}
+
+/** Longer traces are shown by their beginning and their end. */
+const MAX_LINES = 120;
+
+/** Steps that no other actor could notice are left out. */
+function columns(actors: readonly string[], trace: readonly TraceEntry[]): string {
+  const entries = trace.filter((entry) => entry.visible);
+  const widths = actors.map((name, i) =>
+    Math.max(
+      MIN_COLUMN,
+      name.length,
+      ...entries.filter((entry) => entry.actor === i).map((entry) => entry.text.length),
+    ),
+  );
+  const line = (cells: readonly string[]) => `  ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(GAP)}`.trimEnd();
+  const lines = entries.map(({ actor, text }) => line(actors.map((_, i) => (i === actor ? text : ''))));
+  if (lines.length > MAX_LINES) {
+    const left = lines.length - MAX_LINES;
+    lines.splice(MAX_LINES / 2, left, `  ... ${left} more steps ...`);
+  }
+  return `${[line(actors), line(widths.map((width) => '-'.repeat(width))), ...lines].join('\n')}\n`;
+}
