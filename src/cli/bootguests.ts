@@ -44,8 +44,11 @@ interface BootOutput {
   readonly trace?: OutputFile;
 }
 
-/** Runs the guests to their ends; resolves with the command's exit code. Throws KernelError for what cannot work. */
-export async function bootGuests(options: BootOptions): Promise<number> {
+/**
+ * Runs the guests to their ends; resolves with the command's exit code. What there is to tell beside the consoles goes to `tell`.
+ * Throws KernelError for what cannot work.
+ */
+export async function bootGuests(options: BootOptions, tell: (text: string) => void = toStderr): Promise<number> {
   checkFrames(options);
   refuseSameFile(filesOf(options));
   const input = readInputs(options);
@@ -53,13 +56,13 @@ export async function bootGuests(options: BootOptions): Promise<number> {
   const output: { json?: OutputFile; trace?: OutputFile } = {};
   let run: HostRun | undefined;
   try {
-    const onSwapError = (message: string) => process.stderr.write(`unpin: ${message}\n`);
+    const onSwapError = (message: string) => tell(`unpin: ${message}\n`);
     run = await HostRun.open({ ...options, arenaBytes: arenaBytes(options), onSwapError });
     if (options.json !== undefined) output.json = new OutputFile('report', options.json);
     if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
     const mux = createMux(run.host, options);
     const guests = await createGuests(run.host, options, input, mux);
-    return await new BootRun(run, options, guests, mux, signals).run(output);
+    return await new BootRun(run, options, guests, mux, signals, tell).run(output);
   } catch (error) {
     for (const file of Object.values(output)) file.discard();
     throw error;
@@ -67,6 +70,10 @@ export async function bootGuests(options: BootOptions): Promise<number> {
     await run?.close();
     signals.remove();
   }
+}
+
+function toStderr(text: string): void {
+  process.stderr.write(text);
 }
 
 function filesOf(options: BootOptions): Record<string, string | undefined> {
@@ -146,15 +153,24 @@ class BootRun {
   private readonly guests: readonly BoardGuest[];
   private readonly mux: Mux;
   private readonly signals: StopSignals;
+  private readonly out: (text: string) => void;
   /** Frames that are locked while the guests run: afterwards there are none. */
   private readonly pinnedFrames: number;
 
-  constructor(hostRun: HostRun, options: BootOptions, guests: readonly BoardGuest[], mux: Mux, signals: StopSignals) {
+  constructor(
+    hostRun: HostRun,
+    options: BootOptions,
+    guests: readonly BoardGuest[],
+    mux: Mux,
+    signals: StopSignals,
+    out: (text: string) => void,
+  ) {
     this.hostRun = hostRun;
     this.options = options;
     this.guests = guests;
     this.mux = mux;
     this.signals = signals;
+    this.out = out;
     this.pinnedFrames = hostRun.host.stats().pinnedFrames;
   }
 
@@ -201,6 +217,6 @@ class BootRun {
 
   private tell(text: string): void {
     this.mux.progress.clear();
-    process.stderr.write(text);
+    this.out(text);
   }
 }

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { KernelError } from '../base/index.js';
 import { bootCommand } from './boot.js';
 import { exploreCommand } from './explore.js';
+import { startCommand } from './start.js';
 
 /**
  * The command `unpin`. Each verb is a file beside this one; here is only what they share: what fails is told in one clear line,
@@ -23,7 +24,7 @@ function createProgram(): Command {
     .description('Virtual memory for TypeScript hosts, with pte notifiers')
     .configureOutput({ outputError: (text, write) => write(`unpin: EINVAL: ${oneLine(text)}\n`) })
     .exitOverride();
-  for (const command of [bootCommand(), exploreCommand()]) {
+  for (const command of [startCommand(), bootCommand(), exploreCommand()]) {
     command.copyInheritedSettings(program);
     program.addCommand(command);
   }
