@@ -27,6 +27,7 @@ export interface CommandOptions {
   uid?: number;
   cwd?: string;
   env?: Record<string, string>;
+  /** What it reads; 'open': a pipe that stays open, for `process.stdin`. Default: nothing. */
   stdin?: string;
 }
 
@@ -46,7 +47,7 @@ export class Command {
       ...(uid !== undefined && { uid, gid: uid }),
       ...(cwd !== undefined && { cwd }),
     });
-    this.process.stdin?.end(stdin);
+    if (stdin !== 'open') this.process.stdin?.end(stdin);
     this.process.stdout!.setEncoding('utf8').on('data', (text) => this.changed(() => (this.stdout += text)));
     this.process.stderr!.setEncoding('utf8').on('data', (text) => this.changed(() => (this.stderr += text)));
     this.done = this.wait(options.killMs ?? 30_000);
