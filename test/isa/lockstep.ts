@@ -3,27 +3,29 @@ import { Reference } from './reference.js';
 import type { Trap } from './reference-state.js';
 import { DATA, DATA_BYTES, type Step, TestHart } from './testhart.js';
 
-/** A hart and the reference, given the same state and the same instruction, and compared in all that they have. */
-
 const CSRS = [CSR.sscratch, CSR.sepc, CSR.scause, CSR.stval];
 const hex = (v: bigint) => `0x${v.toString(16)}`;
 
+/** Gives the hart the reference's registers. */
+export function copyState(hart: TestHart, h: Reference): void {
+  hart.x.set(h.x);
+  hart.f.set(h.f);
+  hart.setFcsr(h.fflags, h.frm);
+  hart.hart.pc = h.pc;
+  // SPP, so that sret stays in S-mode.
+  hart.hart.setMode(MODE_SUPERVISOR);
+  hart.setCsr(CSR.sstatus, BigInt(SSTATUS_SPP | (h.fs ? 1 << SSTATUS_FS_SHIFT : 0)));
+  for (const csr of CSRS) hart.setCsr(csr, h.csrs.get(csr) ?? 0n);
+}
+
+/** A hart and the reference, given the same state and the same instruction, and compared in all that they have. */
 export class Lockstep {
   readonly hart = new TestHart();
   readonly reference = new Reference(BigInt(DATA), DATA_BYTES);
   private last: Step = { exit: 0 };
 
-  /** Gives the hart the reference's registers. */
   copyState(): void {
-    const { hart, reference: h } = this;
-    hart.x.set(h.x);
-    hart.f.set(h.f);
-    hart.setFcsr(h.fflags, h.frm);
-    hart.hart.pc = h.pc;
-    // SPP, so that sret stays in S-mode.
-    hart.hart.setMode(MODE_SUPERVISOR);
-    hart.setCsr(CSR.sstatus, BigInt(SSTATUS_SPP | (h.fs ? 1 << SSTATUS_FS_SHIFT : 0)));
-    for (const csr of CSRS) hart.setCsr(csr, h.csrs.get(csr) ?? 0n);
+    copyState(this.hart, this.reference);
   }
 
   copyMemory(): void {

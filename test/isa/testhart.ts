@@ -29,6 +29,7 @@ export interface Step {
 }
 
 export class TestHart {
+  readonly memory = createMemory(ARENA_BYTES + RAM_BYTES);
   readonly engine: RiscvEngine;
   readonly hart: Hart;
   readonly mmu: FlatMmu;
@@ -41,7 +42,7 @@ export class TestHart {
   readonly view: DataView;
 
   constructor() {
-    const memory = createMemory(ARENA_BYTES + RAM_BYTES);
+    const { memory } = this;
     let free = 4096;
     const alloc = (lenBytes: number, align: number) => {
       const at = Math.ceil(free / align) * align;
