@@ -14,18 +14,24 @@ export const KVM_CAP_NR_VCPUS = 9;
 export const KVM_CAP_NR_MEMSLOTS = 10;
 export const KVM_CAP_SYNC_MMU = 16;
 
+export interface KvmOptions {
+  /** Pages of guest code kept decoded, for all VMs together, 16 KiB each; default 2048. */
+  readonly nrDecodedPages?: number;
+}
+
 export class Kvm {
   readonly host: Host;
   readonly env: Environment;
   private readonly engine: RiscvEngine;
 
-  constructor(host: Host, env: Environment) {
+  constructor(host: Host, env: Environment, options: KvmOptions = {}) {
     this.host = host;
     this.env = env;
     this.engine = new RiscvEngine({
       memory: host.memory,
       alloc: (lenBytes, align) => host.arenaAlloc(lenBytes, align),
       free: (addr, lenBytes) => host.arenaFree(addr, lenBytes),
+      ...options,
     });
   }
 

@@ -120,6 +120,26 @@ export class ShadowPages {
     return index < 0 ? 0 : this.sptes.readOnce(index);
   }
 
+  /** Calls `fn` for each leaf entry of all roots. */
+  forEachLeaf(fn: (index: number, spte: number) => void): void {
+    for (const root of this.roots.values()) {
+      for (const leaf of root.leaves) {
+        for (let index = leaf * ENTRIES; index < (leaf + 1) * ENTRIES; index++) {
+          const spte = this.sptes.readOnce(index);
+          if (spte !== 0) fn(index, spte);
+        }
+      }
+    }
+  }
+
+  /** Entries of the chain that begins with link `head`. */
+  chain(head: number): number[] {
+    const indices: number[] = [];
+    for (let index = head - 1; index >= 0; index = this.rmap.after(index)) indices.push(index);
+    return indices;
+  }
+
+  /** Guest frame that the leaf entry at `index` shows. */
   gfn(index: number): number {
     return this.rmap.gfn(index);
   }

@@ -204,11 +204,11 @@ export class Mm {
     );
   }
 
-  /** Calls `fn` for each page of [startVpn, endVpn) that is present. */
-  forEachPresent(startVpn: number, endVpn: number, fn: (vpn: number, pfn: number) => void): void {
+  /** Calls `fn` for each page of [startVpn, endVpn) that is present, and says whether it is writable. */
+  forEachPresent(startVpn: number, endVpn: number, fn: (vpn: number, pfn: number, write: boolean) => void): void {
     for (let vpn = startVpn; (vpn = this.pageTable.skipEmpty(vpn, endVpn)) < endVpn; vpn++) {
       const pte = this.pageTable.get(vpn);
-      if (pteIsPresent(pte)) fn(vpn, ptePfn(pte));
+      if (pteIsPresent(pte)) fn(vpn, ptePfn(pte), (pte & PTE_WRITE) !== 0);
     }
   }
 

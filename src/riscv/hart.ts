@@ -246,6 +246,22 @@ export class Hart {
     return result === MMU_OK ? this.tlbLookup(va, access) : -result;
   }
 
+  /** Calls `fn` for each entry of the data TLBs: what it translates, to which host address, for reading or writing. */
+  forEachTlbEntry(fn: (va: number, hostAddress: number, write: boolean) => void): void {
+    for (let table = L.DTLB; table < L.ITLB; table += L.TLB_TABLE_BYTES) {
+      const write = (table - L.DTLB) % L.TLB_CTX_BYTES >= L.TLB_WRITE;
+      for (
+        let at = (this.base + table) >>> 2;
+        at < (this.base + table + L.TLB_TABLE_BYTES) >>> 2;
+        at += L.TLB_ENTRY_BYTES / 4
+      ) {
+        const low = this.i32[at]!;
+        // Tags are page-aligned but where the entry is empty.
+        if ((low & 0xfff) === 0) fn(this.i32[at + 1]! * 2 ** 32 + (low >>> 0), (low + this.i32[at + 2]!) >>> 0, write);
+      }
+    }
+  }
+
   tlbFlushAll(): void {
     this.engine.fill(this.base + L.DTLB, 0xff, L.HART_BYTES - L.DTLB);
   }

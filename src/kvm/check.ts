@@ -1,0 +1,69 @@
+import { bug } from '../base/index.js';
+import { PAGE_SIZE } from '../mm/index.js';
+import type { Hart } from '../riscv/index.js';
+import { DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { SPTE_W } from './shadow.js';
+import type { Vm } from './vm.js';
+
+/**
+ * The whole-state checker of a VM, for tests, while no vCPU is in the guest. Throws BrokenInvariant.
+ *
+ * N3: what the host maps is the most that a direct entry allows, a direct entry the most that a shadow entry allows, and both the most
+ * that a TLB allows. S9: the chain of a guest frame is exactly the shadow entries that show it.
+ */
+export function checkVm(vm: Vm): void {
+  const rights = new Map<number, number>();
+  for (const slot of vm.slots.all()) checkSlot(vm, slot, rights);
+  checkChains(vm, checkShadow(vm));
+  for (const { hart } of vm.vcpus) checkTlb(hart, rights);
+}
+
+/** Notes in `rights` what each frame may be used for. */
+function checkSlot(vm: Vm, slot: Memslot, rights: Map<number, number>): void {
+  const host = new Map<number, { pfn: number; write: boolean }>();
+  vm.mm.forEachPresent(slot.baseVpn, slot.baseVpn + slot.nrPages, (vpn, pfn, write) => host.set(vpn, { pfn, write }));
+  for (let i = 0; i < slot.nrPages; i++) {
+    const direct = slot.direct.readOnce(i);
+    if ((direct & DIRECT_V) === 0) continue;
+    const pte = host.get(slot.baseVpn + i);
+    const gfn = slot.baseGfn + i;
+    if (pte?.pfn !== direct >>> 12) bug('N3', `gfn ${gfn} shows frame ${direct >>> 12}, the host maps ${pte?.pfn}`);
+    if ((direct & DIRECT_W) !== 0 && !pte.write) bug('N5', `gfn ${gfn} is writable, the host's pte is not`);
+    rights.set(pte.pfn, direct | (rights.get(pte.pfn) ?? 0));
+  }
+}
+
+/** Shadow entries by index. */
+function checkShadow(vm: Vm): Map<number, number> {
+  const gfns = new Map<number, number>();
+  vm.shadow.forEachLeaf((index, spte) => {
+    const gfn = vm.shadow.gfn(index);
+    const slot = vm.slots.find(gfn);
+    const direct = slot?.direct.readOnce(gfn - slot.baseGfn) ?? 0;
+    if ((direct & DIRECT_V) === 0 || direct >>> 12 !== spte >>> 12) bug('N3', `spte ${index} outlived gfn ${gfn}`);
+    if ((spte & SPTE_W) !== 0 && (direct & DIRECT_W) === 0) bug('N5', `spte ${index} is writable, gfn ${gfn} is not`);
+    gfns.set(index, gfn);
+  });
+  return gfns;
+}
+
+function checkChains(vm: Vm, gfns: Map<number, number>): void {
+  let nrChained = 0;
+  for (const slot of vm.slots.all()) {
+    for (let i = 0; i < slot.nrPages; i++) {
+      for (const index of vm.shadow.chain(slot.rmap.readOnce(i))) {
+        nrChained++;
+        if (gfns.get(index) !== slot.baseGfn + i) bug('S9', `spte ${index} is in the chain of gfn ${slot.baseGfn + i}`);
+      }
+    }
+  }
+  if (nrChained !== gfns.size) bug('S9', `${gfns.size} shadow entries, ${nrChained} of them in chains`);
+}
+
+function checkTlb(hart: Hart, rights: Map<number, number>): void {
+  hart.forEachTlbEntry((va, hostAddress, write) => {
+    const right = rights.get(Math.floor(hostAddress / PAGE_SIZE)) ?? 0;
+    const needed = write ? DIRECT_W : DIRECT_V;
+    if ((right & needed) === 0) bug('N3', `the TLB maps 0x${va.toString(16)} to 0x${hostAddress.toString(16)}`);
+  });
+}

@@ -1,0 +1,182 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { CSR } from '../../src/riscv/index.js';
+import { FIRST_DATA_PAGE, PAGE, STOP, TestVm } from './testvm.js';
+
+/**
+ * Shadow paging against a model: a guest with two address spaces over the same pages loads, stores, and changes its page
+ * tables, while the host takes pages away in every way that there is. After each step the whole state is checked.
+ *
+ * In fewer frames than the guest has pages, with fewer shadow pages than its two roots need.
+ */
+
+const RAM_PAGES = 96;
+const FRAMES = 64;
+const NR_SHADOW_PAGES = 8;
+/** Virtual pages that are mapped to data pages, from this index of the last-level table on. */
+const FIRST_VIRTUAL = 256;
+const NR_VIRTUAL = 24;
+const ROOTS = [{ root: 4, middle: 5, leaf: 6 } as const, { root: 7, middle: 8, leaf: 9 } as const];
+const SATP_SV39 = 8n << 60n;
+const V = 1n;
+const RW = 6n;
+const X = 8n;
+const AD = 0xc0n;
+
+class World {
+  readonly t: TestVm;
+  /** Words of each data page, by page and word. */
+  readonly memory = new Map<string, bigint>();
+  /** Data page of each virtual page, for each root. */
+  readonly maps: number[][] = [[], []];
+  space = 0;
+
+  constructor(t: TestVm) {
+    this.t = t;
+  }
+
+  private pte(page: number, flags: bigint): bigint {
+    return (BigInt(this.t.gpa(page) / PAGE) << 10n) | flags | V;
+  }
+
+  leafPte(page: number): bigint {
+    return this.pte(page, RW | AD);
+  }
+
+  static async create(): Promise<World> {
+    const t = await TestVm.create({ frames: FRAMES, ramPages: RAM_PAGES, nrShadowPages: NR_SHADOW_PAGES });
+    const world = new World(t);
+    for (const [space, { root, middle, leaf }] of ROOTS.entries()) {
+      const put = (page: number, index: number, pte: bigint) =>
+        t.mm.write(t.at(page) + index * 8, new Uint8Array(BigUint64Array.of(pte).buffer));
+      await put(root, STOP / 2 ** 30, (BigInt(STOP / PAGE) << 10n) | RW | AD | V);
+      await put(root, 2, world.pte(middle, 0n));
+      await put(middle, 0, world.pte(leaf, 0n));
+      for (let page = 0; page < FIRST_DATA_PAGE; page++) await put(leaf, page, world.pte(page, RW | X | AD));
+      for (let v = 0; v < NR_VIRTUAL; v++) {
+        world.maps[space]!.push(FIRST_DATA_PAGE + v);
+        await put(leaf, FIRST_VIRTUAL + v, world.pte(FIRST_DATA_PAGE + v, RW));
+      }
+    }
+    world.switchTo(0);
+    return world;
+  }
+
+  switchTo(space: number): void {
+    this.space = space;
+    const satp = SATP_SV39 | (BigInt(space) << 44n) | BigInt(this.t.gpa(ROOTS[space]!.root) / PAGE);
+    const { csr } = this.t.vcpu.hart;
+    csr.write(CSR.satp, Number(BigInt.asIntN(32, satp)), Number(BigInt.asIntN(32, satp >> 32n)));
+  }
+
+  va(v: number): number {
+    return this.t.gpa(FIRST_VIRTUAL + v);
+  }
+
+  key(v: number, word: number): string {
+    return `${this.maps[this.space]![v]}:${word}`;
+  }
+
+  dropPage(page: number): void {
+    for (const key of this.memory.keys()) if (key.startsWith(`${page}:`)) this.memory.delete(key);
+  }
+}
+
+type Step = (w: World) => Promise<void> | void;
+
+const virtual = fc.nat(NR_VIRTUAL - 1);
+const word = fc.nat(PAGE / 8 - 1);
+const dataPage = fc.integer({ min: FIRST_DATA_PAGE, max: RAM_PAGES - 1 });
+const value = fc.bigInt({ min: 1n, max: 2n ** 64n - 1n });
+
+const load = fc.tuple(virtual, word).map(
+  ([v, k]): Step =>
+    async (w) => {
+      expect(await w.t.load(w.va(v) + k * 8)).toBe(w.memory.get(w.key(v, k)) ?? 0n);
+    },
+);
+
+const store = fc.tuple(virtual, word, value).map(
+  ([v, k, x]): Step =>
+    async (w) => {
+      await w.t.store(w.va(v) + k * 8, x);
+      w.memory.set(w.key(v, k), x);
+    },
+);
+
+/** The guest changes a pte of the present space, and fences. */
+const remap = fc.tuple(virtual, dataPage).map(
+  ([v, page]): Step =>
+    async (w) => {
+      await w.t.store(w.t.gpa(ROOTS[w.space]!.leaf) + (FIRST_VIRTUAL + v) * 8, w.leafPte(page));
+      await w.t.fence();
+      w.maps[w.space]![v] = page;
+    },
+);
+
+const switchSpace = fc.nat(1).map(
+  (space): Step =>
+    (w) =>
+      w.switchTo(space),
+);
+
+const dontneed = fc.tuple(dataPage, fc.integer({ min: 1, max: 8 })).map(
+  ([page, n]): Step =>
+    (w) => {
+      const end = Math.min(page + n, RAM_PAGES);
+      w.t.mm.madviseDontneed(w.t.at(page), (end - page) * PAGE);
+      for (let p = page; p < end; p++) w.dropPage(p);
+    },
+);
+
+const hostWrite = fc.tuple(dataPage, word, value).map(
+  ([page, k, x]): Step =>
+    async (w) => {
+      await w.t.mm.write(w.t.at(page) + k * 8, new Uint8Array(BigUint64Array.of(x).buffer));
+      w.memory.set(`${page}:${k}`, x);
+    },
+);
+
+const reclaim = fc.boolean().map(
+  (desperate): Step =>
+    (w) => {
+      w.t.host.reclaim.shrink(true, false, desperate);
+    },
+);
+
+const moveSlot: fc.Arbitrary<Step> = fc.constant((w: World) => {
+  w.t.deleteSlot();
+  w.t.addSlot();
+});
+
+const age: fc.Arbitrary<Step> = fc.constant((w: World) => {
+  w.t.mm.notifiers.clearFlushYoung(w.t.hva, w.t.at(RAM_PAGES));
+});
+
+const step = fc.oneof(
+  { weight: 6, arbitrary: load },
+  { weight: 6, arbitrary: store },
+  { weight: 2, arbitrary: remap },
+  { weight: 2, arbitrary: switchSpace },
+  { weight: 2, arbitrary: dontneed },
+  { weight: 1, arbitrary: hostWrite },
+  { weight: 2, arbitrary: reclaim },
+  { weight: 1, arbitrary: moveSlot },
+  { weight: 1, arbitrary: age },
+);
+
+test('S9 N3 N5 N8 N15: shadow paging agrees with the model whatever the host takes away', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 40, maxLength: 120 }), async (steps) => {
+      const w = await World.create();
+      for (const run of steps) {
+        await run(w);
+        w.t.check();
+      }
+      w.t.destroy();
+      await w.t.host.stop();
+      expect(w.t.host.stats().framesFree).toBe(FRAMES);
+    }),
+    { numRuns: 25, ...(process.env.SEED && { seed: Number(process.env.SEED) }) },
+  );
+});

@@ -1,0 +1,226 @@
+import { afterEach, expect, test } from 'vitest';
+import {
+  KVM_CAP_SYNC_MMU,
+  KVM_EXIT_INTR,
+  KVM_EXIT_MEMORY_FAULT,
+  KVM_EXIT_MMIO,
+  KVM_EXIT_SYSTEM_EVENT,
+  KVM_SYSTEM_EVENT_SHUTDOWN,
+} from '../../src/kvm/index.js';
+import { RAM_BASE } from '../../src/machine/index.js';
+import { MemorySwap, mmuNotifierRegister, mmuNotifierUnregister, VA_SIZE } from '../../src/mm/index.js';
+import { HART_EXIT_WAIT } from '../../src/riscv/index.js';
+import { A0, A1, A7, addi, code, ECALL, sd, T0, ZERO } from './guestcode.js';
+import { FIRST_DATA_PAGE as DATA, newHost, PAGE, STOP, TestVm } from './testvm.js';
+
+/** The kvm driver: its interface, and its relation with mm case by case. */
+
+const SRST = 0x53525354n;
+const vms: TestVm[] = [];
+
+async function newVm(options = {}): Promise<TestVm> {
+  const t = await TestVm.create(options);
+  vms.push(t);
+  return t;
+}
+
+afterEach(() => {
+  for (const t of vms.splice(0)) t.destroy();
+});
+
+test('what KVM refuses is refused', async () => {
+  const t = await newVm();
+  const slot = { slot: 1, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: t.hva };
+  const set = (change: object) => () => t.vm.setUserMemoryRegion({ ...slot, ...change });
+  expect(() => t.vm.createVcpu(0)).toThrow('EEXIST: createVcpu: vCPU 0');
+  expect(set({ slot: 32 })).toThrow('EINVAL: setUserMemoryRegion: slot 32 must be from 0 to 31');
+  expect(set({ memorySize: 100 })).toThrow('EINVAL: setUserMemoryRegion: memorySize 100 must be a multiple of 4096');
+  expect(set({ guestPhysAddr: RAM_BASE })).toThrow(
+    'EEXIST: setUserMemoryRegion: guestPhysAddr 0x80000000 overlaps slot 0',
+  );
+  expect(() => t.kvm.createVm(t.mm, { nrShadowPages: 2 })).toThrow(
+    'EINVAL: createVm: nrShadowPages 2 must be 3 at least',
+  );
+  expect(t.kvm.checkExtension(KVM_CAP_SYNC_MMU)).toBe(1);
+  expect(t.kvm.checkExtension(9999)).toBe(0);
+});
+
+test('run comes out for MMIO, power off, and when it is told to', async () => {
+  const t = await newVm();
+  const write = await t.call(0x40, 0x3000_0008n, 0x1122334455667788n);
+  expect(write).toMatchObject({ reason: KVM_EXIT_MMIO, physAddr: 0x3000_0008, lenBytes: 8, isWrite: true });
+  expect(write).toMatchObject({ data: 0x1122334455667788n });
+  expect(await t.vcpu.run()).toMatchObject({ reason: KVM_EXIT_MMIO, physAddr: STOP });
+
+  expect(await t.tryLoad(0x3000_0010)).toMatchObject({ reason: KVM_EXIT_MMIO, isWrite: false, lenBytes: 8 });
+  t.vcpu.completeMmioRead(77n);
+  await t.vcpu.run();
+  expect(t.vcpu.hart.getX(A1)).toBe(77n);
+
+  const spinning = t.spin();
+  setTimeout(() => t.vcpu.immediateExit(), 5);
+  expect(await spinning).toEqual({ reason: KVM_EXIT_INTR });
+
+  await t.mm.write(t.at(1), code(ECALL));
+  t.vcpu.hart.setX(A7, SRST);
+  t.vcpu.hart.setX(16, 0n);
+  const off = await t.call(PAGE, 0n, 1n);
+  expect(off).toEqual({ reason: KVM_EXIT_SYSTEM_EVENT, type: KVM_SYSTEM_EVENT_SHUTDOWN, flags: 1 });
+});
+
+test('S9 N3: what the host drops, the guest does not see any more', async () => {
+  const t = await newVm();
+  await t.store(t.gpa(DATA), 5n);
+  expect(await t.load(t.gpa(DATA))).toBe(5n);
+  t.mm.madviseDontneed(t.at(DATA), PAGE);
+  t.check();
+  expect(await t.load(t.gpa(DATA))).toBe(0n);
+  await t.mm.write(t.at(DATA), Uint8Array.of(9));
+  expect(await t.load(t.gpa(DATA))).toBe(9n);
+  t.check();
+});
+
+test('N3: code that is replaced by way of the host is not run any more', async () => {
+  const t = await newVm();
+  await t.mm.write(t.at(1), code(addi(A1, ZERO, 1), sd(ZERO, T0)));
+  await t.call(PAGE);
+  expect(t.vcpu.hart.getX(A1)).toBe(1n);
+  t.mm.madviseDontneed(t.at(1), PAGE);
+  await t.mm.write(t.at(1), code(addi(A1, ZERO, 2), sd(ZERO, T0)));
+  await t.call(PAGE);
+  expect(t.vcpu.hart.getX(A1)).toBe(2n);
+  t.check();
+});
+
+test('N3 N8: a fault during a bracket installs nothing, and is served after it', async () => {
+  const t = await newVm();
+  await t.store(t.gpa(DATA), 5n);
+  let exit = 0;
+  const other = mmuNotifierRegister(t.mm, 0, VA_SIZE, {
+    invalidateRangeStart: () => {
+      // kvm, registered first, has begun its bracket; the host's pte is still there.
+      t.vcpu.hart.pc = BigInt(RAM_BASE);
+      t.vcpu.hart.setX(A0, BigInt(t.gpa(DATA)));
+      exit = t.vcpu.hart.run(1);
+    },
+  });
+  const { retries } = t.vm.faults;
+  t.mm.madviseDontneed(t.at(DATA), PAGE);
+  mmuNotifierUnregister(other);
+  expect(exit).toBe(HART_EXIT_WAIT);
+  expect(t.vm.faults.retries).toBe(retries + 1);
+  t.check();
+  expect(await t.load(t.gpa(DATA))).toBe(0n);
+});
+
+test("N14: the guest's use of a page shows once, and again after the next use", async () => {
+  const t = await newVm();
+  const young = () => t.mm.notifiers.clearFlushYoung(t.at(DATA), t.at(DATA + 1));
+  await t.load(t.gpa(DATA));
+  expect([young(), young()]).toEqual([true, false]);
+  await t.load(t.gpa(DATA));
+  expect([young(), young()]).toEqual([true, false]);
+});
+
+test('a region over what is not mapped is a memory fault, not the end of the host', async () => {
+  const t = await newVm();
+  t.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: t.hva + 2 ** 30 });
+  const exit = await t.tryLoad(0x10);
+  expect(exit).toMatchObject({ reason: KVM_EXIT_MEMORY_FAULT, gpa: 0, error: { code: 'EFAULT' } });
+});
+
+test('N26: an instruction that needs more pages at once than fit beside the others still makes progress', async () => {
+  // As many frames as the smallest host may have; the rest of RAM is in swap, and each page of the store is fetched back.
+  const t = await newVm({ frames: 64, ramPages: 128 });
+  for (let page = DATA; page < 128; page++) await t.store(t.gpa(page), BigInt(page));
+  // Code at the end of page 1 that stores across pages 40 and 41.
+  await t.mm.write(t.at(2) - 2, code(sd(A1, A0), sd(ZERO, T0)));
+  for (let page = 44; page < 128; page++) expect(await t.load(t.gpa(page))).toBe(BigInt(page));
+  await t.call(2 * PAGE - 2, BigInt(t.gpa(41) - 4), 0x1122334455667788n);
+  t.check();
+  expect(await t.load(t.gpa(41) - 4)).toBe(0x1122334455667788n);
+  expect(t.host.stats().swapInPages).toBeGreaterThan(0);
+});
+
+/** Swap whose reads wait until they are let through. */
+class GatedSwap extends MemorySwap {
+  private waiting: (() => void)[] = [];
+  closed = false;
+
+  override async read(slots: readonly number[], frames: readonly Uint8Array[]): Promise<void> {
+    if (this.closed) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    return super.read(slots, frames);
+  }
+
+  open(): void {
+    this.closed = false;
+    for (const resolve of this.waiting.splice(0)) resolve();
+  }
+}
+
+test('a guest that waits for a page does not hold up the others', async () => {
+  const swap = new GatedSwap({ sizeBytes: 2 ** 20 });
+  const host = newHost(64, swap);
+  const first = await newVm({ host, ramPages: 128 });
+  for (let page = DATA; page < 128; page++) await first.store(first.gpa(page), BigInt(page));
+  swap.closed = true;
+  let waits = true;
+  const page = [...Array(128).keys()].slice(DATA).find((p) => !isPresent(first, p))!;
+  const load = first.load(first.gpa(page)).finally(() => {
+    waits = false;
+  });
+  const second = await newVm({ host, kvm: first.kvm, ramPages: 32 });
+  await second.store(second.gpa(DATA), 7n);
+  expect(await second.load(second.gpa(DATA))).toBe(7n);
+  expect(waits).toBe(true);
+  swap.open();
+  expect(await load).toBe(BigInt(page));
+});
+
+function isPresent(t: TestVm, page: number): boolean {
+  let present = false;
+  t.mm.forEachPresent(t.at(page) / PAGE, t.at(page) / PAGE + 1, () => {
+    present = true;
+  });
+  return present;
+}
+
+test("N17: a VM that is destroyed hears nothing more, and its memory stays its owner's", async () => {
+  const t = await TestVm.create();
+  await t.store(t.gpa(DATA), 5n);
+  t.vm.destroy();
+  t.vm.destroy();
+  const before = t.host.stats().notifierCalls.invalidateRangeStart;
+  t.mm.madviseDontneed(t.at(DATA + 1), PAGE);
+  expect(t.host.stats().notifierCalls.invalidateRangeStart).toBe(before);
+  const bytes = new Uint8Array(8);
+  await t.mm.read(t.at(DATA), bytes);
+  expect(bytes[0]).toBe(5);
+  t.mm.exit();
+  expect(t.host.stats().framesFree).toBe(t.host.stats().frames);
+});
+
+test("N18: when the mm exits under a VM, the guest's entries go before the frames", async () => {
+  const t = await TestVm.create();
+  await t.store(t.gpa(DATA), 5n);
+  t.mm.exit();
+  t.check();
+  expect(await t.tryLoad(t.gpa(DATA))).toMatchObject({ reason: KVM_EXIT_MEMORY_FAULT });
+  t.vm.destroy();
+});
+
+test('M29: a memslot that goes during a bracket leaves the count of brackets right', async () => {
+  const t = await newVm();
+  await t.load(t.gpa(DATA));
+  const other = mmuNotifierRegister(t.mm, 0, VA_SIZE, {
+    invalidateRangeStart: () => {
+      t.deleteSlot();
+      t.addSlot();
+    },
+  });
+  t.mm.madviseDontneed(t.at(DATA), PAGE);
+  mmuNotifierUnregister(other);
+  expect(t.vm.invalidate.inProgress).toBe(0);
+  expect(await t.load(t.gpa(DATA))).toBe(0n);
+  t.check();
+});
