@@ -1,0 +1,44 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { expectedOutput } from '../../examples/rp2040/run.js';
+
+/** The examples, run as their users run them: against what `npm run build` made. */
+
+const root = new URL('../../', import.meta.url);
+
+function run(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['scripts/run-ts.mjs', ...args], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+
+test('guestram.ts: 96 MiB in 16 MiB, nothing pinned, nothing wrong, no file left', () => {
+  const { status, stdout, stderr } = run('examples/guestram.ts');
+  expect(stderr).toBe('');
+  expect(stdout).toMatch(/^96 MiB in 16 MiB: \d{5} pages came back, 0 pinned, 0 words wrong\n$/);
+  expect([status, existsSync(new URL('guestram.swap', root))]).toEqual([0, false]);
+});
+
+test('guestram.ts is about twenty lines', () => {
+  const lines = readFileSync(new URL('examples/guestram.ts', root), 'utf8').split('\n');
+  expect(lines.filter((line) => line.trim() !== '').length).toBeLessThanOrEqual(22);
+});
+
+test('pico.ts: rp2040js sorts 3 MiB in 1 MiB of memory, as JavaScript does', () => {
+  const { status, stdout, stderr } = run('examples/pico.ts');
+  expect(stderr).toBe('');
+  expect(stdout).toContain(expectedOutput((3 * 2 ** 20) / 4));
+  expect(stdout).toMatch(
+    /256 frames for 1024 pages;\n[1-9]\d+ pages went to the file, [1-9]\d+ came back, 0 were pinned/,
+  );
+  expect([status, existsSync(new URL('pico.swap', root))]).toEqual([0, false]);
+});
+
+test('sort.bin comes bit for bit from sort.c', (context) => {
+  const { status, stdout, stderr } = spawnSync('examples/rp2040/build', ['--check'], { cwd: root, encoding: 'utf8' });
+  if (status === 3) context.skip(stderr.trim());
+  expect([status, stdout + stderr]).toEqual([0, '']);
+});
