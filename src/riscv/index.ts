@@ -1,5 +1,6 @@
 export * from './csr.js';
 export { type Decoded, decode } from './decode.js';
+export { disassemble } from './disassemble.js';
 export { type EngineOptions, RiscvEngine } from './engine.js';
 export * from './exits.js';
 export { FlatMmu, rightsOf } from './flatmmu.js';

@@ -219,7 +219,7 @@ function integerConversions(p: Precision): Instruction[] {
     };
     return [
       opFp(`fcvt.${type}.${p.suffix}`, 0x60 | p.code, { dest: 'x', emit: integerResult(to) }, undefined, rs2),
-      opFp(`fcvt.${p.suffix}.${type}`, 0x68 | p.code, { emit: floatResult(from) }, undefined, rs2),
+      opFp(`fcvt.${p.suffix}.${type}`, 0x68 | p.code, { source: 'x', emit: floatResult(from) }, undefined, rs2),
     ];
   });
 }

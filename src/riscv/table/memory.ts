@@ -61,7 +61,8 @@ function reserved(kind: 'lr' | 'sc', funct5: number): Instruction[] {
 /** The moves between the register files, bits as they are. */
 function move(name: string, funct7: number, emit: (e: Emit) => void): Instruction {
   const dest = name.startsWith('fmv.x') ? 'x' : 'f';
-  return { name, format: 'R', mask: 0xfff0707f, match: 0x53 | (funct7 << 25), dest, fp: true, emit };
+  const source = dest === 'x' ? 'f' : 'x';
+  return { name, format: 'R', mask: 0xfff0707f, match: 0x53 | (funct7 << 25), dest, source, fp: true, emit };
 }
 
 export const MEMORY: readonly Instruction[] = [

@@ -22,6 +22,8 @@ export interface Instruction {
   readonly dest: 'x' | 'f' | 'none';
   /** With rd = x0 it does nothing at all, and cannot trap. */
   readonly pure?: boolean;
+  /** Which file rs1 of an instruction that computes names, and rs2 and rs3 if it has them; without it: f if `fp`, else x. */
+  readonly source?: 'x' | 'f';
   /** Reads or writes floating-point state: illegal while sstatus.FS is Off. */
   readonly fp?: boolean;
   /** Has a rounding mode field: 5 and 6 are illegal, 7 is frm's. */
