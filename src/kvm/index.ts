@@ -4,7 +4,14 @@ export { checkVm } from './check.js';
 export type { Environment } from './environment.js';
 export * from './exits.js';
 export { MAX_HELD_PAGES } from './held.js';
-export { KVM_CAP_NR_MEMSLOTS, KVM_CAP_NR_VCPUS, KVM_CAP_SYNC_MMU, KVM_CAP_USER_MEMORY, Kvm, type KvmOptions } from './kvm.js';
+export {
+  KVM_CAP_NR_MEMSLOTS,
+  KVM_CAP_NR_VCPUS,
+  KVM_CAP_SYNC_MMU,
+  KVM_CAP_USER_MEMORY,
+  Kvm,
+  type KvmOptions,
+} from './kvm.js';
 export type { UserMemoryRegion } from './memslot.js';
 export { TIMEBASE_HZ } from './timer.js';
 export type { Vcpu } from './vcpu.js';

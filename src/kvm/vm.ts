@@ -1,4 +1,4 @@
-import { KernelError, Words } from '../base/index.js';
+import { bug, KernelError, Words } from '../base/index.js';
 import type { MmioBus } from '../machine/index.js';
 import {
   type Host,
@@ -120,10 +120,11 @@ export class Vm {
     return nrZapped;
   }
 
-  /** Puts a direct entry in place; with a new frame or new rights, what was derived from the old one goes first. */
+  /** Puts a direct entry in place, or adds the right to write. A change of frame comes by way of the notifier alone. */
   installDirect(slot: Memslot, i: number, entry: number): void {
     const old = slot.direct.readOnce(i);
-    if (old !== 0 && old >>> 12 !== entry >>> 12) this.zapDirect(slot, i, old);
+    if (old !== 0 && old >>> 12 !== entry >>> 12)
+      bug('N3', `gfn ${slot.baseGfn + i} shows frame ${old >>> 12}, which the host replaced by ${entry >>> 12}`);
     slot.direct.writeOnce(i, entry);
   }
 
@@ -189,9 +190,6 @@ export class Vm {
     this.destroyed = true;
     for (const vcpu of this.vcpus) vcpu.destroy();
     mmuNotifierUnregister(this.subscription);
-    this.lockMmu();
-    this.zapAll();
-    this.unlockMmu();
     this.shadow.free();
     for (const slot of this.slots.all()) slot.free();
     this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);
