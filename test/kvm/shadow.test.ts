@@ -7,15 +7,16 @@ import { FIRST_DATA_PAGE, PAGE, STOP, TestVm } from './testvm.js';
  * Shadow paging against a model: a guest with two address spaces over the same pages loads, stores, and changes its page
  * tables, while the host takes pages away in every way that there is. After each step the whole state is checked.
  *
- * In fewer frames than the guest has pages, with fewer shadow pages than its two roots need.
+ * In fewer frames than the guest has pages, with and without enough shadow pages for its two roots.
  */
 
 const RAM_PAGES = 96;
 const FRAMES = 64;
-const NR_SHADOW_PAGES = 8;
+const FEW_SHADOW_PAGES = 8;
+const ENOUGH_SHADOW_PAGES = 16;
 /** Virtual pages that are mapped to data pages, from this index of the last-level table on. */
 const FIRST_VIRTUAL = 256;
-const NR_VIRTUAL = 24;
+const NR_VIRTUAL = 8;
 const ROOTS = [{ root: 4, middle: 5, leaf: 6 } as const, { root: 7, middle: 8, leaf: 9 } as const];
 const SATP_SV39 = 8n << 60n;
 const V = 1n;
@@ -43,8 +44,8 @@ class World {
     return this.pte(page, RW | AD);
   }
 
-  static async create(): Promise<World> {
-    const t = await TestVm.create({ frames: FRAMES, ramPages: RAM_PAGES, nrShadowPages: NR_SHADOW_PAGES });
+  static async create(nrShadowPages: number): Promise<World> {
+    const t = await TestVm.create({ frames: FRAMES, ramPages: RAM_PAGES, nrShadowPages });
     const world = new World(t);
     for (const [space, { root, middle, leaf }] of ROOTS.entries()) {
       const put = (page: number, index: number, pte: bigint) =>
@@ -166,10 +167,12 @@ const step = fc.oneof(
   { weight: 1, arbitrary: age },
 );
 
+const shadowPages = fc.constantFrom(FEW_SHADOW_PAGES, ENOUGH_SHADOW_PAGES);
+
 test('S9 N3 N5 N8 N15: shadow paging agrees with the model whatever the host takes away', async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 40, maxLength: 120 }), async (steps) => {
-      const w = await World.create();
+    fc.asyncProperty(shadowPages, fc.array(step, { minLength: 40, maxLength: 120 }), async (nrShadowPages, steps) => {
+      const w = await World.create(nrShadowPages);
       for (const run of steps) {
         await run(w);
         w.t.check();
@@ -183,11 +186,21 @@ test('S9 N3 N5 N8 N15: shadow paging agrees with the model whatever the host tak
 });
 
 test('N14: the use of a page through a shadow entry shows once, and again after the next use', async () => {
-  const w = await World.create();
+  const w = await World.create(ENOUGH_SHADOW_PAGES);
   const young = () => w.t.mm.notifiers.clearFlushYoung(w.t.at(FIRST_DATA_PAGE), w.t.at(FIRST_DATA_PAGE + 1));
   await w.t.load(w.va(0));
   expect([young(), young()]).toEqual([true, false]);
   await w.t.load(w.va(0));
   expect([young(), young()]).toEqual([true, false]);
+  w.t.destroy();
+});
+
+test('the guest sees a pte that it changed once it has fenced', async () => {
+  const w = await World.create(ENOUGH_SHADOW_PAGES);
+  await w.t.store(w.va(0), 1n);
+  await w.t.store(w.va(1), 2n);
+  await w.t.store(w.t.gpa(ROOTS[0].leaf) + FIRST_VIRTUAL * 8, w.leafPte(FIRST_DATA_PAGE + 1));
+  await w.t.fence();
+  expect(await w.t.load(w.va(0))).toBe(2n);
   w.t.destroy();
 });
