@@ -20,7 +20,7 @@ import {
   Sv39Walk,
 } from '../riscv/index.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
-import type { ShadowRoot } from './shadow.js';
+import { type ShadowRoot, SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './shadow.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -37,8 +37,8 @@ import type { Vm } from './vm.js';
 /** Guest-physical addresses have 44 bits, as far as memslots reach. */
 const MAX_GFN = 2 ** 32;
 const VPN_MASK = 2 ** 27 - 1;
-/** PTE_* bits kept in a shadow entry: V, R, W, X, U, and A. */
-const SPTE_FLAGS = 0x5f;
+/** Bits of the guest's pte kept in a shadow entry; they are at the same places. */
+const SPTE_FLAGS = SPTE_V | SPTE_R | SPTE_W | SPTE_X | SPTE_U | SPTE_A;
 const PTE_W = 4;
 const PTE_D = 128;
 

@@ -12,7 +12,6 @@ import { fileURLToPath } from 'node:url';
  */
 
 export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
-export const MIB = 2 ** 20;
 
 export interface Result {
   /** Exit code; null where a signal ended the process. */

@@ -64,11 +64,6 @@ export function when(c: Code, body: () => void): void {
   c.end();
 }
 
-/** Return constant bits and flags. */
-export function giveConst(c: Code, bits: bigint, flags: number): void {
-  c.i64(bits).i32(flags).op('return');
-}
-
 /** Push whether local `bits` (a double) is a NaN. */
 export function isNan(c: Code, bits: number): Code {
   return c.get(bits).i64(~SIGN).op('i64And').i64(INFINITY).op('i64GtU');
