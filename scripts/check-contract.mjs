@@ -5,7 +5,7 @@
  *  - A number cited in src/, test/, examples/, bench/ or docs/ is in the contract, and is not reserved.
  *  - A promised number has a test that names it in its title; one that is skipped does not count.
  *  - A file that the contract names for a number is there and names the number too (a test: in a title).
- *  - `bug(...)` is called with an invariant (N), and a test file that a comment or document names is there.
+ *  - `bug(...)` is called with a promise (N or S), and a test file that a comment or document names is there.
  *
  * Prints `file:line: what is wrong` for each fault, exit code 1. `--list` prints each number with its tests.
  */
@@ -123,8 +123,8 @@ class Tree {
   checkBugs(file) {
     for (const { text, line } of this.lines(file)) {
       const [, , invariant] = /\bbug\((['"`])(.*?)\1/.exec(text) ?? [];
-      if (invariant !== undefined && !/^N\d+$/.test(invariant))
-        this.fault(file, line, `bug('${invariant}', ...): the first argument must be an invariant, N and its number`);
+      if (invariant !== undefined && !/^[NS]\d+$/.test(invariant))
+        this.fault(file, line, `bug('${invariant}', ...): the first argument must be a number of ${CONTRACT}`);
     }
   }
 

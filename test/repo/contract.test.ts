@@ -118,7 +118,7 @@ test('the files that the contract names must be there and name the number', () =
 
 test('a bug() without an invariant, and a proof that is not there, are faults', () => {
   expect(replaced('src/mm/a.ts', `'broken');`, `'broken');\nbug('oops', 'broken');`)).toEqual([
-    `src/mm/a.ts:3: bug('oops', ...): the first argument must be an invariant, N and its number`,
+    `src/mm/a.ts:3: bug('oops', ...): the first argument must be a number of docs/contract.md`,
   ]);
   expect(replaced('src/mm/a.ts', 'test/mm/a.test.ts', 'test/mm/none.test.ts')).toEqual([
     'src/mm/a.ts:1: test/mm/none.test.ts does not exist',
