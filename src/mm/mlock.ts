@@ -38,8 +38,8 @@ function checkLimits(mm: Mm, nrNew: number): void {
     throw new KernelError(
       'ENOMEM',
       'mlock',
-      `${kib(nrNew)} more than the ${kib(mm.lockedPages)} that ${mm.name} has locked must stay within ` +
-        `its RLIMIT_MEMLOCK of ${kib(limitPages)}`,
+      `${kib(nrNew)} cannot be locked beside the ${kib(mm.lockedPages)} that are: ` +
+        `at most RLIMIT_MEMLOCK, ${kib(limitPages)} for ${mm.name}`,
     );
   }
   const { host } = mm;
@@ -49,8 +49,8 @@ function checkLimits(mm: Mm, nrNew: number): void {
   throw new KernelError(
     'ENOMEM',
     'mlock',
-    `${kib(nrNew)} more than the ${kib(locked)} that are locked must fit in the host's frames: ` +
-      `${kib(lockable)} of ${kib(host.frames.nrFrames)} can be locked`,
+    `${kib(nrNew)} cannot be locked beside the ${kib(locked)} that are: ` +
+      `at most ${kib(lockable)} of the host's ${kib(host.frames.nrFrames)} of frames`,
   );
 }
 

@@ -99,11 +99,15 @@ describe.concurrent('sizes and counts', () => {
       ['--guests', '4', '--frames', '444K'],
       /^unpin: EINVAL: .*at least 448 KiB for 4 guests/,
     ],
-    ['--pin that does not fit', ['--pin'], /^unpin: ENOMEM: mlock: 131072 KiB .*64640 KiB of 65536 KiB can be locked/],
+    [
+      '--pin that does not fit',
+      ['--pin'],
+      /^unpin: ENOMEM: mlock: 131072 KiB .*64640 KiB of the host's 65536 KiB of frames/,
+    ],
     [
       '--pin of the third guest',
       ['--pin', '--guests', '3', '--ram', '24M'],
-      /^unpin: ENOMEM: mlock: 24576 KiB more than the 49152 KiB/,
+      /^unpin: ENOMEM: mlock: 24576 KiB cannot be locked beside the 49152 KiB/,
     ],
   ];
   test.each(cases)('%s', async (_name, args, line) => {

@@ -37,7 +37,7 @@ test('S10: RLIMIT_MEMLOCK refuses with ENOMEM and the numbers, and locks nothing
   const { host, mm, va } = setUp(16);
   await mm.mlock(va, 10 * PAGE);
   await expect(mm.mlock(va, 17 * PAGE)).rejects.toThrow(
-    /ENOMEM: mlock: 28 KiB more than the 40 KiB that guest has locked must stay within its RLIMIT_MEMLOCK of 64 KiB/,
+    /ENOMEM: mlock: 28 KiB cannot be locked beside the 40 KiB that are: at most RLIMIT_MEMLOCK, 64 KiB for guest/,
   );
   expect(mm.lockedPages).toBe(10);
   await mm.mlock(va, 16 * PAGE);
@@ -47,13 +47,13 @@ test('S10: RLIMIT_MEMLOCK refuses with ENOMEM and the numbers, and locks nothing
 test('more than the frames allow is refused with ENOMEM and the numbers, before anything is faulted in', async () => {
   const { host, mm, va } = setUp();
   await expect(mm.mlock(va, 120 * PAGE)).rejects.toThrow(
-    /ENOMEM: mlock: 480 KiB more than the 0 KiB that are locked must fit in the host's frames: \d+ KiB of 512 KiB can be locked/,
+    /ENOMEM: mlock: 480 KiB cannot be locked beside the 0 KiB that are: at most \d+ KiB of the host's 512 KiB of frames/,
   );
   expect(host.stats().framesPeak).toBe(0);
   const other = host.createMm();
   await mm.mlock(va, 60 * PAGE);
   const otherVa = other.mmap(0, 40 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
-  await expect(other.mlock(otherVa, 40 * PAGE)).rejects.toThrow(/more than the 240 KiB that are locked/);
+  await expect(other.mlock(otherVa, 40 * PAGE)).rejects.toThrow(/beside the 240 KiB that are/);
 });
 
 test('a hole in the range is ENOMEM', async () => {
