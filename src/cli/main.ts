@@ -47,7 +47,7 @@ function report(error: unknown): number {
     process.stderr.write(`unpin: ${message}\n`);
     return EXIT_BAD_INPUT;
   }
-  process.stderr.write(`unpin: unexpected: ${oneLine(message)} (a bug of unpin's; NODE_DEBUG=unpin tells where)\n`);
+  process.stderr.write(`unpin: unexpected: ${oneLine(message)} (a bug of unpin; NODE_DEBUG=unpin tells where)\n`);
   return EXIT_BUG;
 }
 

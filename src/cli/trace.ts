@@ -1,5 +1,5 @@
 import type { Host, MmuNotifierRange, MmuSubscription } from '../mm/index.js';
-import { mmuNotifierRegister } from '../mm/index.js';
+import { MMU_NOTIFY_NAMES, mmuNotifierRegister } from '../mm/index.js';
 import type { BoardGuest } from '../vmm/index.js';
 
 /**
@@ -47,7 +47,7 @@ export class TraceRecorder {
   private bracketOps(tid: number) {
     return {
       invalidateRangeStart: (_sub: MmuSubscription, range: MmuNotifierRange) => {
-        const args = { event: String(range.event), pages: countPages(range) };
+        const args = { event: MMU_NOTIFY_NAMES[range.event]!, pages: countPages(range) };
         this.put({ name: 'invalidate', ph: 'B', ts: nowUs(), pid: 1, tid, args });
       },
       invalidateRangeEnd: () => this.put({ name: 'invalidate', ph: 'E', ts: nowUs(), pid: 1, tid }),

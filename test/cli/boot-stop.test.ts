@@ -51,6 +51,24 @@ describe.each(Object.keys(ENDLESS))('a guest in %s', (name) => {
   });
 });
 
+test('guests in tight loops share the thread', async () => {
+  const json = path.join(folder, 'fair.json');
+  await boot([...endless('a tight loop'), '--guests', '3', '--timeout', '1', '--json', json]);
+  const { guests } = JSON.parse(fs.readFileSync(json, 'utf8'));
+  const counts: number[] = guests.map((g: { instructions: number }) => g.instructions);
+  expect(Math.min(...counts)).toBeGreaterThan(Math.max(...counts) / 4);
+});
+
+test('a bug is one line and exit code 70, and leaves no swap file', async () => {
+  const swap = swapPath();
+  const bug = path.join(folder, 'bug.mjs');
+  fs.writeFileSync(bug, "setTimeout(() => { throw new TypeError('first line\\nsecond'); }, 500);");
+  const env = { NODE_OPTIONS: `--import "${bug}"`, NODE_DEBUG: '' };
+  const { code, stderr, hung } = await boot([...endless('a tight loop'), '--swap', swap], { env });
+  expect(stderr).toBe('unpin: unexpected: first line second (a bug of unpin; NODE_DEBUG=unpin tells where)\n');
+  expect([code, hung, fs.existsSync(swap)]).toEqual([70, false, false]);
+});
+
 test('guests that swap are ended in the middle of it', async () => {
   const swap = swapPath();
   const json = `${swap}.json`;
