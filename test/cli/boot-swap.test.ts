@@ -35,12 +35,12 @@ function expectVerified(stdout: string, guest: string): void {
 
 test('with swap and frames full one guest is refused memory, the other verifies all of its own', async () => {
   const json = path.join(folder, 'full.json');
-  const args = ['--guests', '2', '--ram', '16M', '--frames', '12M', '--swap-size', '4M', '--json', json];
+  const args = ['--guests', '2', '--ram', '8M', '--frames', '6M', '--swap-size', '2M', '--json', json];
   const result = await boot(args);
   expectDeath(
     result,
     1,
-    /ENOMEM: .*of 3072 frames 0 are pinned, of 1024 swap slots \d+ are free, and nothing can be reclaimed/,
+    /ENOMEM: .*of 1536 frames 0 are pinned, of 512 swap slots \d+ are free, and nothing can be reclaimed/,
   );
   expect(exits(json).sort()).toEqual(['killed', 'poweroff']);
   expectVerified(result.stdout, exits(json)[0] === 'poweroff' ? 'guest0' : 'guest1');
@@ -57,7 +57,7 @@ describe('a swap file spoilt from outside', () => {
   /** Two guests whose kernel halves are cold, and mostly in the swap file; stopped. */
   async function stoppedRun(name: string): Promise<{ command: Command; swap: string; json: string }> {
     const [swap, json] = [path.join(folder, name), path.join(folder, `${name}.json`)];
-    const args = ['--guests', '2', '--ram', '16M', '--frames', '6M', '--swap', swap, '--json', json];
+    const args = ['--guests', '2', '--ram', '8M', '--frames', '3M', '--swap', swap, '--json', json];
     const command = unpin(['boot', ...args]);
     await command.until(/guest0\] memhog: kernel: .* pass 2[\s\S]*process|guest0\] memhog: process/);
     if (!/guest1\] memhog: kernel: .* pass 2/.test(command.stdout))
@@ -120,7 +120,7 @@ describe('a swap file spoilt from outside', () => {
 describe('a full disk', () => {
   const small = path.join(folder, 'small');
   fs.mkdirSync(small);
-  const mount = `mount -t tmpfs -o size=4m none ${small}`;
+  const mount = `mount -t tmpfs -o size=2m none ${small}`;
   const wrap = ['unshare', process.getuid!() === 0 ? '-m' : '-rm', 'sh', '-c'];
   const WHY = 'SKIPPED: no file system can be mounted here';
   const can = spawnSync(wrap[0]!, [...wrap.slice(1), mount]).status === 0;
@@ -132,14 +132,14 @@ describe('a full disk', () => {
 
   test('that fills while guests run costs guests, and says so', async (context) => {
     context.skip(!can, WHY);
-    const result = await onSmallDisk(`exec "$NODE" "$MAIN" boot --guests 2 --ram 16M --frames 6M --swap ${small}/swap`);
+    const result = await onSmallDisk(`exec "$NODE" "$MAIN" boot --guests 2 --ram 8M --frames 3M --swap ${small}/swap`);
     expect(result.stderr).toMatch(/^unpin: ENOSPC: write: swap file .*: the disk is full$/m);
     expectDeath(result, 2, /ENOMEM: .* nothing can be reclaimed/);
   });
 
   test('that is full already is refused', async (context) => {
     context.skip(!can, WHY);
-    const fill = `head -c 8M /dev/zero > ${small}/all 2>/dev/null; exec "$NODE" "$MAIN" boot --swap ${small}/swap`;
+    const fill = `head -c 4M /dev/zero > ${small}/all 2>/dev/null; exec "$NODE" "$MAIN" boot --swap ${small}/swap`;
     const { code, stderr } = await onSmallDisk(fill);
     expect(stderr).toMatch(/^unpin: ENOSPC: openFileSwap: swap file .*: the disk is full\n$/);
     expect(code).toBe(2);

@@ -10,16 +10,16 @@ function onTerminal(args: string): Command {
 }
 
 test('a progress line is there while several guests run, and gone before a console line', async () => {
-  const command = onTerminal('boot --guests 2 --ram 16M --frames 8M');
+  const command = onTerminal('boot --guests 2 --ram 8M --frames 6M');
   const { code, stdout } = await command.done;
   expect(code).toBe(0);
   const shown = stdout.replaceAll('\x1b', 'ESC');
-  expect(shown).toMatch(/\rESC\[K {2}█+░* [\d.]+ MiB of 8 MiB frames · out \d+ · in \d+ · pinned 0/);
+  expect(shown).toMatch(/\rESC\[K {2}█+░* [\d.]+ MiB of 6 MiB frames · out \d+ · in \d+ · pinned 0/);
   for (const at of shown.matchAll(/\[guest\d\] memhog/g)) expect(shown.slice(0, at.index)).toMatch(/(^|\n|ESC\[K)$/);
 });
 
 test('Ctrl-C on a single guest ends the run; other keys go to the guest', async () => {
-  const command = onTerminal('boot --ram 16M --append passes=1000');
+  const command = onTerminal('boot --ram 8M --append passes=1000');
   await command.until(/pass 1/);
   command.process.stdin!.write('x\r\n');
   command.process.stdin!.write('\x03');
