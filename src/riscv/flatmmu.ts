@@ -22,6 +22,8 @@ export class FlatMmu implements HartMmu, PteSource {
   private readonly lenBytes: number;
   private readonly hostBase: number;
   private readonly walk: Sv39Walk;
+  /** Some translation came from a superpage: an sfence.vma of one of its addresses is for all of them. */
+  private superpages = false;
 
   /** `i32` is all of the host's memory; all three numbers are multiples of 4096. */
   constructor(i32: Int32Array, ramBase: number, lenBytes: number, hostBase: number) {
@@ -50,6 +52,7 @@ export class FlatMmu implements HartMmu, PteSource {
       const result = this.walk.walk(this, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
       if (result !== MMU_OK) return result;
       gpa = this.walk.gpa;
+      if (this.walk.level > 0) this.superpages = true;
       rights = rightsOf(this.walk.flags, user, hart.sum, hart.mxr);
     }
     const host = this.host(gpa);
@@ -61,7 +64,10 @@ export class FlatMmu implements HartMmu, PteSource {
     return MMU_OK;
   }
 
-  sfenceVma(): void {}
+  sfenceVma(hart: Hart): void {
+    if (this.superpages) hart.tlbFlushAll();
+    this.superpages = false;
+  }
 
   satpWritten(): void {}
 }

@@ -37,7 +37,10 @@ export interface HartMmu {
    * without paging the physical address.
    */
   translate(hart: Hart, va: number, access: Access): MmuResult;
-  /** `sfence.vma`; undefined stands for all addresses, all address spaces. The hart's own TLB is flushed already. */
+  /**
+   * `sfence.vma`; undefined stands for all addresses, all address spaces. The hart's own TLB has lost the page of `va` (or
+   * all) already; what else came from the same superpage is for the MMU to flush.
+   */
   sfenceVma(hart: Hart, va: number | undefined, asid: number | undefined): void;
   /** satp has a new value. The hart's own TLB is flushed already. */
   satpWritten(hart: Hart): void;
