@@ -21,12 +21,17 @@ import {
  * the mm granted a write, which marked the page dirty. `faultSync` and `tryFault` alone install, between read-begin and read-retry.
  *
  * Aging. The proposal's callbacks return nothing, so reclaim cannot ask whether a page was used through this table, and a hit leaves no trace
- * in the pte: a hot page would look cold and be swapped out. But a fault that finds its page present marks the pte accessed. So each
- * fault that has to wait drops the next few entries of a sweep; hot ones come back by a cheap fault before reclaim looks again.
+ * in the pte: a hot page looks cold and is swapped out. But a fault that finds its page present marks the pte accessed. So each `clear`
+ * also drops the next few entries of a sweep: hot ones come back by a cheap fault before reclaim looks at them again.
+ *
+ * WHY: of a hot set of 30 % of the frames beside a stream, 42 % more pages were read from swap than with clearFlushYoung, of one of
+ * 60 % twice as many; with the sweep 0 and 6 % more.
  */
 
-/** Sweeps over the whole table while reclaim goes once through all frames. */
+/** Sweeps over the whole table while reclaim takes as many pages as are resident. */
 const SWEEPS_PER_CYCLE = 4;
+/** Pages that one `clear` looks at, at most. */
+const MAX_SWEEP_PAGES = 4096;
 
 /** Of `tryFault`: a bracket ran or runs beside it. */
 export const STALE = 0;
@@ -54,7 +59,6 @@ export class SoftTlb {
   protected readonly readTable: Int32Array;
   protected readonly writeTable: Int32Array;
   private readonly pn: PteNotifier;
-  private readonly sweepPages: number;
   private hand = 0;
 
   /** Over [va, va + lenBytes) of `mm`, which lies in one VMA. */
@@ -65,7 +69,6 @@ export class SoftTlb {
     const nrPages = checkArea(mm, va, lenBytes);
     this.readTable = new Int32Array(nrPages);
     this.writeTable = new Int32Array(nrPages);
-    this.sweepPages = Math.ceil((SWEEPS_PER_CYCLE * nrPages) / mm.host.frames.nrFrames);
     const flushAll = () => this.flushAll();
     const clear = (_pn: PteNotifier, _vma: Vma, address: number) => this.clear(address);
     this.pn = new PteNotifier({ clear, close: flushAll, release: flushAll }, { onPoisoned: flushAll });
@@ -94,6 +97,7 @@ export class SoftTlb {
   private clear(address: number): void {
     this.stats.clears++;
     this.drop((address - this.va) / PAGE_SIZE);
+    this.age();
   }
 
   /** The VMA may be larger than the RAM in it: typed arrays ignore what is outside them. */
@@ -140,7 +144,7 @@ export class SoftTlb {
       if (pa > 0) return pa;
       // Nothing else runs before this returns, so a bracket that is open now will not end.
       if (pa === STALE) refuse('EDEADLK', `address 0x${va.toString(16)} is being taken away: not from a callback`);
-      if (pa === FAULT_RETRY) this.beforeWait();
+      if (pa === FAULT_RETRY) this.stats.majorFaults++;
       this.mm.faultInSync(va, write ? FAULT_FLAG_WRITE : 0);
     }
   }
@@ -161,18 +165,14 @@ export class SoftTlb {
 
   /** Waits until the page can be had. Rejects with KernelError EFAULT, EHWPOISON, ENOMEM. */
   protected async waitFor(page: number, write: boolean): Promise<void> {
-    this.beforeWait();
+    this.stats.majorFaults++;
     await this.mm.faultIn(this.va + page * PAGE_SIZE, write ? FAULT_FLAG_WRITE : 0);
   }
 
-  private beforeWait(): void {
-    this.stats.majorFaults++;
-    this.age(this.sweepPages);
-  }
-
-  private age(nrPages: number): void {
+  private age(): void {
     const { readTable } = this;
-    for (let k = 0; k < nrPages; k++) {
+    const perPage = Math.ceil((SWEEPS_PER_CYCLE * readTable.length) / this.mm.residentPages);
+    for (let k = Math.min(perPage, MAX_SWEEP_PAGES); k > 0; k--) {
       if (this.hand >= readTable.length) this.hand = 0;
       if (readTable[this.hand] !== 0) {
         this.stats.aged++;
