@@ -71,7 +71,7 @@ export class SoftTlb {
     this.writeTable = new Int32Array(nrPages);
     const flushAll = () => this.flushAll();
     const clear = (_pn: PteNotifier, _vma: Vma, address: number) => this.clear(address);
-    this.pn = new PteNotifier({ clear, close: flushAll, release: flushAll }, { onPoisoned: flushAll });
+    this.pn = new PteNotifier({ clear, release: flushAll }, { onPoisoned: flushAll });
     pteNotifierRegister(this.pn, mm.findVma(va)!);
   }
 

@@ -40,6 +40,22 @@ test('N1: a write entry goes as a read entry does', () => {
   for (let addr = 0; addr < other.lenBytes; addr += PAGE) expect(other.readUint32(addr)).toBe(0xbad);
 });
 
+test('N1: of the page that clear names no entry is left, whatever the sweep does', () => {
+  const host = new Host({ frames: 128, arenaBytes: 65536, debug: true });
+  const ram = GuestRam.create(host, { lenBytes: 48 * PAGE });
+  for (let addr = 0; addr < ram.lenBytes; addr += PAGE) ram.writeUint32(addr, 1);
+  // The sweep starts at page 0 and goes a few pages for each clear.
+  ram.discard(40 * PAGE, PAGE);
+  ram.discard(41 * PAGE, PAGE);
+  expect(ram.stats.aged).toBeLessThan(16);
+  expect(ram.readUint32(40 * PAGE)).toBe(0);
+  ram.writeUint32(41 * PAGE, 7);
+  const bytes = new Uint8Array(1);
+  ram.mm.readSync(ram.va + 41 * PAGE, bytes);
+  expect(bytes[0]).toBe(7);
+  checkHost(host);
+});
+
 test('N15: a page that was only read cannot be written through its entry: the write faults, and is not lost', () => {
   const { host, ram } = setUp();
   ram.writeUint32(0, 1);
@@ -101,6 +117,8 @@ test('N19: RAM whose callbacks overran their time is dead: it may not read what 
   await Promise.resolve();
   expect(() => ram.readUint32(0)).toThrow(/EIO.*its budget is 2 ms/);
   expect(() => ram.writeUint32(PAGE, 1)).toThrow(/EIO/);
+  expect(() => ram.readUint32(PAGE - 2)).toThrow(/EIO/);
+  await expect(ram.read(0, new Uint8Array(8))).rejects.toThrow(/EIO/);
   expect(host.stats()).toMatchObject({ poisoned: 1, pinnedFrames: 1 });
   ram.destroy();
   expect(host.stats().framesFree).toBe(63);
