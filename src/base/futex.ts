@@ -9,7 +9,7 @@
  *   notify                      wait(2): the word is 0, so it does not sleep
  *                               exchange(2): was 0, the lock is its own
  *
- * Required outcome: no waiter sleeps while the lock is free (test/explore/futex.test.ts).
+ * Required outcome: no waiter sleeps while the lock is free (test/explore/protocols.test.ts).
  */
 export interface FutexWords {
   compareExchange(i: number, expected: number, value: number): number;

@@ -60,8 +60,8 @@ function noFailure({ name }: SearchResult): string {
 }
 
 function atomicNote({ atomicSteps }: SearchResult): string {
-  const what = 'getters, constructors or callbacks of natives, where it cannot be held up';
-  return `note: shared words were touched ${atomicSteps} times in ${what}\n`;
+  const where = 'in getters, constructors, generators or callbacks of natives, which cannot be held up';
+  return `note: shared words were touched ${atomicSteps} times ${where}\n`;
 }
 
 /** Tells a terminal at once, and anything else every ten seconds. */

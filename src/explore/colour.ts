@@ -1,4 +1,4 @@
-import type { AnyNode, CallExpression, Program } from 'acorn';
+import type { AnyNode, CallExpression, NewExpression, Program } from 'acorn';
 import { childrenOf, type Func, isFunc, nameOf, stripParens, walk } from './ast.js';
 
 /**
@@ -10,14 +10,19 @@ import { childrenOf, type Func, isFunc, nameOf, stripParens, walk } from './ast.
  *
  * Getters, setters, constructors and the user's own generators cannot suspend: what they call runs as one step.
  */
+export type Call = CallExpression | NewExpression;
+
 export interface Colouring {
   isColoured(func: Func): boolean;
   /** Whether the call may reach a coloured function. */
-  mayReach(call: CallExpression): boolean;
+  mayReach(call: Call): boolean;
 }
 
 /** The primitive that seam.ts is built of. */
 export const SEED = 'schedulingPoint';
+
+/** What load.ts makes of the global Promise: the one class whose constructor can suspend, in its executor. */
+export const PROMISE = '__Promise';
 
 /** Methods of natives that call their argument, for which the runtime has twins that can suspend (natives.ts). */
 export const NATIVE_CALLERS = new Set('forEach map filter some every find findIndex flatMap reduce'.split(' '));
@@ -25,7 +30,7 @@ export const NATIVE_CALLERS = new Set('forEach map filter some every find findIn
 interface FuncInfo {
   readonly func: Func;
   readonly names: string[];
-  readonly calls: CallExpression[];
+  readonly calls: Call[];
 }
 
 export function colour(program: Program): Colouring {
@@ -48,7 +53,7 @@ class Facts {
       this.collectFunc(node, parent);
       return;
     }
-    if (node.type === 'CallExpression') owner?.calls.push(node);
+    if (node.type === 'CallExpression' || node.type === 'NewExpression') owner?.calls.push(node);
     const inner = node.type === 'PropertyDefinition' || node.type === 'StaticBlock' ? undefined : owner;
     for (const child of childrenOf(node)) this.collect(child, node, inner);
   }
@@ -95,14 +100,19 @@ class Facts {
     }
   }
 
-  mayReach(call: CallExpression): boolean {
+  mayReach(call: Call): boolean {
     const callee = stripParens(call.callee);
     if (callee.type === 'Super') return false;
+    if (call.type === 'NewExpression') return nameOf(callee) === PROMISE && this.passesColoured(call);
     if (isFunc(callee)) return this.coloured.has(callee);
     const name = nameOf(callee);
     if (name === undefined) return true;
     if (this.colouredNames.has(name) || this.dynamicNames.has(name)) return true;
     if (callee.type !== 'MemberExpression' || !NATIVE_CALLERS.has(name)) return false;
+    return this.passesColoured(call);
+  }
+
+  private passesColoured(call: Call): boolean {
     return call.arguments.some((arg) => (isFunc(arg) ? this.coloured.has(arg) : canBeFunction(arg)));
   }
 }
@@ -137,6 +147,9 @@ function namesOf(func: Func, parent: AnyNode | undefined): string[] {
     names.push(nameOf(parent.left));
   else if (parent?.type === 'Property' || parent?.type === 'PropertyDefinition' || parent?.type === 'MethodDefinition')
     names.push(nameOf(parent.key));
+  // How a bundler writes a class field: __publicField(this, "name", () => ...).
+  else if (parent?.type === 'CallExpression')
+    names.push(...parent.arguments.filter((arg) => arg.type === 'Literal').map(nameOf));
   return names.filter((name) => name !== undefined);
 }
 

@@ -1,10 +1,11 @@
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, extname, join, resolve, sep } from 'node:path';
+import { dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
 import { KernelError } from '../base/index.js';
+import { PROMISE } from './colour.js';
 import type { Model } from './model.js';
 import { rewrite } from './rewrite.js';
 import { Runtime } from './runtime.js';
@@ -25,8 +26,7 @@ export interface LoadedModel {
 
 /** `name`: the export that is the model. Throws KernelError ENOENT, EINVAL, ENOEXEC. */
 export async function loadModel(file: string, name = 'default'): Promise<LoadedModel> {
-  const runtime = new Runtime();
-  const exports = evaluate(resolve(file), rewriteOrRefuse(file, await bundle(file)), runtime);
+  const { runtime, exports } = await loadExports(file);
   const model = exports[name] as Partial<Model<unknown>> | undefined;
   if (typeof model?.setup !== 'function' || typeof model.actors !== 'object' || typeof model.name !== 'string') {
     const what = `export '${name}' of ${file} must be a model: { name, setup, actors, ... }`;
@@ -35,8 +35,15 @@ export async function loadModel(file: string, name = 'default'): Promise<LoadedM
   return { runtime, model: model as Model<unknown> };
 }
 
+/** All that the file exports, as it runs under the explorer. */
+export async function loadExports(file: string): Promise<{ runtime: Runtime; exports: Record<string, unknown> }> {
+  const runtime = new Runtime();
+  return { runtime, exports: evaluate(resolve(file), rewriteOrRefuse(file, await bundle(file)), runtime) };
+}
+
 async function bundle(file: string): Promise<string> {
-  if (!existsSync(file)) throw new KernelError('ENOENT', 'explore', `${file} must be a file that exports a model`);
+  if (!statSync(file, { throwIfNoEntry: false })?.isFile())
+    throw new KernelError('ENOENT', 'explore', `${file} must be a file that exports a model`);
   try {
     const result = await build({
       entryPoints: [file],
@@ -46,7 +53,7 @@ async function bundle(file: string): Promise<string> {
       platform: 'node',
       target: 'es2022',
       supported: { 'optional-chain': false, 'class-private-method': false, 'class-private-field': false },
-      define: { Promise: '__Promise', 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
+      define: { Promise: PROMISE, 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
       logLevel: 'silent',
       plugins: [seamPlugin],
     });
@@ -80,7 +87,7 @@ function ownModule(specifier: string): string {
   const sub = specifier.slice('unpin/'.length);
   // The explorer's own public face is what a model imports from it, and nothing that needs a bundler.
   const path = sub === 'explore' ? join(HERE, 'model') : join(ROOT, ...sub.split('/'), 'index');
-  return path.split(sep).join(sep) + EXTENSION;
+  return path + EXTENSION;
 }
 
 function rewriteOrRefuse(file: string, code: string): string {
@@ -96,7 +103,7 @@ type ModuleFunction = (module: { exports: object }, require: NodeJS.Require, x: 
 
 function evaluate(file: string, code: string, runtime: Runtime): Record<string, unknown> {
   const module = { exports: {} };
-  const wrapped = `(function (module, require, __x, __Promise) { 'use strict'; const exports = module.exports; ${code}\n})`;
+  const wrapped = `(function (module, require, __x, ${PROMISE}) { 'use strict'; const exports = module.exports; ${code}\n})`;
   const run = runInThisContext(wrapped, { filename: `${file} (explored)` }) as ModuleFunction;
   try {
     run(module, createRequire(file), runtime, runtime.Promise);

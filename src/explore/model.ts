@@ -11,10 +11,13 @@ export interface Model<State> {
   /** Groups of actors that share a JavaScript thread: they take turns only where they await. */
   readonly threads?: readonly (readonly string[])[];
   /** After each step. Throws, or returns what is wrong. */
-  invariant?(state: State): string | undefined;
+  invariant?(state: State): Verdict;
   /** When all actors are done. Throws, or returns what is wrong. */
-  check?(state: State): string | undefined;
+  check?(state: State): Verdict | Promise<Verdict>;
 }
+
+/** What is wrong, in words that name the invariant; `undefined` when all is well. */
+export type Verdict = string | undefined;
 
 /** For the types: `export default model({ ... })`. */
 export function model<State>(description: Model<State>): Model<State> {

@@ -12,8 +12,14 @@ export function formatResult(result: SearchResult): string {
 }
 
 function extent({ distinct, complete, preemptions }: SearchResult): string {
-  const schedules = `${distinct} schedule${distinct === 1 ? '' : 's'}`;
-  return complete ? `${schedules}, which are all` : `${schedules}, all those with at most ${preemptions} preemptions`;
+  const schedules = count(distinct, 'schedule');
+  return complete
+    ? `${schedules}, which are all`
+    : `${schedules}, all with at most ${count(preemptions, 'preemption')}`;
+}
+
+export function count(n: number | 'none', what: string): string {
+  return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 
 function failureTitle({ kind }: SearchFailure): string {

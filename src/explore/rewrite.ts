@@ -1,4 +1,12 @@
-import { type AnyNode, type CallExpression, type ClassBody, type MethodDefinition, type Program, parse } from 'acorn';
+import {
+  type AnyNode,
+  type CallExpression,
+  type ClassBody,
+  type MethodDefinition,
+  type NewExpression,
+  type Program,
+  parse,
+} from 'acorn';
 import { childrenOf, type Func, type FuncDeclaration, isFunc, mentions, nameOf, stripParens } from './ast.js';
 import { type Colouring, colour } from './colour.js';
 
@@ -45,6 +53,8 @@ class Rewriter {
         return `{${this.block(node, node.body, node.start + 1, node.end - 1)}}`;
       case 'CallExpression':
         return this.inside && this.colouring.mayReach(node) ? this.call(node) : this.plain(node);
+      case 'NewExpression':
+        return this.inside && this.colouring.mayReach(node) ? this.newPromise(node) : this.plain(node);
       case 'AwaitExpression':
         return this.inside ? `(yield* __x.await(${this.emit(node.argument)}))` : this.unsupported(node, 'await here');
       case 'ForOfStatement':
@@ -118,6 +128,10 @@ class Rewriter {
     const callee = stripParens(node.callee);
     const args = `[${node.arguments.map((arg) => this.emit(arg)).join(', ')}]`;
     return `(((__r = ${this.invocation(callee, args)}), __x.suspends) ? yield* __r : __r)`;
+  }
+
+  private newPromise(node: NewExpression): string {
+    return `(yield* __x.newPromise(${node.arguments.map((arg) => this.emit(arg)).join(', ')}))`;
   }
 
   private invocation(callee: AnyNode, args: string): string {

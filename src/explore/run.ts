@@ -2,8 +2,8 @@ import { KernelError } from '../base/index.js';
 import { type Conflicts, SharedMemory } from './memory.js';
 import type { Model } from './model.js';
 import type { ExploredPromise } from './promise.js';
-import type { JobQueue, Runtime, Steps } from './runtime.js';
-import { describeStep, isWordStep, isWrite, type Step, wordLabel } from './step.js';
+import type { JobQueue, Performer, Runtime, Steps } from './runtime.js';
+import { describeStep, isWordStep, isWrite, type Step, type WordStep, wordLabel } from './step.js';
 
 /**
  * One run of a model from its setup to the end, under a schedule. `advance(actor)` performs the step that the actor stands
@@ -23,7 +23,7 @@ export interface RunFailure {
 export interface TraceEntry {
   readonly actor: number;
   readonly text: string;
-  /** Another actor could have come in between here. */
+  /** Another actor could notice it, or it writes: worth being shown. */
   readonly visible: boolean;
 }
 
@@ -51,14 +51,16 @@ interface Actor extends JobQueue {
   changes: number;
 }
 
-export class Run {
+export class Run implements Performer {
   readonly order: number[] = [];
   readonly actors: readonly Actor[];
   failure: RunFailure | undefined;
   trace: TraceEntry[] | undefined;
+  /** Each step is an `advance` of its own, as a path counts them. */
+  stepwise = false;
   /** A word turned out to be shared: earlier runs missed choices. */
   conflictsGrew = false;
-  /** Functions that ran as one step though they touch shared words. */
+  /** Accesses to shared words in code that cannot be suspended. */
   atomicSteps = 0;
   private readonly runtime: Runtime;
   private readonly model: Model<unknown>;
@@ -74,7 +76,7 @@ export class Run {
     this.model = model;
     this.options = options;
     this.actors = makeActors(model);
-    runtime.performNow = (step) => this.performNow(step);
+    runtime.performer = this;
     this.state = this.setup();
   }
 
@@ -99,27 +101,49 @@ export class Run {
     return result.outcome();
   }
 
-  private performNow(step: Step): number {
+  /** Those that `settle` would perform next. */
+  needsNoChoice(step: Step): boolean {
+    if (this.stepwise || !isWordStep(step) || step.op === 'wait' || this.isShared(step)) return false;
+    return this.memory.canPerform(step) && this.order.length < this.options.maxSteps;
+  }
+
+  performUnseen(step: WordStep): number {
+    const actor = this.runtime.current as Actor;
+    this.order.push(actor.index);
+    return this.performFor(actor, step);
+  }
+
+  private performFor(actor: Actor, step: WordStep): number {
+    const { key, old, now } = this.memory.perform(step, actor.index);
+    this.noteAccess(actor, step, key, old !== now);
+    return old;
+  }
+
+  private isShared(step: WordStep): boolean {
+    const { conflicts } = this.options;
+    return conflicts === undefined || conflicts.shared.has(this.memory.keyOf(step.words, step.index));
+  }
+
+  performNow(step: Step): number {
     if (!isWordStep(step)) return 0;
-    const { current } = this.runtime;
-    const actor = this.actors.find((a) => a === current);
     if (!this.memory.canPerform(step) || step.op === 'wait') {
       throw new Error(
         `${step.op} of ${wordLabel(step)} where the code cannot be suspended: in a getter, a constructor, a callback of a native`,
       );
     }
-    const { key, old, now } = this.memory.perform(step, actor?.index ?? -1);
-    if (actor === undefined) {
-      if (this.checking && this.options.conflicts?.note(key, OBSERVER, false)) this.conflictsGrew = true;
-      return old;
-    }
-    this.atomicSteps++;
-    this.noteAccess(actor, step, key, old !== now);
+    const { current } = this.runtime;
+    if (current === this.outside) return this.performOutside(step);
+    if (this.isShared(step)) this.atomicSteps++;
+    return this.performFor(current as Actor, step);
+  }
+
+  private performOutside(step: WordStep): number {
+    const { key, old } = this.memory.perform(step, -1);
+    if (this.checking && this.options.conflicts?.note(key, OBSERVER, false)) this.conflictsGrew = true;
     return old;
   }
 
-  private noteAccess(actor: Actor, step: Step & { words: unknown }, key: number, changed: boolean): void {
-    if (!isWordStep(step)) return;
+  private noteAccess(actor: Actor, step: WordStep, key: number, changed: boolean): void {
     if (changed && step.op !== 'lock' && step.op !== 'unlock') {
       this.changes++;
       actor.changes++;
@@ -144,8 +168,7 @@ export class Run {
   private isVisible(actor: Actor): boolean {
     const step = actor.pending!;
     if (!isWordStep(step)) return step.op === 'resume' || (step.op === 'start' && actor.thread.size > 1);
-    const { conflicts } = this.options;
-    return conflicts === undefined || conflicts.shared.has(this.memory.keyOf(step.words, step.index));
+    return this.isShared(step);
   }
 
   /** Performs what needs no choice, until every actor stands before a visible step, or waits. */
@@ -186,7 +209,7 @@ export class Run {
   /** Performs the pending step; its result goes to the code that asked for it. */
   private perform(actor: Actor): number {
     const step = actor.pending!;
-    const visible = this.trace !== undefined && (this.isVisible(actor) || step.op === 'lock' || step.op === 'unlock');
+    const visible = this.trace !== undefined && (this.isVisible(actor) || (isWordStep(step) && isWrite(step)));
     let old = 0;
     let now = 0;
     if (isWordStep(step)) {

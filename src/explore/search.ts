@@ -142,6 +142,7 @@ export class Search {
 
   private runOnce(): Run {
     const run = new Run(this.runtime, this.model, this.runOptions);
+    const nrDecided = this.stack.length;
     let depth = 0;
     let last = -1;
     let preemptions = 0;
@@ -150,13 +151,15 @@ export class Search {
       run.checkInvariant();
       const enabled = run.enabled();
       if (enabled.length === 0 || run.failure !== undefined) break;
-      const choice = (this.stack[depth] ??= chooseFirst(run, enabled, last, preemptions));
+      const choice = (this.stack[depth] ??= chooseFirst(enabled, last, preemptions));
       depth++;
       if (choice.at > 0 && choice.preempts) preemptions++;
+      if (enabled.length !== choice.candidates.length || !enabled.every((actor) => choice.candidates.includes(actor)))
+        throw notDeterministic(this.model);
       last = choice.candidates[choice.at]!;
-      if (!enabled.includes(last)) throw notDeterministic(this.model);
       run.advance(last);
     }
+    if (depth < nrDecided) throw notDeterministic(this.model);
     run.finish();
     return run;
   }
@@ -184,6 +187,7 @@ export class Search {
 
   private follow(path: string, run: Run): void {
     const order = decodePath(path, run.actors.length);
+    run.stepwise = true;
     let last = -1;
     for (let i = 0; run.failure === undefined; i++) {
       const enabled = run.enabled();
@@ -197,10 +201,10 @@ export class Search {
   }
 }
 
-/** To go on with the same actor is no preemption, nor is a switch where it is stuck, done, or has awaited. */
-function chooseFirst(run: Run, enabled: readonly number[], last: number, preemptions: number): Choice {
-  const preempts = enabled.includes(last) && run.actors[last]!.pending?.op !== 'resume';
-  const candidates = enabled.includes(last) ? [last, ...enabled.filter((actor) => actor !== last)] : enabled;
+/** To go on with the same actor is no preemption, nor is a switch where it is stuck or done. */
+function chooseFirst(enabled: readonly number[], last: number, preemptions: number): Choice {
+  const preempts = enabled.includes(last);
+  const candidates = preempts ? [last, ...enabled.filter((actor) => actor !== last)] : enabled;
   return { candidates, preemptions, preempts, at: 0 };
 }
 

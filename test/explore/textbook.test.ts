@@ -42,6 +42,30 @@ it('goes through a loop that waits with cpuRelax once, and finds the one nobody 
   expect((await explore('spinHot', { maxSteps: 100 })).failure).toMatchObject({ kind: 'livelock' });
 });
 
+it('looks at the invariant between all steps that change what it reads', async () => {
+  expect((await explore('openDoor')).failure).toMatchObject({ kind: 'invariant', message: 'the door is open' });
+});
+
+it('lets actors of one thread take turns only where they await', async () => {
+  expect((await explore('turns')).failure).toBeUndefined();
+  expect((await explore('turnsAwaiting')).failure).toMatchObject({ kind: 'check', message: 'counter is 1, not 2' });
+  expect((await explore('blocksThread')).failure).toMatchObject({ kind: 'deadlock' });
+});
+
+it('finds a promise that nobody settles, and an actor that throws after an await', async () => {
+  expect((await explore('neverSettled')).failure).toMatchObject({
+    kind: 'deadlock',
+    message: 'one awaits a promise that nobody settles',
+  });
+  expect((await explore('rejects')).failure).toMatchObject({ kind: 'threw', message: 'one threw late' });
+});
+
+it('refuses a model that differs from run to run', async () => {
+  await expect(explore('differs', { reduction: 'none', preemptions: 'none' })).rejects.toThrow(
+    /EINVAL: explore: model 'differs from run to run' must do the same/,
+  );
+});
+
 it('replays the path of a failure to the same steps', async () => {
   for (const name of ['lostUpdate', 'lockOrder', 'lostWakeup', 'nobodySets']) {
     const { failure } = await explore(name);

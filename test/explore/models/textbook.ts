@@ -93,3 +93,90 @@ export const nobodySets = model({
     reader: (words) => void words.load(0),
   },
 });
+
+/** Only one actor touches the word, but the invariant looks at it too. */
+export const openDoor = model({
+  name: 'a door left open for a moment',
+  setup: () => new Words(memory(), 0, 1, 'door'),
+  actors: {
+    one: (words) => {
+      words.store(0, 1);
+      words.store(0, 0);
+    },
+    two: () => {},
+  },
+  invariant: (words) => (words.load(0) === 0 ? undefined : 'the door is open'),
+});
+
+/** Increments of a plain variable, as threads do that share nothing else: `await` between read and write, or not. */
+function onOneThread(name: string, waits: boolean) {
+  const add = async (state: { counter: number }) => {
+    const { counter } = state;
+    if (waits) await undefined;
+    state.counter = counter + 1;
+  };
+  return model({
+    name,
+    setup: () => ({ counter: 0 }),
+    threads: [['one', 'two']],
+    actors: { one: add, two: add },
+    check: ({ counter }) => (counter === 2 ? undefined : `counter is ${counter}, not 2`),
+  });
+}
+export const turns = onOneThread('turns on one thread', false);
+export const turnsAwaiting = onOneThread('turns with await', true);
+
+/** One thread is blocked as a whole when one of its actors waits. */
+export const blocksThread = model({
+  name: 'a thread that blocks itself',
+  setup: () => new Words(memory(), 0, 1, 'ready'),
+  threads: [['waiter', 'waker']],
+  actors: {
+    waiter: (words) => words.wait(0, 0),
+    waker: (words) => {
+      words.store(0, 1);
+      words.notify(0);
+    },
+  },
+});
+
+export const neverSettled = model({
+  name: 'a promise that nobody settles',
+  setup: () => ({}),
+  actors: {
+    one: async () => {
+      await new Promise(() => {});
+    },
+  },
+});
+
+export const rejects = model({
+  name: 'an actor that rejects',
+  setup: () => new Words(memory(), 0, 1, 'lock'),
+  actors: {
+    one: async (words) => {
+      words.lock(0);
+      await undefined;
+      throw new Error('late');
+    },
+    two: (words) => words.lock(0),
+  },
+});
+
+let runs = 0;
+/** Keeps state outside of setup. */
+export const differs = model({
+  name: 'differs from run to run',
+  setup: () => {
+    runs++;
+    return new Words(memory(), 0, 2, 'word');
+  },
+  actors: {
+    one: (words) => {
+      for (let n = 0; n < (runs % 2) * 3; n++) words.fetchAdd(0, 1);
+    },
+    two: (words) => {
+      if (runs % 2 === 1) words.fetchAdd(0, 1);
+    },
+  },
+});
