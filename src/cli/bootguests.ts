@@ -10,7 +10,7 @@ import { formatSize } from './args.js';
 import type { BootOptions } from './boot.js';
 import { reportText, toJson } from './bootreport.js';
 import { ConsoleMux } from './console.js';
-import { OutputFile, readInput, refuseSameFile } from './files.js';
+import { OutputFile, readInput, refuseSameFile, releaseInput } from './files.js';
 import { HostProgress } from './hostprogress.js';
 import { HostRun } from './hostrun.js';
 import { connectStdin } from './stdin.js';
@@ -62,6 +62,7 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
     if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
     const mux = createMux(run.host, options);
     const guests = await createGuests(run.host, options, input, mux);
+    for (const bytes of Object.values(input)) releaseInput(bytes);
     return await new BootRun(run, options, guests, mux, signals, tell).run(output);
   } catch (error) {
     for (const file of Object.values(output)) file.discard();

@@ -1,7 +1,6 @@
 import { KernelError } from '../base/index.js';
 import type { Vcpu } from '../kvm/index.js';
 import {
-  type BootPlan,
   boardDeviceTree,
   loadKernel,
   MmioBus,
@@ -36,18 +35,22 @@ export interface BoardOptions {
   readonly console: (bytes: Uint8Array) => void;
 }
 
+/** What is in RAM at power on, and where the kernel begins. */
+interface PowerOn {
+  readonly pieces: readonly { address: number; bytes: Uint8Array }[];
+  readonly entry: number;
+  readonly dtbStart: number;
+}
+
 export class Board {
   readonly bus = new MmioBus();
   readonly uart: Uart;
   private readonly plic: Plic;
-  private readonly options: BoardOptions;
-  private readonly plan: BootPlan;
-  private readonly dtb: Uint8Array;
+  private powerOn: PowerOn;
   private vcpu: Vcpu | undefined;
 
   /** Throws KernelError ENOEXEC for a kernel that is none, ENOMEM for RAM too small. */
   constructor(options: BoardOptions) {
-    this.options = options;
     this.plic = new Plic({
       nrHarts: 1,
       nrSources: PLIC_NR_SOURCES,
@@ -56,21 +59,14 @@ export class Board {
     this.uart = new Uart({ sink: options.console, setIrq: (on) => this.plic.setLevel(UART_IRQ, on) });
     this.bus.add(PLIC_BASE, PLIC_SIZE, this.plic);
     this.bus.add(UART_BASE, UART_SIZE, this.uart);
-    const { ramBytes, initrd, bootargs, rngSeed } = options;
-    const kernel = loadKernel(options.kernel, options.gunzip);
-    const initrdBytes = initrd?.length ?? 0;
-    const place = (dtbBytes: number) => planBoot({ ramBase: RAM_BASE, ramBytes, kernel, initrdBytes, dtbBytes });
-    const start = place(0).initrdStart;
-    const range = initrd === undefined ? undefined : { start, end: start + initrdBytes };
-    this.dtb = boardDeviceTree({ ramBytes, bootargs, ...(range && { initrd: range }), ...(rngSeed && { rngSeed }) });
-    this.plan = place(this.dtb.length);
+    this.powerOn = planPowerOn(options);
   }
 
-  /** Writes kernel, initrd and device tree; RAM is zero otherwise. */
+  /** Writes kernel, initrd and device tree, once, and lets go of them; RAM is zero otherwise. */
   async load(write: (gpa: number, bytes: Uint8Array) => Promise<void>): Promise<void> {
-    for (const { address, bytes } of this.plan.segments) await write(address, bytes);
-    if (this.options.initrd !== undefined) await write(this.plan.initrdStart, this.options.initrd);
-    await write(this.plan.dtbStart, this.dtb);
+    const { pieces } = this.powerOn;
+    this.powerOn = { ...this.powerOn, pieces: [] };
+    for (const { address, bytes } of pieces) await write(address, bytes);
   }
 
   connect(vcpu: Vcpu): void {
@@ -81,8 +77,21 @@ export class Board {
   start(): void {
     if (this.vcpu === undefined) throw new KernelError('EINVAL', 'start', 'a vCPU must be connected first');
     const { hart } = this.vcpu;
-    hart.pc = BigInt(this.plan.entry);
+    hart.pc = BigInt(this.powerOn.entry);
     hart.setX(10, BigInt(this.vcpu.id));
-    hart.setX(11, BigInt(this.plan.dtbStart));
+    hart.setX(11, BigInt(this.powerOn.dtbStart));
   }
+}
+
+function planPowerOn({ ramBytes, bootargs, initrd, rngSeed, ...options }: BoardOptions): PowerOn {
+  const kernel = loadKernel(options.kernel, options.gunzip);
+  const initrdBytes = initrd?.length ?? 0;
+  const place = (dtbBytes: number) => planBoot({ ramBase: RAM_BASE, ramBytes, kernel, initrdBytes, dtbBytes });
+  const start = place(0).initrdStart;
+  const range = initrd === undefined ? undefined : { start, end: start + initrdBytes };
+  const dtb = boardDeviceTree({ ramBytes, bootargs, ...(range && { initrd: range }), ...(rngSeed && { rngSeed }) });
+  const { segments, entry, initrdStart, dtbStart } = place(dtb.length);
+  const pieces = [...segments, { address: dtbStart, bytes: dtb }];
+  if (initrd !== undefined) pieces.push({ address: initrdStart, bytes: initrd });
+  return { pieces, entry, dtbStart };
 }

@@ -40,7 +40,8 @@ export interface BoardGuestOptions {
 
 export class BoardGuest {
   readonly name: string;
-  private readonly options: BoardGuestOptions;
+  private readonly kvm: Kvm;
+  private readonly ramBytes: number;
   readonly mm: Mm;
   private readonly vm: Vm;
   private readonly vcpu: Vcpu;
@@ -49,7 +50,9 @@ export class BoardGuest {
 
   private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board) {
     this.name = options.name;
-    this.options = options;
+    // Not the options as a whole: they have the kernel's bytes.
+    this.kvm = options.kvm;
+    this.ramBytes = options.ramBytes;
     this.mm = mm;
     this.vm = vm;
     this.board = board;
@@ -83,7 +86,7 @@ export class BoardGuest {
 
   /** Runs to the guest's end. Never rejects for what the guest or its memory did: the report tells it. */
   async run(): Promise<GuestReport> {
-    const { env } = this.options.kvm;
+    const { env } = this.kvm;
     const startMs = env.nowMs();
     this.board.start();
     while (this.ended === undefined) this.ended = this.handle(await this.vcpu.run());
@@ -136,7 +139,7 @@ export class BoardGuest {
       bootMs: firstUserMs === undefined ? null : Math.round(firstUserMs - startMs),
       instructions: this.vcpu.hart.instret,
       faults: { minor: this.vm.faults.minor, major: this.vm.faults.major },
-      ramBytes: this.options.ramBytes,
+      ramBytes: this.ramBytes,
       residentPeakBytes: this.mm.residentPeakPages * 4096,
     };
   }
