@@ -57,10 +57,8 @@ export const vmaDestroyPteNotifiers = vmaClosePteNotifiers;
 /** Whether nothing of the area is mapped outside `vma`. */
 function isLastPiece(registration: Registration, vma: Vma): boolean {
   const { vmas } = vma.mm;
-  const startVpn = registration.start / PAGE_SIZE;
-  const endVpn = registration.end / PAGE_SIZE;
-  const before = startVpn < vma.startVpn && vmas.intersects(startVpn, vma.startVpn);
-  return !before && !(vma.endVpn < endVpn && vmas.intersects(vma.endVpn, endVpn));
+  const before = vmas.intersects(registration.start / PAGE_SIZE, vma.startVpn);
+  return !before && !vmas.intersects(vma.endVpn, registration.end / PAGE_SIZE);
 }
 
 function bracket(

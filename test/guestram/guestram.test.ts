@@ -281,6 +281,46 @@ test('where swap cannot block, access says so, and tryTranslate with faultIn ser
   await host.stop();
 });
 
+test('blocking and waiting accesses may be mixed, with reads and writes of the file under way', async () => {
+  const swap = await openFileSwap(join(dir, 'mixed'), { sizeBytes: 4 * MIB });
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, defer: (fn) => setImmediate(fn), debug: true });
+  const ram = GuestRam.create(host, { lenBytes: MIB });
+  for (let addr = 0; addr < MIB; addr += PAGE) ram.writeUint32(addr, word(addr));
+  const pending = Array.from({ length: 20 }, (_, page) => ram.faultIn(page * PAGE, false));
+  for (let page = 0; page < 20; page++) expect(ram.readUint32(page * PAGE)).toBe(word(page * PAGE));
+  await Promise.all(pending);
+  for (let round = 0; round < 50; round++) {
+    for (let k = 0; k < 40; k++) {
+      const addr = ((round * 7919 + k * 131) % 256) * PAGE;
+      expect(ram.readUint32(addr)).toBe(word(addr));
+      ram.writeUint32(addr, word(addr));
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  checkHost(host);
+  await host.stop();
+});
+
+test('a page damaged in swap is EHWPOISON for who reads it, until it is discarded; the rest goes on', () => {
+  class Damaging extends MemorySwap {
+    damage = true;
+    override readSync(slots: readonly number[], frames: readonly Uint8Array[]): void {
+      super.readSync(slots, frames);
+      if (this.damage) frames[0]![100] = frames[0]![100]! ^ 1;
+      this.damage = false;
+    }
+  }
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap: new Damaging({ sizeBytes: 4 * MIB }), debug: true });
+  const ram = GuestRam.create(host, { lenBytes: MIB });
+  for (let addr = 0; addr < MIB; addr += PAGE) ram.writeUint32(addr, word(addr));
+  expect(() => ram.readUint32(0)).toThrow(/EHWPOISON/);
+  expect(() => ram.writeUint32(0, 1)).toThrow(/EHWPOISON/);
+  for (let addr = PAGE; addr < MIB; addr += PAGE) expect(ram.readUint32(addr)).toBe(word(addr));
+  ram.discard(0, PAGE);
+  expect(ram.readUint32(0)).toBe(0);
+  checkHost(host);
+});
+
 test('with frames and swap used up, more is ENOMEM, and what exists can be read', () => {
   const host = new Host({ frames: 64, arenaBytes: 65536, swap: new MemorySwap({ sizeBytes: 64 * PAGE }), debug: true });
   const ram = GuestRam.create(host, { lenBytes: MIB });
