@@ -1,4 +1,14 @@
-import { type AtomicName, type Code, F64, I32, I64, type Label, type MemName, ModuleBuilder } from '../base/index.js';
+import {
+  type AtomicName,
+  type Code,
+  F64,
+  I32,
+  I64,
+  type Label,
+  type MemName,
+  ModuleBuilder,
+  type OpName,
+} from '../base/index.js';
 import { emitFpFunctions } from './fp/functions.js';
 import { FIRST_HANDLER, HANDLER_NOP2, HANDLER_NOP4, HANDLER_PAGE_END, HANDLERS, type Handler } from './handlers.js';
 import { emitHelpers } from './helpers.js';
@@ -172,7 +182,6 @@ class Interpreter implements Emit {
     } else if (handler === HANDLER_NOP2 || handler === HANDLER_NOP4) {
       this.advance(handler === HANDLER_NOP2 ? 2 : 4);
     } else if (form?.instruction.emit === undefined) {
-      if (form?.instruction.access) this.setSlowAddress(form);
       c.br(this.slow);
     } else {
       this.form = form;
@@ -181,13 +190,6 @@ class Interpreter implements Emit {
       form.instruction.emit(this);
       this.advance(form.lenBytes);
     }
-  }
-
-  /** The slow path of an access wants its address. */
-  private setSlowAddress(form: Handler): void {
-    this.form = form;
-    this.rs1();
-    this.c.set(this.va);
   }
 
   /** A dynamic rounding mode with a reserved value in frm is illegal; decoding has refused the static ones. */
@@ -395,6 +397,37 @@ class Interpreter implements Emit {
       else this.rs2();
       this.c.atomic(op);
       if (lenBytes === 4) this.c.op('i64ExtendI32S');
+    });
+  }
+
+  /** A loop of compare-exchange. */
+  amoUnless(keeps: OpName, lenBytes: 4 | 8): void {
+    const { c } = this;
+    const wide = lenBytes === 8;
+    const [old, seen] = wide ? [this.temps64[0]!, this.temps64[1]!] : [this.temps32[0]!, this.temps32[1]!];
+    const operand = () => (wide ? this.rs2() : this.rs2w());
+    this.atomicAddress(L.TLB_WRITE, lenBytes);
+    c.get(this.address)
+      .atomic(wide ? 'i64Load' : 'i32Load')
+      .set(old);
+    const again = c.loop();
+    c.get(this.address).get(old).get(old);
+    operand();
+    c.get(old);
+    operand();
+    c.op(keeps)
+      .op('select')
+      .atomic(wide ? 'i64Cmpxchg' : 'i32Cmpxchg')
+      .tee(seen)
+      .get(old)
+      .get(seen)
+      .set(old);
+    c.op(wide ? 'i64Ne' : 'i32Ne')
+      .brIf(again)
+      .end();
+    this.rd(() => {
+      c.get(old);
+      if (!wide) c.op('i64ExtendI32S');
     });
   }
 

@@ -324,7 +324,7 @@ export class Slow {
     this.setLoaded(form, form.instruction.access!, this.mmioRd, low, high);
   }
 
-  /** An AMO by compare-exchange: AMOMIN and AMOMAX always, since WebAssembly has no such operation. */
+  /** An AMO that writes into the page it is in, by compare-exchange. */
   private amo(form: Handler, record: number, host: number, rd: number): void {
     const { i64 } = this.hart.engine;
     const wide = form.instruction.access!.lenBytes === 8;

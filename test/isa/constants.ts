@@ -7,6 +7,7 @@ import {
   type Label,
   type MemName,
   ModuleBuilder,
+  type OpName,
 } from '../../src/base/index.js';
 import { emitFpFunctions } from '../../src/riscv/fp/functions.js';
 import { emitHelpers } from '../../src/riscv/helpers.js';
@@ -270,6 +271,32 @@ class ConstantEmit implements Emit {
       else this.rs2();
       this.c.atomic(op);
       if (lenBytes === 4) this.c.op('i64ExtendI32S');
+    });
+  }
+
+  amoUnless(keeps: OpName, lenBytes: 4 | 8): void {
+    const { c } = this;
+    const wide = lenBytes === 8;
+    const [old, now] = wide ? [this.temps64[0]!, this.temps64[1]!] : [this.temps32[0]!, this.temps32[1]!];
+    const operand = () => (wide ? this.rs2() : this.rs2w());
+    this.alignedAddress(lenBytes);
+    this.translate(L.TLB_WRITE, lenBytes);
+    const again = c.loop();
+    c.get(this.address)
+      .atomic(wide ? 'i64Load' : 'i32Load')
+      .tee(old);
+    operand();
+    c.get(old);
+    operand();
+    c.op(keeps).op('select').set(now).get(this.address).get(old).get(now);
+    c.atomic(wide ? 'i64Cmpxchg' : 'i32Cmpxchg')
+      .get(old)
+      .op(wide ? 'i64Ne' : 'i32Ne')
+      .brIf(again)
+      .end();
+    this.rd(() => {
+      c.get(old);
+      if (!wide) c.op('i64ExtendI32S');
     });
   }
 

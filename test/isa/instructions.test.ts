@@ -3,7 +3,7 @@ import { CSR, decode, HART_EXIT_BUDGET, INSTRUCTIONS, type Instruction } from '.
 import { aim, CSRS, randomState, randomWord } from './cases.js';
 import { Lockstep } from './lockstep.js';
 import { Random } from './random.js';
-import { CODE } from './testhart.js';
+import { CODE, DATA } from './testhart.js';
 
 /**
  * Every entry of the instruction table, on the interpreter, against a reference written from the manual: encodings with
@@ -78,6 +78,33 @@ describe('each instruction does what the manual says', () => {
     expect([...tested].sort()).toEqual(INSTRUCTIONS.map((i) => i.name).sort());
     expect(new Set(INSTRUCTIONS.map((i) => i.name)).size).toBe(INSTRUCTIONS.length);
   });
+});
+
+describe('what writes into the page it is in', () => {
+  const at = DATA + 0x800;
+
+  function writeBeside(instruction: Instruction, word: number, r: Random): void {
+    const { reference, hart } = machine;
+    randomState(reference, r);
+    reference.pc = BigInt(at);
+    reference.fs = true;
+    const imm = instruction.format === 'S' ? ((word >> 25) << 5) | ((word >>> 7) & 31) : 0;
+    reference.x[(word >>> 15) & 31] = BigInt.asUintN(64, BigInt(DATA + 8 * r.below(200) - imm));
+    // Executed before, so that the page has decoded code when it is written.
+    hart.put(at - 4, 0x13);
+    hart.put(at, word);
+    reference.memory.set(hart.data);
+    machine.copyState();
+    hart.step(BigInt(at - 4));
+    machine.step(word, () => `${instruction.name} ${(word >>> 0).toString(16)}`);
+  }
+
+  for (const instruction of INSTRUCTIONS.filter((i) => i.access?.write)) {
+    it(instruction.name, () => {
+      const r = new Random(9);
+      for (let n = 0; n < 20; n++) writeBeside(instruction, randomWord(instruction, r), r);
+    });
+  }
 });
 
 it('no word has two entries', () => {

@@ -1,4 +1,4 @@
-import type { AtomicName, MemName } from '../../base/index.js';
+import type { AtomicName, MemName, OpName } from '../../base/index.js';
 import type { Emit, Instruction } from './types.js';
 
 /** Loads, stores, A, and the moves between register files (unprivileged manual, chapters 2.6, 14, 21, 22). */
@@ -31,19 +31,25 @@ function store(name: string, opcode: number, funct3: number, mem: MemName, lenBy
   };
 }
 
-function amo(name: string, funct5: number, op32: AtomicName | undefined, op64: AtomicName | undefined): Instruction[] {
-  return ([4, 8] as const).map((lenBytes) => {
-    const op = lenBytes === 4 ? op32 : op64;
-    return {
-      name: `${name}.${lenBytes === 4 ? 'w' : 'd'}`,
-      format: 'AMO',
-      mask: 0xf800707f,
-      match: 0x2f | ((lenBytes === 4 ? 2 : 3) << 12) | (funct5 << 27),
-      dest: 'x',
-      access: { lenBytes, write: true, atomic: true },
-      ...(op && { emit: (e) => e.amo(op, lenBytes) }),
-    };
-  });
+function atomic(name: string, funct5: number, emit: (e: Emit, lenBytes: 4 | 8) => void): Instruction[] {
+  return ([4, 8] as const).map((lenBytes) => ({
+    name: `${name}.${lenBytes === 4 ? 'w' : 'd'}`,
+    format: 'AMO',
+    mask: 0xf800707f,
+    match: 0x2f | ((lenBytes === 4 ? 2 : 3) << 12) | (funct5 << 27),
+    dest: 'x',
+    access: { lenBytes, write: true, atomic: true },
+    emit: (e) => emit(e, lenBytes),
+  }));
+}
+
+function amo(name: string, funct5: number, op32: AtomicName, op64: AtomicName): Instruction[] {
+  return atomic(name, funct5, (e, lenBytes) => e.amo(lenBytes === 4 ? op32 : op64, lenBytes));
+}
+
+/** Minimum and maximum. */
+function amoUnless(name: string, funct5: number, keeps32: OpName, keeps64: OpName): Instruction[] {
+  return atomic(name, funct5, (e, lenBytes) => e.amoUnless(lenBytes === 4 ? keeps32 : keeps64, lenBytes));
 }
 
 function reserved(kind: 'lr' | 'sc', funct5: number): Instruction[] {
@@ -102,9 +108,8 @@ export const MEMORY: readonly Instruction[] = [
   ...amo('amoxor', 0x04, 'i32Xor', 'i64Xor'),
   ...amo('amoand', 0x0c, 'i32And', 'i64And'),
   ...amo('amoor', 0x08, 'i32Or', 'i64Or'),
-  // Minimum and maximum have no operation in WebAssembly: slow.ts does them by compare-exchange.
-  ...amo('amomin', 0x10, undefined, undefined),
-  ...amo('amomax', 0x14, undefined, undefined),
-  ...amo('amominu', 0x18, undefined, undefined),
-  ...amo('amomaxu', 0x1c, undefined, undefined),
+  ...amoUnless('amomin', 0x10, 'i32LeS', 'i64LeS'),
+  ...amoUnless('amomax', 0x14, 'i32GeS', 'i64GeS'),
+  ...amoUnless('amominu', 0x18, 'i32LeU', 'i64LeU'),
+  ...amoUnless('amomaxu', 0x1c, 'i32GeU', 'i64GeU'),
 ];

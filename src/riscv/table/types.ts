@@ -1,4 +1,4 @@
-import type { AtomicName, Code, MemName } from '../../base/index.js';
+import type { AtomicName, Code, MemName, OpName } from '../../base/index.js';
 
 /**
  * The instruction table: one entry an instruction, with its encoding and its meaning.
@@ -79,6 +79,8 @@ export interface Emit {
   store(mem: MemName, lenBytes: number, value: () => void): void;
   /** rd = memory at rs1 by an atomic operation of `lenBytes`, sign-extended. */
   amo(op: AtomicName, lenBytes: 4 | 8): void;
+  /** The same where WebAssembly has no operation: memory stays if `keeps` holds of (memory, rs2), else it becomes rs2. */
+  amoUnless(keeps: OpName, lenBytes: 4 | 8): void;
   loadReserved(lenBytes: 4 | 8): void;
   storeConditional(lenBytes: 4 | 8): void;
   /** Calls a helper of the module by its name (see helpers.ts). */
