@@ -113,9 +113,12 @@ test('a merge does nothing: only the registered area is heard of', () => {
   const { log, pn } = recorder(va);
   pteNotifierRegister(pn, vma);
   mm.mmap(va + 16 * PAGE, 4 * PAGE, 3, ANON | MAP_FIXED);
+  mm.mmap(va - 4 * PAGE, 4 * PAGE, 3, ANON | MAP_FIXED);
   touch(mm, va, 15, 2);
-  mm.madviseDontneed(va, 20 * PAGE);
-  expect([log, pn.start, pn.end]).toEqual([['clear 15 of [0, 20)'], va, va + 16 * PAGE]);
+  touch(mm, va, -1, 2);
+  mm.madviseDontneed(va - 4 * PAGE, 24 * PAGE);
+  expect(log).toEqual(['clear 0 of [-4, 20)', 'clear 15 of [-4, 20)']);
+  expect([pn.start, pn.end]).toEqual([va, va + 16 * PAGE]);
 });
 
 test('pteNotifierCall: clear for a present page, and a bracket around the change', () => {

@@ -90,6 +90,7 @@ test('N8 N17: a fault that began under an earlier registration installs nothing 
     pteNotifierRegister(pn, vma);
     expect(seqs.map((seq) => pteNotifierReadRetry(pn, seq, va))).not.toContain(false);
     seqs.push(pteNotifierReadBegin(pn));
+    expect(pteNotifierReadRetry(pn, seqs.at(-1)!, va)).toBe(false);
     pteNotifierCall(vma, 'clear', va);
     seqs.push(pteNotifierReadBegin(pn));
     pteNotifierUnregister(pn);
