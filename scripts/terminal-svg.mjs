@@ -58,6 +58,7 @@ function draw(lines) {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"`,
     `  font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace" font-size="${FONT}">`,
+    `<title>${escapeXml(shown)}</title>`,
     `<rect width="${width}" height="${height}" rx="8" fill="#1b1e24"/>`,
     ...dots,
     ...rows,
