@@ -155,6 +155,10 @@ export class GuestRam extends SoftTlb {
   readUint16(addr: number): number {
     const pa = this.readTable[addr >>> 12];
     if (pa && addr >>> 0 === addr && (addr & 1) === 0) return this.u16[(pa | (addr & 4095)) >>> 1]!;
+    return this.readUint16Slow(addr);
+  }
+
+  private readUint16Slow(addr: number): number {
     const at = this.spanSlow(addr, 2, false);
     return at < 0 ? gather(this.mm, this.va + addr, 2).getUint16(0, true) : this.view.getUint16(at, true);
   }
@@ -163,6 +167,10 @@ export class GuestRam extends SoftTlb {
   readInt32(addr: number): number {
     const pa = this.readTable[addr >>> 12];
     if (pa && addr >>> 0 === addr && (addr & 3) === 0) return this.i32[(pa | (addr & 4095)) >>> 2]!;
+    return this.readInt32Slow(addr);
+  }
+
+  private readInt32Slow(addr: number): number {
     const at = this.spanSlow(addr, 4, false);
     return at < 0 ? gather(this.mm, this.va + addr, 4).getInt32(0, true) : this.view.getInt32(at, true);
   }
@@ -174,6 +182,10 @@ export class GuestRam extends SoftTlb {
   readBigUint64(addr: number): bigint {
     const pa = this.readTable[addr >>> 12];
     if (pa && addr >>> 0 === addr && (addr & 7) === 0) return this.u64[(pa | (addr & 4095)) >>> 3]!;
+    return this.readBigUint64Slow(addr);
+  }
+
+  private readBigUint64Slow(addr: number): bigint {
     const at = this.spanSlow(addr, 8, false);
     return at < 0 ? gather(this.mm, this.va + addr, 8).getBigUint64(0, true) : this.view.getBigUint64(at, true);
   }
@@ -187,32 +199,38 @@ export class GuestRam extends SoftTlb {
   writeUint16(addr: number, value: number): void {
     const pa = this.writeTable[addr >>> 12];
     if (pa && addr >>> 0 === addr && (addr & 1) === 0) this.u16[(pa | (addr & 4095)) >>> 1] = value;
-    else {
-      const at = this.spanSlow(addr, 2, true);
-      if (at < 0) scatter(this.mm, this.va + addr, 2, value, 0);
-      else this.view.setUint16(at, value, true);
-    }
+    else this.writeUint16Slow(addr, value);
+  }
+
+  private writeUint16Slow(addr: number, value: number): void {
+    const at = this.spanSlow(addr, 2, true);
+    if (at < 0) scatter(this.mm, this.va + addr, 2, value, 0);
+    else this.view.setUint16(at, value, true);
   }
 
   /** Takes int32 and uint32 alike. */
   writeUint32(addr: number, value: number): void {
     const pa = this.writeTable[addr >>> 12];
     if (pa && addr >>> 0 === addr && (addr & 3) === 0) this.i32[(pa | (addr & 4095)) >>> 2] = value;
-    else {
-      const at = this.spanSlow(addr, 4, true);
-      if (at < 0) scatter(this.mm, this.va + addr, 4, value, 0);
-      else this.view.setInt32(at, value, true);
-    }
+    else this.writeUint32Slow(addr, value);
+  }
+
+  private writeUint32Slow(addr: number, value: number): void {
+    const at = this.spanSlow(addr, 4, true);
+    if (at < 0) scatter(this.mm, this.va + addr, 4, value, 0);
+    else this.view.setInt32(at, value, true);
   }
 
   writeBigUint64(addr: number, value: bigint): void {
     const pa = this.writeTable[addr >>> 12];
     if (pa && addr >>> 0 === addr && (addr & 7) === 0) this.u64[(pa | (addr & 4095)) >>> 3] = value;
-    else {
-      const at = this.spanSlow(addr, 8, true);
-      if (at < 0)
-        scatter(this.mm, this.va + addr, 8, Number(value & 0xffffffffn), Number((value >> 32n) & 0xffffffffn));
-      else this.view.setBigUint64(at, value, true);
-    }
+    else this.writeBigUint64Slow(addr, value);
+  }
+
+  private writeBigUint64Slow(addr: number, value: bigint): void {
+    const at = this.spanSlow(addr, 8, true);
+    const half = (k: bigint) => Number((value >> (32n * k)) & 0xffffffffn);
+    if (at < 0) scatter(this.mm, this.va + addr, 8, half(0n), half(1n));
+    else this.view.setBigUint64(at, value, true);
   }
 }
