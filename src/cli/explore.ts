@@ -45,7 +45,7 @@ async function explore(file: string, options: ExploreOptions): Promise<number> {
   const result =
     replay === undefined ? await exploreFile(file, search, model) : await replayFile(file, replay, search, model);
   process.stderr.write(process.stderr.isTTY ? '\r\x1b[K' : '');
-  process.stdout.write(replay !== undefined && result.failure === undefined ? noFailure(result) : formatResult(result));
+  process.stdout.write(formatResult(result));
   if (result.atomicSteps > 0) process.stdout.write(atomicNote(result));
   if (result.failure === undefined) return 0;
   if (replay === undefined)
@@ -53,10 +53,6 @@ async function explore(file: string, options: ExploreOptions): Promise<number> {
       `\nreplay: unpin explore ${file}${model ? ` --model ${model}` : ''} --replay ${result.failure.path}\n`,
     );
   return EXIT_FAILURE;
-}
-
-function noFailure({ name }: SearchResult): string {
-  return `${name}: no failure in this schedule\n`;
 }
 
 function atomicNote({ atomicSteps }: SearchResult): string {

@@ -19,6 +19,15 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const ROOT = dirname(HERE);
 const EXTENSION = extname(fileURLToPath(import.meta.url));
 
+/** Globals that would run code behind the scheduler's back. */
+const REPLACED = {
+  Promise: PROMISE,
+  queueMicrotask: '__x.queueMicrotask',
+  setTimeout: '__x.noTimer',
+  setInterval: '__x.noTimer',
+  setImmediate: '__x.noTimer',
+};
+
 export interface LoadedModel {
   readonly runtime: Runtime;
   readonly model: Model<unknown>;
@@ -53,7 +62,7 @@ async function bundle(file: string): Promise<string> {
       platform: 'node',
       target: 'es2022',
       supported: { 'optional-chain': false, 'class-private-method': false, 'class-private-field': false },
-      define: { Promise: PROMISE, 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
+      define: { ...REPLACED, 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
       logLevel: 'silent',
       plugins: [seamPlugin],
     });

@@ -7,8 +7,12 @@ const MIN_COLUMN = 24;
 const GAP = '  ';
 
 export function formatResult(result: SearchResult): string {
-  if (result.failure === undefined) return `${result.name}: no failure in ${extent(result)}\n`;
-  return `${result.name}: ${failureTitle(result.failure)}\n\n${columns(result.actors, result.failure.trace)}\n${result.failure.message}\n`;
+  const { name, actors, failure, trace } = result;
+  if (failure !== undefined) {
+    return `${name}: ${failureTitle(failure)}\n\n${columns(actors, failure.trace)}\n${failure.message}\n`;
+  }
+  if (trace !== undefined) return `${name}: no failure in this schedule\n\n${columns(actors, trace)}`;
+  return `${name}: no failure in ${extent(result)}\n`;
 }
 
 function extent({ distinct, complete, preemptions }: SearchResult): string {
@@ -18,7 +22,7 @@ function extent({ distinct, complete, preemptions }: SearchResult): string {
     : `${schedules}, all with at most ${count(preemptions, 'preemption')}`;
 }
 
-export function count(n: number | 'none', what: string): string {
+function count(n: number | 'none', what: string): string {
   return `${n} ${what}${n === 1 ? '' : 's'}`;
 }
 

@@ -135,7 +135,7 @@ class Rewriter {
   }
 
   private invocation(callee: AnyNode, args: string): string {
-    if (callee.type !== 'MemberExpression') return `__x.call(${this.emit(callee)}, void 0, ${args})`;
+    if (callee.type !== 'MemberExpression') return `__x.call((${this.emit(callee)}), void 0, ${args})`;
     const { object, property } = callee;
     if (object.type === 'Super' || property.type === 'PrivateIdentifier') return this.direct(callee, args);
     const key = callee.computed ? this.emit(property) : JSON.stringify(nameOf(property));

@@ -169,6 +169,15 @@ export class Runtime {
     return promise;
   }
 
+  readonly queueMicrotask = (job: Plain): void => {
+    this.current.jobs.push(() => this.invoke(job, undefined, []));
+  };
+
+  /** In place of setTimeout and its like. */
+  readonly noTimer = (): never => {
+    throw new Error('a timer has no schedule; use an actor');
+  };
+
   *await(value: unknown): Steps {
     return yield new AwaitRequest(this.Promise.resolve(value)) as unknown as Step;
   }

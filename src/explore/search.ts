@@ -32,7 +32,7 @@ export interface SearchFailure {
   readonly message: string;
   /** The steps of all actors, in order. */
   readonly trace: readonly TraceEntry[];
-  /** Replays it. */
+  /** What `--replay` and `replayFile` take. */
   readonly path: string;
 }
 
@@ -49,6 +49,8 @@ export interface SearchResult {
   /** Accesses to shared words in code that cannot be suspended; each ran in one step with what came before it. */
   readonly atomicSteps: number;
   readonly failure: SearchFailure | undefined;
+  /** Of a replay: the steps of all actors, in order. */
+  readonly trace?: readonly TraceEntry[];
 }
 
 /** A point of choice: who may go, the one that needs no preemption first. */
@@ -182,6 +184,7 @@ export class Search {
       preemptions: this.options.preemptions ?? 2,
       atomicSteps,
       failure: failure && { ...failure, trace, path: encodePath(run.order) },
+      trace,
     };
   }
 

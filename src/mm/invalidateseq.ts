@@ -64,10 +64,11 @@ export class InvalidateSeq {
     return this.words.load(this.base + SEQ);
   }
 
-  /** Whether what was looked up since `readBegin` may not be installed for `va`. */
-  readRetry(seq: number, va: number): boolean {
+  /** Whether what was looked up since `readBegin` may not be installed for `va`; without one, any bracket under way counts. */
+  readRetry(seq: number, va?: number): boolean {
     const { words, base } = this;
     if (words.load(base + IN_PROGRESS) !== 0) {
+      if (va === undefined) return true;
       const vpn = vaToVpn(va);
       if (vpn >= words.readOnce(base + START_VPN) && vpn < words.readOnce(base + END_VPN)) return true;
     }

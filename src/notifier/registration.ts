@@ -82,9 +82,7 @@ export class Registration implements MmuNotifierOps {
   }
 
   readRetry(seq: number, address: number | undefined): boolean {
-    const own = (seq - this.firstSeq) | 0;
-    if (address !== undefined) return this.seq.readRetry(own, address);
-    return this.seq.inProgress !== 0 || this.seq.readBegin() !== own;
+    return this.seq.readRetry((seq - this.firstSeq) | 0, address);
   }
 
   /** Pairs with `invalidateRangeEnd`. */

@@ -63,9 +63,21 @@ describe('the real mm and a driver', () => {
     expect(result.distinct).toBeGreaterThan(100);
   });
 
-  it.each(['noSeq', 'noBracket', 'retryBeforeLock', 'noZap'])('N4: %s leaves a freed frame mapped', async (name) => {
-    expect((await explore(name)).failure!.message).toMatch(/^N4: /);
+  it('N3 N4 N8: munmap and madvise against an external fault', async () => {
+    for (const name of ['munmap', 'dontneed', 'faceWithAddress', 'faceWithout']) {
+      const result = await explore(name);
+      expect(result.failure).toBeUndefined();
+      expect(result.distinct).toBeGreaterThan(50);
+      expect(result.atomicSteps).toBe(0);
+    }
   });
+
+  it.each(['noSeq', 'noBracket', 'retryBeforeLock', 'noZap', 'munmapNoSeq', 'dontneedNoSeq', 'faceNoRetry'])(
+    'N4: %s leaves a freed frame mapped',
+    async (name) => {
+      expect((await explore(name)).failure!.message).toMatch(/^N4: /);
+    },
+  );
 
   it('N15: asynchronous faults and reclaim on one thread', async () => {
     expect((await explore('asynchronous', { preemptions: 1 })).failure).toBeUndefined();

@@ -60,6 +60,12 @@ it('finds a promise that nobody settles, and an actor that throws after an await
   expect((await explore('rejects')).failure).toMatchObject({ kind: 'threw', message: 'one threw late' });
 });
 
+it('runs microtasks, and refuses what has no schedule', async () => {
+  expect((await explore('microtask')).failure).toBeUndefined();
+  expect((await explore('timer')).failure!.message).toMatch(/one threw a timer has no schedule/);
+  expect((await explore('fromOutside')).failure!.message).toMatch(/waits for a promise from outside/);
+});
+
 it('refuses a model that differs from run to run', async () => {
   await expect(explore('differs', { reduction: 'none', preemptions: 'none' })).rejects.toThrow(
     /EINVAL: explore: model 'differs from run to run' must do the same/,
@@ -71,7 +77,21 @@ it('replays the path of a failure to the same steps', async () => {
     const { failure } = await explore(name);
     const again = await replayFile(FILE, failure!.path, {}, name);
     expect(again.failure).toEqual(failure);
+    expect(again.trace).toEqual(failure!.trace);
   }
+  const passes = await replayFile(FILE, 'a3b3', {}, 'lostUpdate');
+  expect(passes.failure).toBeUndefined();
+  expect(formatResult(passes).split('\n')).toEqual([
+    'lost update: no failure in this schedule',
+    '',
+    '  one                       two',
+    '  ------------------------  ------------------------',
+    '  counter -> 0',
+    '  counter = 1',
+    '                            counter -> 1',
+    '                            counter = 2',
+    '',
+  ]);
 });
 
 it('prints the steps of the actors in columns', async () => {

@@ -17,9 +17,11 @@ import {
   PROT_WRITE,
   Words,
 } from 'unpin/mm';
+import { PteNotifier, pteNotifierReadBegin, pteNotifierReadRetry, pteNotifierRegister } from 'unpin/notifier';
 
 /** The real mm with a driver on its general form, as it must be, and with one protection missing; and mm's own asynchronous half. */
 
+const PTE_PRESENT = 1;
 const LOCK = 4;
 const ENTRY = 5;
 
@@ -65,15 +67,13 @@ class Driver {
     this.words.unlock(LOCK);
   }
 
-  /** On a thread of its own: reads the page table, as tryGetPage does for a page that is present. */
+  /** On a thread of its own, which may read the page tables and nothing else of the mm: no reference is taken. */
   fault(): void {
     for (;;) {
       const seq = this.seq.readBegin();
-      const pfn = this.mm.tryGetPage(this.va, 0);
-      if (pfn < 0) return;
-      const installed = this.install(seq, pfn);
-      this.mm.putPage(pfn);
-      if (installed) return;
+      const pte = this.mm.pageTable.get(this.va / 4096);
+      if ((pte & PTE_PRESENT) === 0) return;
+      if (this.install(seq, pte >>> 12)) return;
       cpuRelax();
     }
   }
@@ -123,10 +123,46 @@ function race(operation: keyof typeof TAKE_AWAY, without: Without = {}) {
 }
 
 export const reclaim = race('reclaim');
+export const munmap = race('munmap');
+export const dontneed = race('dontneed');
+export const munmapNoSeq = race('munmap', { seq: true });
+export const dontneedNoSeq = race('dontneed', { seq: true });
 export const noSeq = race('reclaim', { seq: true });
 export const noBracket = race('reclaim', { bracket: true });
 export const retryBeforeLock = race('reclaim', { retryUnderLock: true });
 export const noZap = race('reclaim', { zap: true });
+
+/** The proposal's face, with and without an address to ask for. */
+function face(name: string, retry: (pn: PteNotifier, seq: number, va: number) => boolean) {
+  return model({
+    name,
+    setup() {
+      const state = setup({});
+      const { host, mm, va } = state;
+      const words = new Words(host.memory, host.arenaAlloc(4, 4), 1, 'entry');
+      const pn = new PteNotifier({ clear: () => words.exchange(0, 0) });
+      pteNotifierRegister(pn, mm.findVma(va)!);
+      return { ...state, words, pn };
+    },
+    actors: {
+      dontneed: TAKE_AWAY.dontneed,
+      fault({ mm, va, words, pn }) {
+        const seq = pteNotifierReadBegin(pn);
+        const pte = mm.pageTable.get(va / 4096);
+        if ((pte & PTE_PRESENT) === 0) return;
+        // Without a lock of the driver's: the entry is there before it is asked, and goes when the answer is retry.
+        words.store(0, pte >>> 12);
+        if (retry(pn, seq, va)) words.compareExchange(0, pte >>> 12, 0);
+      },
+    },
+    check: ({ mm, va, words }) =>
+      words.load(0) === mm.pageTable.get(va / 4096) >>> 12 ? undefined : `N4: frame ${words.load(0)} stays mapped`,
+  });
+}
+
+export const faceWithAddress = face('ReadRetry with an address', pteNotifierReadRetry);
+export const faceWithout = face('ReadRetry of the area', (pn, seq) => pteNotifierReadRetry(pn, seq));
+export const faceNoRetry = face('no ReadRetry', () => false);
 
 /** Two faults and a reclaim on the mm thread: they take turns where they wait. */
 export const asynchronous = model({

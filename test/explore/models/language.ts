@@ -132,6 +132,11 @@ export const suspending: Record<string, Case> = {
     const key: keyof typeof object = 'twice';
     return [object.add(...([1, 0] as const)), object[key]()];
   },
+  'callees that are expressions': (words) => {
+    const object = { f: () => next(words), g: () => () => next(words) + 5 };
+    const pick = (which: boolean) => (which ? object.f : object.g());
+    return [pick(true)(), object.g()(), (next(words) > 1 ? object.f : pick(false))(), (() => next(words))()];
+  },
   'try, finally, throw': (words) => {
     let message = '';
     try {

@@ -180,3 +180,23 @@ export const differs = model({
     },
   },
 });
+
+/** queueMicrotask is a job of the actor; a timer is refused. */
+export const microtask = model({
+  name: 'microtask',
+  setup: () => new Words(memory(), 0, 1, 'word'),
+  actors: { one: (words) => queueMicrotask(() => void words.fetchAdd(0, 1)) },
+  check: (words) => (words.load(0) === 1 ? undefined : 'the microtask did not run'),
+});
+
+export const timer = model({
+  name: 'timer',
+  setup: () => ({}),
+  actors: { one: () => void setTimeout(() => {}, 1) },
+});
+
+export const fromOutside = model({
+  name: 'a promise from outside',
+  setup: () => ({}),
+  actors: { one: async () => void (await import('node:fs')) },
+});
