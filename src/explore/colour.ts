@@ -21,8 +21,8 @@ export interface Colouring {
 /** The primitive that seam.ts is built of. */
 export const SEED = 'schedulingPoint';
 
-/** What load.ts makes of the global Promise: the one class whose constructor can suspend, in its executor. */
-export const PROMISE = '__Promise';
+/** The one class whose constructor can suspend, in its executor: the explorer's own in place of the native one. */
+export const PROMISE = 'Promise';
 
 /** Methods of natives that call their argument, for which the runtime has twins that can suspend (natives.ts). */
 export const NATIVE_CALLERS = new Set('forEach map filter some every find findIndex flatMap reduce'.split(' '));

@@ -21,7 +21,6 @@ const EXTENSION = extname(fileURLToPath(import.meta.url));
 
 /** Globals that would run code behind the scheduler's back. */
 const REPLACED = {
-  Promise: PROMISE,
   queueMicrotask: '__x.queueMicrotask',
   setTimeout: '__x.noTimer',
   setInterval: '__x.noTimer',
@@ -61,7 +60,12 @@ async function bundle(file: string): Promise<string> {
       format: 'cjs',
       platform: 'node',
       target: 'es2022',
-      supported: { 'optional-chain': false, 'class-private-method': false, 'class-private-field': false },
+      supported: {
+        'optional-chain': false,
+        'class-private-method': false,
+        'class-private-field': false,
+        'dynamic-import': false,
+      },
       define: { ...REPLACED, 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
       logLevel: 'silent',
       plugins: [seamPlugin],

@@ -60,6 +60,7 @@ export function createPromiseClass(runtime: Runtime): PromiseClass {
       this.locked = true;
       if (value instanceof QueuedPromise) value.subscribe(() => justDo(() => this.settle(value.state, value.value)));
       else if (value instanceof Promise) {
+        value.catch(() => {});
         this.settle(
           'rejected',
           new TypeError('an explored program waits for a promise from outside, which has no schedule'),

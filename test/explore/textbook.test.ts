@@ -62,6 +62,7 @@ it('finds a promise that nobody settles, and an actor that throws after an await
 
 it('runs microtasks, and refuses what has no schedule', async () => {
   expect((await explore('microtask')).failure).toBeUndefined();
+  expect((await explore('imports')).failure).toBeUndefined();
   expect((await explore('timer')).failure!.message).toMatch(/one threw a timer has no schedule/);
   expect((await explore('fromOutside')).failure!.message).toMatch(/waits for a promise from outside/);
 });

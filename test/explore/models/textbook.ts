@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { model } from 'unpin/explore';
 import { cpuRelax, Words } from 'unpin/mm';
 
@@ -195,8 +196,19 @@ export const timer = model({
   actors: { one: () => void setTimeout(() => {}, 1) },
 });
 
+export const imports = model({
+  name: 'an import at run time',
+  setup: () => ({ separator: '' }),
+  actors: {
+    one: async (state) => {
+      state.separator = (await import('node:path')).posix.sep;
+    },
+  },
+  check: ({ separator }) => (separator === '/' ? undefined : `the separator is ${separator}`),
+});
+
 export const fromOutside = model({
   name: 'a promise from outside',
   setup: () => ({}),
-  actors: { one: async () => void (await import('node:fs')) },
+  actors: { one: async () => void (await readFile('/none')) },
 });
