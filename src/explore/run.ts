@@ -1,7 +1,7 @@
 import { KernelError } from '../base/index.js';
+import { type Actor, makeActors } from './actor.js';
 import { type Conflicts, SharedMemory } from './memory.js';
 import type { Model } from './model.js';
-import type { ExploredPromise } from './promise.js';
 import type { JobQueue, Performer, Runtime, Steps } from './runtime.js';
 import { describeStep, isWordStep, isWrite, type Step, type WordStep, wordLabel } from './step.js';
 
@@ -35,20 +35,6 @@ export interface RunOptions {
   readonly maxSteps: number;
   /** Access to shared words only; undefined: every access is a point of choice. */
   readonly conflicts: Conflicts | undefined;
-}
-
-interface Actor extends JobQueue {
-  readonly index: number;
-  readonly name: string;
-  readonly main: (state: unknown) => unknown;
-  /** Actors of the same JavaScript thread, itself included. */
-  readonly thread: { owner: Actor | undefined; readonly size: number };
-  steps: Steps | undefined;
-  pending: Step | undefined;
-  result: ExploredPromise | undefined;
-  /** Words that others had changed when it last called cpuRelax. */
-  seenChanges: number;
-  changes: number;
 }
 
 export class Run implements Performer {
@@ -291,27 +277,6 @@ export class Run implements Performer {
   private fail(kind: FailureKind, message: string): void {
     this.failure ??= { kind, message };
   }
-}
-
-function makeActors(model: Model<unknown>): Actor[] {
-  const names = Object.keys(model.actors);
-  const threadOf = new Map<string, Actor['thread']>();
-  for (const group of model.threads ?? []) {
-    const thread = { owner: undefined, size: group.length };
-    for (const name of group) threadOf.set(name, thread);
-  }
-  return names.map((name, index) => ({
-    index,
-    name,
-    main: model.actors[name]!,
-    thread: threadOf.get(name) ?? { owner: undefined, size: 1 },
-    jobs: [],
-    steps: undefined,
-    pending: { op: 'start' },
-    result: undefined,
-    seenChanges: 0,
-    changes: 0,
-  }));
 }
 
 function describeError(error: unknown): string {

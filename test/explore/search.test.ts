@@ -1,14 +1,16 @@
 import fc from 'fast-check';
 import { beforeAll, expect, it } from 'vitest';
+import * as sync from '../../src/base/sync.js';
 import { loadExports } from '../../src/explore/load.js';
 import type { Model } from '../../src/explore/model.js';
 import type { Runtime } from '../../src/explore/runtime.js';
+import * as seam from '../../src/explore/seam.js';
 import { Search, type SearchOptions } from '../../src/explore/search.js';
-import type { Instruction } from './models/programs.js';
+import * as native from './models/programs.js';
 
-/** The reduced search against brute force, on random programs. */
+/** The seam's twin against the seam, and the reduced search against brute force, on random programs. */
 
-type Factory = (list: Instruction[][], record: (outcome: string) => void) => Model<unknown>;
+type Factory = (list: native.Instruction[][], record: (outcome: string) => void) => Model<unknown>;
 let runtime: Runtime;
 let programs: Factory;
 
@@ -19,7 +21,7 @@ beforeAll(async () => {
 });
 
 function outcomes(
-  list: Instruction[][],
+  list: native.Instruction[][],
   options: SearchOptions,
 ): { found: Set<string>; failed: boolean; runs: number } {
   const found = new Set<string>();
@@ -32,12 +34,12 @@ function outcomes(
 }
 
 const word = fc.nat(2);
-const instruction: fc.Arbitrary<Instruction> = fc.oneof(
-  fc.record({ op: fc.constantFrom('read', 'write', 'add', 'take'), word }),
+const instruction: fc.Arbitrary<native.Instruction> = fc.oneof(
+  fc.record({ op: fc.constantFrom('read', 'once', 'write', 'add', 'or', 'and', 'take', 'notify'), word }),
   fc.record({ op: fc.constant('cas'), word, expected: fc.constantFrom(0, 10, 20) }),
 );
 /** A stretch under a lock, or a single instruction. */
-const stretch: fc.Arbitrary<Instruction[]> = fc.oneof(
+const stretch: fc.Arbitrary<native.Instruction[]> = fc.oneof(
   { weight: 3, arbitrary: instruction.map((one) => [one]) },
   {
     weight: 1,
@@ -55,6 +57,22 @@ const three = fc
     fc.array(stretch, { maxLength: 1 }),
   )
   .map(([a, b, c]) => [a, b, c.flat()]);
+
+it('the twin has the face of the seam', () => {
+  const methods = (words: typeof sync.Words | typeof seam.Words) => Object.getOwnPropertyNames(words.prototype).sort();
+  expect(methods(seam.Words)).toEqual(methods(sync.Words));
+  expect(Object.keys(seam).sort()).toEqual(Object.keys(sync).sort());
+});
+
+it('a single program does on the twin what it does on the seam', () => {
+  fc.assert(
+    fc.property(program, (one) => {
+      const state = native.setup();
+      native.run(state, 0, one);
+      expect([...outcomes([one], {}).found]).toEqual([native.outcomeOf(state)]);
+    }),
+  );
+});
 
 it('without a bound finds exactly the outcomes of brute force, in no more runs', () => {
   fc.assert(
@@ -80,7 +98,7 @@ it('within a bound finds at least the outcomes of brute force within it', () => 
 });
 
 it('finds a deadlock where brute force does', () => {
-  const held = (a: number, b: number): Instruction[] => [
+  const held = (a: number, b: number): native.Instruction[] => [
     { op: 'lock', word: a },
     { op: 'lock', word: b },
     { op: 'unlock', word: b },
