@@ -226,6 +226,37 @@ describe('sret', () => {
   });
 });
 
+describe('a reservation', () => {
+  const LR = 0x1005b52f;
+  const SC = 0x18c5b6af;
+
+  /** LR of DATA, then `between`, then SC: 0 where it stored. */
+  function outcome(between: () => void): bigint {
+    hart.setMode(MODE_SUPERVISOR);
+    machine.x[11] = BigInt(DATA);
+    execute(LR);
+    between();
+    execute(SC);
+    return machine.x[13]!;
+  }
+
+  it('holds over ordinary instructions, and is lost to a trap, to sret, and to an SC of another address', () => {
+    expect(outcome(() => execute(a.addi(5, 5, 1)))).toBe(0n);
+    expect(outcome(() => execute(-1))).toBe(1n);
+    const returns = () => {
+      status(SSTATUS_SPP);
+      execute(a.SRET);
+    };
+    expect(outcome(returns)).toBe(1n);
+    const elsewhere = () => {
+      machine.x[11] = BigInt(DATA + 8);
+      execute(SC);
+      machine.x[11] = BigInt(DATA);
+    };
+    expect(outcome(elsewhere)).toBe(1n);
+  });
+});
+
 describe('interrupts', () => {
   const pendAll = () => {
     for (const cause of [IRQ_S_SOFT, IRQ_S_TIMER, IRQ_S_EXT]) hart.setInterruptPending(cause, true);
