@@ -119,7 +119,7 @@ function createMux(host: Host, options: BootOptions): Mux {
 }
 
 async function createGuests(host: Host, options: BootOptions, input: BootInput, mux: Mux): Promise<BoardGuest[]> {
-  const kvm = new Kvm(host, nodeEnvironment());
+  const kvm = new Kvm(host, nodeEnvironment(), { blockWhenAlone: true });
   const guests: BoardGuest[] = [];
   for (let i = 0; i < options.guests; i++) {
     const name = `guest${i}`;

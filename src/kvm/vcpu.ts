@@ -58,6 +58,15 @@ export class Vcpu {
 
   /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts by itself. */
   async run(): Promise<VcpuExit> {
+    this.vm.state.nrRunning++;
+    try {
+      return await this.runLoop();
+    } finally {
+      this.vm.state.nrRunning--;
+    }
+  }
+
+  private async runLoop(): Promise<VcpuExit> {
     for (;;) {
       if (this.exitRequested) {
         this.exitRequested = false;
@@ -102,7 +111,8 @@ export class Vcpu {
     const { waitHva, waitFlags, waitGpa } = this.mmu;
     const startMs = this.vm.env.nowMs();
     try {
-      await this.vm.mm.faultIn(waitHva, waitFlags);
+      if (this.mayBlock()) this.vm.mm.faultInSync(waitHva, waitFlags);
+      else await this.vm.mm.faultIn(waitHva, waitFlags);
     } catch (error) {
       return { reason: KVM_EXIT_MEMORY_FAULT, gpa: waitGpa, error: error as Error };
     }
@@ -110,6 +120,11 @@ export class Vcpu {
     const pfn = this.vm.mm.tryGetPage(waitHva, waitFlags);
     if (pfn > 0) this.held.hold(pfn);
     return undefined;
+  }
+
+  private mayBlock(): boolean {
+    const { state, host } = this.vm;
+    return state.blockWhenAlone && state.nrRunning === 1 && host.canBlock;
   }
 
   private mmio(): VcpuExit | undefined {

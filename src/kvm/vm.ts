@@ -37,6 +37,14 @@ export interface VmOptions {
   readonly nrShadowPages?: number;
 }
 
+/** What the VMs of one `Kvm` share. */
+export interface KvmState {
+  /** vCPUs inside `run`. */
+  nrRunning: number;
+  /** The only one of them may block while it waits for a page. */
+  readonly blockWhenAlone: boolean;
+}
+
 const DEFAULT_SHADOW_PAGES = 512;
 /** The VM's shared words: mmuLock, then the InvalidateSeq. */
 const MMU_LOCK = 0;
@@ -48,6 +56,7 @@ export class Vm {
   readonly host: Host;
   readonly engine: RiscvEngine;
   readonly env: Environment;
+  readonly state: KvmState;
   readonly bus: MmioBus | undefined;
   readonly slots = new Memslots();
   readonly vcpus: Vcpu[] = [];
@@ -62,11 +71,12 @@ export class Vm {
   private readonly subscription: MmuSubscription;
   private destroyed = false;
 
-  constructor(mm: Mm, engine: RiscvEngine, env: Environment, options: VmOptions) {
+  constructor(mm: Mm, engine: RiscvEngine, env: Environment, state: KvmState, options: VmOptions) {
     this.mm = mm;
     this.host = mm.host;
     this.engine = engine;
     this.env = env;
+    this.state = state;
     this.bus = options.bus;
     this.sbi = new VmSbi(this, options.console);
     this.wordsAddr = this.host.arenaAlloc(NR_WORDS * 4, 64);

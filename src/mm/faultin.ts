@@ -28,9 +28,8 @@ export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void>
 
 /** The same, blocking. */
 export function faultInSync(mm: Mm, va: number, write: boolean): void {
-  const { device } = mm.host;
-  if (device !== undefined && (device.readSync === undefined || device.writeSync === undefined)) {
-    throw new KernelError('EOPNOTSUPP', 'faultInSync', `swap device ${device.name} cannot block; use faultIn`);
+  if (!mm.host.canBlock) {
+    throw new KernelError('EOPNOTSUPP', 'faultInSync', `swap device ${mm.host.device?.name} cannot block; use faultIn`);
   }
   const vpn = vaToVpn(va);
   for (;;) {

@@ -156,6 +156,12 @@ export class Host {
     else void Promise.resolve().then(fn);
   }
 
+  /** Whether `faultInSync` works: the swap device, if there is one, has blocking transfers. */
+  get canBlock(): boolean {
+    const { device } = this;
+    return device === undefined || (device.readSync !== undefined && device.writeSync !== undefined);
+  }
+
   /** Views of whole frames, for the swap device. */
   frameViews(pfns: readonly number[]): Uint8Array[] {
     return pfns.map((pfn) => {

@@ -6,9 +6,11 @@ import {
   KVM_EXIT_MMIO,
   KVM_EXIT_SYSTEM_EVENT,
   KVM_SYSTEM_EVENT_SHUTDOWN,
+  Kvm,
 } from '../../src/kvm/index.js';
 import { RAM_BASE } from '../../src/machine/index.js';
 import { type Host, MemorySwap, mmuNotifierRegister, mmuNotifierUnregister, VA_SIZE } from '../../src/mm/index.js';
+import { nodeEnvironment } from '../../src/node/index.js';
 import { HART_EXIT_WAIT } from '../../src/riscv/index.js';
 import { A0, A1, A7, addi, code, ECALL, sd, T0, ZERO } from './guestcode.js';
 import { FIRST_DATA_PAGE as DATA, newHost, PAGE, STOP, TestVm } from './testvm.js';
@@ -148,7 +150,7 @@ async function evictAll({ reclaim, writeback }: Host): Promise<void> {
   }
 }
 
-test('N26: an instruction makes progress whatever is evicted while it waits', async () => {
+test('N26 M31: an instruction makes progress whatever is evicted while it waits', async () => {
   const swap = new EvictingSwap({ sizeBytes: 2 ** 20 });
   const t = await newVm({ frames: 64, ramPages: 64, swap });
   for (let page = DATA; page < 64; page++) await t.store(t.gpa(page), BigInt(page));
@@ -206,6 +208,45 @@ function isPresent(t: TestVm, page: number): boolean {
   });
   return present;
 }
+
+/** Swap that counts its reads by their kind. */
+class CountingSwap extends MemorySwap {
+  nr = { blocking: 0, promised: 0 };
+
+  override readSync(slots: readonly number[], frames: readonly Uint8Array[]): void {
+    this.nr.blocking++;
+    super.readSync(slots, frames);
+  }
+
+  override async read(slots: readonly number[], frames: readonly Uint8Array[]): Promise<void> {
+    this.nr.promised++;
+    super.readSync(slots, frames);
+  }
+}
+
+test('blockWhenAlone: a vCPU waits by blocking only while no other is inside run', async () => {
+  const swap = new CountingSwap({ sizeBytes: 2 ** 20 });
+  const host = newHost(64, swap);
+  const kvm = new Kvm(host, nodeEnvironment(), { nrDecodedPages: 64, blockWhenAlone: true });
+  const first = await newVm({ host, kvm, ramPages: 128 });
+  for (let page = DATA; page < 128; page++) await first.store(first.gpa(page), BigInt(page));
+  const second = await newVm({ host, kvm });
+  const loadAll = async () => {
+    swap.nr = { blocking: 0, promised: 0 };
+    for (let page = DATA; page < 128; page++) expect(await first.load(first.gpa(page))).toBe(BigInt(page));
+    return swap.nr;
+  };
+  const alone = await loadAll();
+  expect(alone.promised).toBe(0);
+  expect(alone.blocking).toBeGreaterThan(0);
+
+  const spinning = second.spin();
+  const together = await loadAll();
+  second.vcpu.immediateExit();
+  await spinning;
+  expect(together.promised).toBeGreaterThan(0);
+  expect(together.blocking).toBe(0);
+});
 
 test("N17: a VM that is destroyed hears nothing more, and its memory stays its owner's", async () => {
   const t = await TestVm.create();
