@@ -10,7 +10,15 @@ import {
   type OpName,
 } from '../base/index.js';
 import { emitFpFunctions } from './fp/functions.js';
-import { FIRST_HANDLER, HANDLER_NOP2, HANDLER_NOP4, HANDLER_PAGE_END, HANDLERS, type Handler } from './handlers.js';
+import {
+  FIRST_HANDLER,
+  FUSED,
+  HANDLER_NOP2,
+  HANDLER_NOP4,
+  HANDLER_PAGE_END,
+  HANDLERS,
+  type Handler,
+} from './handlers.js';
 import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
 import type { Emit } from './table/index.js';
@@ -158,11 +166,8 @@ class Interpreter implements Emit {
 
   private emitDispatch(): void {
     const { c } = this;
-    c.get(LEFT).op('i32Eqz').if();
-    this.setPcFromRecord();
-    c.br(this.leave).end();
-    c.get(LEFT).i32(1).op('i32Sub').set(LEFT);
-    const nr = FIRST_HANDLER + HANDLERS.length;
+    this.emitCount();
+    const nr = FIRST_HANDLER + HANDLERS.length + FUSED.length;
     // Handler 0 is the innermost block: its code comes first.
     const labels = Array.from({ length: nr }, () => c.block()).reverse();
     c.get(this.rec)
@@ -174,22 +179,43 @@ class Interpreter implements Emit {
     }
   }
 
+  /** Leaves if the budget is used up, and takes one instruction off it. */
+  private emitCount(): void {
+    const { c } = this;
+    c.get(LEFT).op('i32Eqz').if();
+    this.setPcFromRecord();
+    c.br(this.leave).end();
+    c.get(LEFT).i32(1).op('i32Sub').set(LEFT);
+  }
+
   private emitHandler(handler: number): void {
     const { c } = this;
+    const pair = FUSED[handler - FIRST_HANDLER - HANDLERS.length];
     const form = HANDLERS[handler - FIRST_HANDLER];
-    if (handler === HANDLER_PAGE_END) {
+    if (pair !== undefined) {
+      this.emitInstruction(pair.first);
+      this.skip(pair.first.lenBytes);
+      this.emitCount();
+      this.emitInstruction(pair.second);
+      this.advance(pair.second.lenBytes);
+    } else if (handler === HANDLER_PAGE_END) {
       c.get(LEFT).i32(1).op('i32Add').set(LEFT).br(this.jumpOut);
     } else if (handler === HANDLER_NOP2 || handler === HANDLER_NOP4) {
       this.advance(handler === HANDLER_NOP2 ? 2 : 4);
     } else if (form?.instruction.emit === undefined) {
       c.br(this.slow);
     } else {
-      this.form = form;
-      if (form.instruction.fp) c.get(HART).mem('i32Load', L.FS).op('i32Eqz').brIf(this.slow);
-      if (form.instruction.rm) this.refuseReservedRounding();
-      form.instruction.emit(this);
+      this.emitInstruction(form);
       this.advance(form.lenBytes);
     }
+  }
+
+  private emitInstruction(form: Handler): void {
+    const { c } = this;
+    this.form = form;
+    if (form.instruction.fp) c.get(HART).mem('i32Load', L.FS).op('i32Eqz').brIf(this.slow);
+    if (form.instruction.rm) this.refuseReservedRounding();
+    form.instruction.emit!(this);
   }
 
   /** A dynamic rounding mode with a reserved value in frm is illegal; decoding has refused the static ones. */
@@ -199,13 +225,17 @@ class Interpreter implements Emit {
     c.get(HART).mem('i32Load', L.FRM).i32(5).op('i32GeU').op('i32And').brIf(this.slow);
   }
 
-  private advance(lenBytes: number): void {
+  private skip(lenBytes: number): void {
     this.c
       .get(this.rec)
       .i32(lenBytes * 4)
       .op('i32Add')
-      .set(this.rec)
-      .br(this.dispatch);
+      .set(this.rec);
+  }
+
+  private advance(lenBytes: number): void {
+    this.skip(lenBytes);
+    this.c.br(this.dispatch);
   }
 
   // Operands.

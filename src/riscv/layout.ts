@@ -15,7 +15,7 @@ export const REQUEST = 528;
 export const DATA_CTX = 532;
 /** The current fetch context, 0 in U-mode and ITLB_CTX_BYTES in S-mode. */
 export const FETCH_CTX = 536;
-/** Bytes of records that a branch may move within; 0 for the scratch page. Set by the fetch slow path. */
+/** Bytes of records that a branch may move within; 0 for the scratch page. */
 export const FETCH_LIMIT = 540;
 /** Virtual address that the first record stands for, 64 bits. */
 export const FETCH_VA = 544;
@@ -49,6 +49,8 @@ export const CSR_SSTATUS = 708;
 export const MODE = 712;
 /** Instructions that the present run may still retire, as of the last slow path. */
 export const BUDGET_LEFT = 716;
+/** Address of the first record of the page that pc is in. */
+export const FETCH_BASE = 720;
 
 export const CTX_USER = 0;
 export const CTX_SUPERVISOR = 1;

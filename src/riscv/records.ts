@@ -1,6 +1,6 @@
 import type { Decoded } from './decode.js';
 import { decode, isCompressed } from './decode.js';
-import { HANDLER_DECODE, HANDLER_ILLEGAL, HANDLER_PAGE_END, handlerOf } from './handlers.js';
+import { HANDLER_DECODE, HANDLER_ILLEGAL, HANDLER_PAGE_END, handlerOf, pairOf } from './handlers.js';
 import * as L from './layout.js';
 
 /**
@@ -88,17 +88,27 @@ export class DecodedPages {
   decodeAt(record: number, offset: number): boolean {
     const slot = Math.floor((record - this.base) / L.DECODED_PAGE_BYTES);
     const page = this.hostPageOf[slot]! * 2048;
+    let before = 0;
     for (let n = 0; n < DECODE_AHEAD && offset < 4096; n++) {
       const low = this.u16[page + (offset >>> 1)]!;
       if (!isCompressed(low) && offset === 4094) return n > 0;
       const high = offset === 4094 ? 0 : this.u16[page + (offset >>> 1) + 1]!;
       const decoded = this.decodeTo(record, low | (high << 16));
-      if (decoded === undefined || decoded.instruction.ends) return true;
+      if (decoded === undefined) return true;
+      if (before !== 0) this.fuse(before, record);
+      if (decoded.instruction.ends) return true;
+      before = record;
       record += decoded.lenBytes * 4;
       offset += decoded.lenBytes;
       if (this.u16[record >>> 1] !== HANDLER_DECODE) return true;
     }
     return true;
+  }
+
+  /** Makes the record at `first` do the next one too, where there is a handler for both. */
+  private fuse(first: number, second: number): void {
+    const pair = pairOf(this.u16[first >>> 1]!, this.u16[second >>> 1]!);
+    if (pair !== undefined) this.u16[first >>> 1] = pair;
   }
 
   /** Writes the record of one instruction. */

@@ -42,6 +42,18 @@ export class Lockstep {
     return trap;
   }
 
+  /** Both do the neighbours `first` and `second` in one run: the first alone where it traps or jumps away. */
+  stepTwo(first: number, second: number, describe: () => string): void {
+    const pc = this.reference.pc;
+    const next = pc + BigInt((first & 3) === 3 ? 4 : 2);
+    let trap = this.reference.step(first);
+    const both = trap === undefined && this.reference.pc === next;
+    if (both) trap = this.reference.step(second);
+    this.last = this.hart.step(pc, both ? 2 : 1);
+    const differences = this.differences(trap, both ? next : pc);
+    if (differences.length > 0) throw new Error(`${describe()}: ${differences.join('; ')}`);
+  }
+
   private differences(trap: Trap | undefined, pc: bigint): string[] {
     const out: string[] = [];
     const same = (what: string, was: bigint, expected: bigint) => {

@@ -74,6 +74,12 @@ export class TestHart {
     this.hart.dropCode(this.hostPage(gpa + 3));
   }
 
+  /** Handler of the record for the code at `gpa`. */
+  handlerAt(gpa: number): number {
+    const records = this.engine.records.get(this.hostPage(gpa));
+    return this.engine.u16[(records + (gpa & 0xfff) * 4 + L.REC_HANDLER) >>> 1]!;
+  }
+
   csr(number: number): bigint {
     const { csr } = this.hart;
     csr.read(number);
@@ -106,10 +112,10 @@ export class TestHart {
     return this.engine.i32[(this.hart.base + L.FS) >>> 2]!;
   }
 
-  /** Runs the instruction at pc. */
-  step(pc = this.hart.pc): Step {
+  /** Runs the instruction at pc, or more of them, of which only the last may trap. */
+  step(pc = this.hart.pc, nrInstructions = 1): Step {
     this.hart.pc = pc;
-    const exit = this.hart.run(1);
+    const exit = this.hart.run(nrInstructions);
     if (this.hart.pc !== BigInt(VECTOR)) return { exit };
     const trap = { cause: Number(this.csr(CSR.scause)), tval: this.csr(CSR.stval), sepc: this.csr(CSR.sepc) };
     return { exit, trap };
