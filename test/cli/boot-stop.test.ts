@@ -64,7 +64,10 @@ test('guests in tight loops share the thread', async () => {
 test('a bug is one line and exit code 70, and leaves no swap file', async () => {
   const swap = swapPath();
   const bug = path.join(folder, 'bug.mjs');
-  fs.writeFileSync(bug, "setTimeout(() => { throw new TypeError('first line\\nsecond'); }, 500);");
+  // Not before the command runs guests: then their swap file is there.
+  const script = `import fs from 'node:fs';
+    setInterval(() => { if (fs.existsSync('${swap}')) throw new TypeError('first line\\nsecond'); }, 50);`;
+  fs.writeFileSync(bug, script);
   const env = { NODE_OPTIONS: `--import "${bug}"`, NODE_DEBUG: '' };
   const { code, stderr, hung } = await boot([...endless('a tight loop'), '--swap', swap], { env });
   expect(stderr).toBe('unpin: unexpected: first line second (a bug of unpin; NODE_DEBUG=unpin tells where)\n');
