@@ -1,14 +1,5 @@
-import {
-  type AtomicName,
-  type Code,
-  F64,
-  I32,
-  I64,
-  type Label,
-  type MemName,
-  ModuleBuilder,
-  type OpName,
-} from '../base/index.js';
+import { type Code, I32, I64, type Label, type MemName, ModuleBuilder } from '../base/index.js';
+import { Emitter, HART } from './emitter.js';
 import { emitFpFunctions } from './fp/functions.js';
 import {
   FIRST_HANDLER,
@@ -21,7 +12,6 @@ import {
 } from './handlers.js';
 import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
-import type { Emit } from './table/index.js';
 
 /**
  * Generates the interpreter: one WebAssembly function `run(hart, budget)`, which returns what is left of the budget.
@@ -64,44 +54,28 @@ function emitFill(module: ModuleBuilder): void {
   code.get(0).get(1).get(2).memoryFill();
 }
 
-const HART = 0;
 const LEFT = 1;
 
-class Interpreter implements Emit {
-  readonly c: Code;
-  private readonly helpers: Map<string, number>;
+class Interpreter extends Emitter {
   private readonly rec: number;
   private readonly recBase: number;
   private readonly limit: number;
   private readonly pageVa: number;
   private readonly pcLocal: number;
-  private readonly va: number;
-  /** Low word of va, then the host address. */
-  private readonly address: number;
-  private readonly entry: number;
-  private readonly dtlb: number;
+  private readonly dtlbLocal: number;
   private readonly status: number;
-  private readonly temps64: number[];
-  private readonly temps32: number[];
-  private readonly tempsF64: number[];
   private leave!: Label;
   private top!: Label;
-  private slow!: Label;
   private jumpOut!: Label;
   private dispatch!: Label;
   private form!: Handler;
 
-  constructor(code: Code, helpers: Map<string, number>) {
-    this.c = code;
-    this.helpers = helpers;
+  constructor(code: Code, helpers: ReadonlyMap<string, number>) {
+    super(code, helpers);
     const i32 = () => code.local(I32);
     const i64 = () => code.local(I64);
-    [this.rec, this.recBase, this.limit, this.address] = [i32(), i32(), i32(), i32()];
-    [this.entry, this.dtlb, this.status] = [i32(), i32(), i32()];
-    [this.pageVa, this.pcLocal, this.va] = [i64(), i64(), i64()];
-    this.temps64 = [i64(), i64(), i64(), i64()];
-    this.temps32 = [i32(), i32(), i32(), i32()];
-    this.tempsF64 = [0, 1, 2, 3].map(() => code.local(F64));
+    [this.rec, this.recBase, this.limit, this.dtlbLocal, this.status] = [i32(), i32(), i32(), i32(), i32()];
+    [this.pageVa, this.pcLocal] = [i64(), i64()];
   }
 
   emit(fetch: number, slow: number): void {
@@ -125,7 +99,7 @@ class Interpreter implements Emit {
   private emitFetch(fetch: number): void {
     const { c } = this;
     c.get(HART).atomic('i32Load', L.REQUEST).brIf(this.leave);
-    c.get(HART).i32(L.DTLB).op('i32Add').get(HART).mem('i32Load', L.DATA_CTX).op('i32Add').set(this.dtlb);
+    c.get(HART).i32(L.DTLB).op('i32Add').get(HART).mem('i32Load', L.DATA_CTX).op('i32Add').set(this.dtlbLocal);
     c.get(HART).i32(L.ITLB).op('i32Add').get(HART).mem('i32Load', L.FETCH_CTX).op('i32Add');
     this.tlbOffset(() => c.get(this.pcLocal).op('i32WrapI64'));
     c.op('i32Add').tee(this.entry).mem('i64Load');
@@ -313,25 +287,12 @@ class Interpreter implements Emit {
   }
 
   rm(): void {
-    const rm = this.temps32[3]!;
+    const rm = this.temp32(3);
     this.c.get(this.rec).mem('i32Load8U', L.REC_RM).tee(rm).i32(7).op('i32Eq').if(I32);
     this.c.get(HART).mem('i32Load', L.FRM).else().get(rm).end();
   }
 
-  accrue(flags: () => void): void {
-    this.c.get(HART).get(HART).mem('i32Load', L.FFLAGS);
-    flags();
-    this.c.op('i32Or').mem('i32Store', L.FFLAGS).get(HART).i32(3).mem('i32Store', L.FS);
-  }
-
   // Jumps. A branch's immediate is kept times 4, as the distance between records.
-
-  branch(condition: () => void): void {
-    condition();
-    this.c.if();
-    this.jump();
-    this.c.end();
-  }
 
   jump(): void {
     const { c } = this;
@@ -345,173 +306,7 @@ class Interpreter implements Emit {
     this.c.set(this.pcLocal).br(this.top);
   }
 
-  // Memory.
-
-  /** Byte offset in a TLB table of the entry for the address whose low word `low` pushes. */
-  private tlbOffset(low: () => void): void {
-    low();
-    this.c
-      .i32(8)
-      .op('i32ShrU')
-      .i32((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES)
-      .op('i32And');
-  }
-
-  /** With va's low word on the stack: leaves for $slow unless all of its bytes are in the TLB; sets `address`. */
-  private translate(table: number, lenBytes: number): void {
-    const { c } = this;
-    c.set(this.address);
-    this.tlbOffset(() => c.get(this.address));
-    c.get(this.dtlb).op('i32Add').tee(this.entry).mem('i64Load', table);
-    c.get(this.va);
-    // An access that ends in the next page carries its last byte's page, which cannot be in this entry.
-    if (lenBytes > 1) c.i64(lenBytes - 1).op('i64Add');
-    c.i64(-4096).op('i64And').op('i64Ne').brIf(this.slow);
-    c.get(this.address)
-      .get(this.entry)
-      .mem('i32Load', table + 8)
-      .op('i32Add')
-      .set(this.address);
-  }
-
-  private effectiveAddress(): void {
-    this.rs1();
-    this.imm();
-    this.c.op('i64Add').tee(this.va).op('i32WrapI64');
-  }
-
-  load(mem: MemName, lenBytes: number, dest: 'x' | 'f'): void {
-    this.effectiveAddress();
-    this.translate(0, lenBytes);
-    const value = () => this.c.get(this.address).mem(mem);
-    if (dest === 'x') this.rd(value);
-    else if (lenBytes === 8) this.frd(value);
-    else
-      this.frd(() =>
-        value()
-          .i64(-1n << 32n)
-          .op('i64Or'),
-      );
-  }
-
-  store(mem: MemName, lenBytes: number, value: () => void): void {
-    this.effectiveAddress();
-    this.translate(L.TLB_WRITE, lenBytes);
-    this.c.get(this.address);
-    value();
-    this.c.mem(mem);
-  }
-
-  /** va = rs1, which must be aligned. */
-  private alignedAddress(lenBytes: number): void {
-    this.rs1();
-    this.c
-      .tee(this.va)
-      .op('i32WrapI64')
-      .i32(lenBytes - 1)
-      .op('i32And')
-      .brIf(this.slow);
-  }
-
-  private atomicAddress(table: number, lenBytes: number): void {
-    this.alignedAddress(lenBytes);
-    this.c.get(this.va).op('i32WrapI64');
-    this.translate(table, lenBytes);
-  }
-
-  amo(op: AtomicName, lenBytes: 4 | 8): void {
-    this.atomicAddress(L.TLB_WRITE, lenBytes);
-    this.rd(() => {
-      this.c.get(this.address);
-      if (lenBytes === 4) this.rs2w();
-      else this.rs2();
-      this.c.atomic(op);
-      if (lenBytes === 4) this.c.op('i64ExtendI32S');
-    });
-  }
-
-  /** A loop of compare-exchange. */
-  amoUnless(keeps: OpName, lenBytes: 4 | 8): void {
-    const { c } = this;
-    const wide = lenBytes === 8;
-    const [old, seen] = wide ? [this.temps64[0]!, this.temps64[1]!] : [this.temps32[0]!, this.temps32[1]!];
-    const operand = () => (wide ? this.rs2() : this.rs2w());
-    this.atomicAddress(L.TLB_WRITE, lenBytes);
-    c.get(this.address)
-      .atomic(wide ? 'i64Load' : 'i32Load')
-      .set(old);
-    const again = c.loop();
-    c.get(this.address).get(old).get(old);
-    operand();
-    c.get(old);
-    operand();
-    c.op(keeps)
-      .op('select')
-      .atomic(wide ? 'i64Cmpxchg' : 'i32Cmpxchg')
-      .tee(seen)
-      .get(old)
-      .get(seen)
-      .set(old);
-    c.op(wide ? 'i64Ne' : 'i32Ne')
-      .brIf(again)
-      .end();
-    this.rd(() => {
-      c.get(old);
-      if (!wide) c.op('i64ExtendI32S');
-    });
-  }
-
-  loadReserved(lenBytes: 4 | 8): void {
-    const value = this.temps64[0]!;
-    this.atomicAddress(0, lenBytes);
-    this.c.get(this.address);
-    if (lenBytes === 4) this.c.atomic('i32Load').op('i64ExtendI32S');
-    else this.c.atomic('i64Load');
-    this.c.set(value).get(HART).get(this.va).mem('i64Store', L.RESERVED_VA);
-    this.c.get(HART).get(value).mem('i64Store', L.RESERVED_VALUE);
-    this.rd(() => this.c.get(value));
-  }
-
-  /** 0 where memory still held what LR saw, and now holds rs2; else 1. */
-  storeConditional(lenBytes: 4 | 8): void {
-    const { c } = this;
-    const failed = this.temps64[0]!;
-    const reserved = this.temps64[1]!;
-    // A misaligned one traps, reserved or not.
-    this.alignedAddress(lenBytes);
-    c.i64(1).set(failed).get(HART).mem('i64Load', L.RESERVED_VALUE).set(reserved);
-    c.get(this.va).get(HART).mem('i64Load', L.RESERVED_VA).op('i64Eq').if();
-    c.get(this.va).op('i32WrapI64');
-    this.translate(L.TLB_WRITE, lenBytes);
-    c.get(this.address).get(reserved);
-    if (lenBytes === 4) {
-      c.op('i32WrapI64');
-      this.rs2w();
-      c.atomic('i32Cmpxchg').op('i64ExtendI32S');
-    } else {
-      this.rs2();
-      c.atomic('i64Cmpxchg');
-    }
-    c.get(reserved).op('i64Ne').op('i64ExtendI32U').set(failed).end();
-    c.get(HART).i64(-1).mem('i64Store', L.RESERVED_VA);
-    this.rd(() => c.get(failed));
-  }
-
-  call(helper: string): void {
-    const index = this.helpers.get(helper);
-    if (index === undefined) throw new Error(`the instruction table calls '${helper}', which helpers.ts lacks`);
-    this.c.call(index);
-  }
-
-  temp64(n: number): number {
-    return this.temps64[n]!;
-  }
-
-  temp32(n: number): number {
-    return this.temps32[n]!;
-  }
-
-  tempF64(n: number): number {
-    return this.tempsF64[n]!;
+  protected dtlb(): void {
+    this.c.get(this.dtlbLocal);
   }
 }

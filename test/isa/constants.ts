@@ -1,19 +1,9 @@
-import {
-  type AtomicName,
-  type Code,
-  F64,
-  I32,
-  I64,
-  type Label,
-  type MemName,
-  ModuleBuilder,
-  type OpName,
-} from '../../src/base/index.js';
+import { type Code, I32, type Label, ModuleBuilder } from '../../src/base/index.js';
+import { Emitter, HART } from '../../src/riscv/emitter.js';
 import { emitFpFunctions } from '../../src/riscv/fp/functions.js';
 import { emitHelpers } from '../../src/riscv/helpers.js';
 import type { Decoded } from '../../src/riscv/index.js';
 import * as L from '../../src/riscv/layout.js';
-import type { Emit } from '../../src/riscv/table/index.js';
 
 /**
  * The table's meanings with constants for operands, as a compiler of hot code will have them: one function for one
@@ -25,8 +15,6 @@ import type { Emit } from '../../src/riscv/table/index.js';
 
 export const DONE = 0;
 export const SLOW = 1;
-
-const HART = 0;
 
 export interface Site {
   readonly decoded: Decoded;
@@ -44,28 +32,15 @@ export function compileConstants(sites: readonly Site[]): Uint8Array {
   return module.toBytes();
 }
 
-class ConstantEmit implements Emit {
-  readonly c: Code;
-  private readonly helpers: Map<string, number>;
+class ConstantEmit extends Emitter {
   private readonly d: Decoded;
   private readonly at: bigint;
-  private readonly va: number;
-  private readonly address: number;
-  private readonly entry: number;
-  private readonly temps64: number[];
-  private readonly temps32: number[];
-  private readonly tempsF64: number[];
-  private slow!: Label;
   private done!: Label;
 
   constructor(code: Code, helpers: Map<string, number>, { decoded, pc }: Site) {
-    this.c = code;
-    this.helpers = helpers;
+    super(code, helpers);
     this.d = decoded;
     this.at = pc;
-    const four = (type: number) => [0, 1, 2, 3].map(() => code.local(type));
-    [this.va, this.address, this.entry] = [code.local(I64), code.local(I32), code.local(I32)];
-    [this.temps64, this.temps32, this.tempsF64] = [four(I64), four(I32), four(F64)];
   }
 
   emitFunction(): void {
@@ -177,19 +152,6 @@ class ConstantEmit implements Emit {
     else this.c.i32(this.d.rm);
   }
 
-  accrue(flags: () => void): void {
-    this.c.get(HART).get(HART).mem('i32Load', L.FFLAGS);
-    flags();
-    this.c.op('i32Or').mem('i32Store', L.FFLAGS).get(HART).i32(3).mem('i32Store', L.FS);
-  }
-
-  branch(condition: () => void): void {
-    condition();
-    this.c.if();
-    this.jump();
-    this.c.end();
-  }
-
   jump(): void {
     this.setPc(() => this.c.i64(this.at + BigInt(this.d.imm)));
     this.c.br(this.done);
@@ -200,152 +162,7 @@ class ConstantEmit implements Emit {
     this.c.br(this.done);
   }
 
-  // Memory: through the hart's own TLB.
-
-  /** Leaves by $slow unless all bytes at `va` are in the table; sets `address`. */
-  private translate(table: number, lenBytes: number): void {
-    const { c } = this;
-    c.get(HART).get(HART).mem('i32Load', L.DATA_CTX).op('i32Add');
-    c.get(this.va).op('i32WrapI64').i32(8).op('i32ShrU');
-    c.i32((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES)
-      .op('i32And')
-      .op('i32Add')
-      .tee(this.entry);
-    c.mem('i64Load', L.DTLB + table)
-      .get(this.va)
-      .i64(lenBytes - 1)
-      .op('i64Add')
-      .i64(-4096)
-      .op('i64And');
-    c.op('i64Ne').brIf(this.slow);
-    c.get(this.va)
-      .op('i32WrapI64')
-      .get(this.entry)
-      .mem('i32Load', L.DTLB + table + 8)
-      .op('i32Add')
-      .set(this.address);
-  }
-
-  private effectiveAddress(): void {
-    this.rs1();
-    this.imm();
-    this.c.op('i64Add').set(this.va);
-  }
-
-  load(mem: MemName, lenBytes: number, dest: 'x' | 'f'): void {
-    this.effectiveAddress();
-    this.translate(0, lenBytes);
-    const value = () => {
-      this.c.get(this.address).mem(mem);
-      if (dest === 'f' && lenBytes === 4) this.c.i64(-1n << 32n).op('i64Or');
-    };
-    if (dest === 'x') this.rd(value);
-    else this.frd(value);
-  }
-
-  store(mem: MemName, lenBytes: number, value: () => void): void {
-    this.effectiveAddress();
-    this.translate(L.TLB_WRITE, lenBytes);
-    this.c.get(this.address);
-    value();
-    this.c.mem(mem);
-  }
-
-  private alignedAddress(lenBytes: number): void {
-    this.rs1();
-    this.c
-      .tee(this.va)
-      .i64(lenBytes - 1)
-      .op('i64And')
-      .op('i64Eqz')
-      .op('i32Eqz')
-      .brIf(this.slow);
-  }
-
-  amo(op: AtomicName, lenBytes: 4 | 8): void {
-    this.alignedAddress(lenBytes);
-    this.translate(L.TLB_WRITE, lenBytes);
-    this.rd(() => {
-      this.c.get(this.address);
-      if (lenBytes === 4) this.rs2w();
-      else this.rs2();
-      this.c.atomic(op);
-      if (lenBytes === 4) this.c.op('i64ExtendI32S');
-    });
-  }
-
-  amoUnless(keeps: OpName, lenBytes: 4 | 8): void {
-    const { c } = this;
-    const wide = lenBytes === 8;
-    const [old, now] = wide ? [this.temps64[0]!, this.temps64[1]!] : [this.temps32[0]!, this.temps32[1]!];
-    const operand = () => (wide ? this.rs2() : this.rs2w());
-    this.alignedAddress(lenBytes);
-    this.translate(L.TLB_WRITE, lenBytes);
-    const again = c.loop();
-    c.get(this.address)
-      .atomic(wide ? 'i64Load' : 'i32Load')
-      .tee(old);
-    operand();
-    c.get(old);
-    operand();
-    c.op(keeps).op('select').set(now).get(this.address).get(old).get(now);
-    c.atomic(wide ? 'i64Cmpxchg' : 'i32Cmpxchg')
-      .get(old)
-      .op(wide ? 'i64Ne' : 'i32Ne')
-      .brIf(again)
-      .end();
-    this.rd(() => {
-      c.get(old);
-      if (!wide) c.op('i64ExtendI32S');
-    });
-  }
-
-  loadReserved(lenBytes: 4 | 8): void {
-    const { c } = this;
-    const value = this.temps64[0]!;
-    this.alignedAddress(lenBytes);
-    this.translate(0, lenBytes);
-    c.get(this.address);
-    if (lenBytes === 4) c.atomic('i32Load').op('i64ExtendI32S');
-    else c.atomic('i64Load');
-    c.set(value).get(HART).get(this.va).mem('i64Store', L.RESERVED_VA);
-    c.get(HART).get(value).mem('i64Store', L.RESERVED_VALUE);
-    this.rd(() => c.get(value));
-  }
-
-  storeConditional(lenBytes: 4 | 8): void {
-    const { c } = this;
-    const [failed, expected] = [this.temps64[0]!, this.temps64[1]!];
-    this.alignedAddress(lenBytes);
-    c.i64(1).set(failed).get(HART).mem('i64Load', L.RESERVED_VALUE).set(expected);
-    c.get(this.va).get(HART).mem('i64Load', L.RESERVED_VA).op('i64Eq').if();
-    this.translate(L.TLB_WRITE, lenBytes);
-    c.get(this.address).get(expected);
-    if (lenBytes === 4) c.op('i32WrapI64');
-    if (lenBytes === 4) this.rs2w();
-    else this.rs2();
-    if (lenBytes === 4) c.atomic('i32Cmpxchg').op('i64ExtendI32S');
-    else c.atomic('i64Cmpxchg');
-    c.get(expected).op('i64Ne').op('i64ExtendI32U').set(failed).end();
-    c.get(HART).i64(-1).mem('i64Store', L.RESERVED_VA);
-    this.rd(() => c.get(failed));
-  }
-
-  call(helper: string): void {
-    const index = this.helpers.get(helper);
-    if (index === undefined) throw new Error(`the instruction table calls '${helper}', which helpers.ts lacks`);
-    this.c.call(index);
-  }
-
-  temp64(n: number): number {
-    return this.temps64[n]!;
-  }
-
-  temp32(n: number): number {
-    return this.temps32[n]!;
-  }
-
-  tempF64(n: number): number {
-    return this.tempsF64[n]!;
+  protected dtlb(): void {
+    this.c.get(HART).i32(L.DTLB).op('i32Add').get(HART).mem('i32Load', L.DATA_CTX).op('i32Add');
   }
 }
