@@ -18,6 +18,7 @@ import {
   IRQ_S_TIMER,
   RiscvEngine,
 } from '../../src/riscv/index.js';
+import { bumpAllocator } from './arena.js';
 
 /**
  * The least board that an S-mode program runs on: one hart on flat memory, and the SBI. No device, no mm. Its clock goes by
@@ -61,16 +62,14 @@ export class FlatBoard {
 
   constructor(kernel: Uint8Array, { ramBytes = DEFAULT_RAM_BYTES, bootargs = '' }: FlatBoardOptions = {}) {
     const memory = createMemory(ARENA_BYTES + ramBytes);
-    let free = 4096;
-    const alloc = (lenBytes: number, align: number) => {
-      const at = Math.ceil(free / align) * align;
-      free = at + lenBytes;
-      if (free > ARENA_BYTES) throw new RangeError(`the arena of ${ARENA_BYTES} bytes is full`);
-      return at;
-    };
     this.u8 = new Uint8Array(memory.buffer);
     this.ramBytes = ramBytes;
-    const engine = new RiscvEngine({ memory, alloc, free: () => {}, nrDecodedPages: NR_DECODED_PAGES });
+    const engine = new RiscvEngine({
+      memory,
+      alloc: bumpAllocator(ARENA_BYTES),
+      free: () => {},
+      nrDecodedPages: NR_DECODED_PAGES,
+    });
     const mmu = new FlatMmu(engine.i32, RAM_BASE, ramBytes, ARENA_BYTES);
     this.hart = engine.createHart({ hartId: 0, mmu, now: () => this.now() });
     this.sbi = new Sbi(this.sbiHost(), 1);

@@ -8,6 +8,7 @@ import {
   type MmuResult,
   RiscvEngine,
 } from '../../src/riscv/index.js';
+import { bumpAllocator } from './arena.js';
 
 /**
  * Every instruction makes progress, and no guest keeps the thread: a hart that tries the same thing again and again is stopped
@@ -33,13 +34,7 @@ class CountingMmu extends FlatMmu {
 
 function board(): { hart: Hart; ram: DataView } {
   const memory = createMemory(ARENA + RAM_BYTES);
-  let free = 4096;
-  const alloc = (lenBytes: number, align: number) => {
-    const at = Math.ceil(free / align) * align;
-    free = at + lenBytes;
-    return at;
-  };
-  const engine = new RiscvEngine({ memory, alloc, free: () => {}, nrDecodedPages: 16 });
+  const engine = new RiscvEngine({ memory, alloc: bumpAllocator(ARENA), free: () => {}, nrDecodedPages: 16 });
   const mmu = new CountingMmu(engine.i32, RAM, RAM_BYTES, ARENA);
   const hart = engine.createHart({ hartId: 0, mmu, now: () => 0 });
   return { hart, ram: new DataView(memory.buffer, ARENA, RAM_BYTES) };

@@ -1,6 +1,7 @@
 import { createMemory } from '../../src/base/index.js';
 import { CSR, FlatMmu, type Hart, type HartExit, RiscvEngine } from '../../src/riscv/index.js';
 import * as L from '../../src/riscv/layout.js';
+import { bumpAllocator } from './arena.js';
 
 /**
  * A hart on flat memory without a board, of which a test sets and sees all: registers as typed arrays over the hart's own
@@ -43,14 +44,12 @@ export class TestHart {
 
   constructor() {
     const { memory } = this;
-    let free = 4096;
-    const alloc = (lenBytes: number, align: number) => {
-      const at = Math.ceil(free / align) * align;
-      free = at + lenBytes;
-      if (free > ARENA_BYTES) throw new RangeError(`the arena of ${ARENA_BYTES} bytes is full`);
-      return at;
-    };
-    this.engine = new RiscvEngine({ memory, alloc, free: () => {}, nrDecodedPages: NR_DECODED_PAGES });
+    this.engine = new RiscvEngine({
+      memory,
+      alloc: bumpAllocator(ARENA_BYTES),
+      free: () => {},
+      nrDecodedPages: NR_DECODED_PAGES,
+    });
     this.mmu = new FlatMmu(this.engine.i32, RAM_BASE, RAM_BYTES, ARENA_BYTES);
     this.hart = this.engine.createHart({ hartId: 0, mmu: this.mmu, now: () => 0 });
     this.x = new BigUint64Array(memory.buffer, this.hart.base + L.X, 32);
