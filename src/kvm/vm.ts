@@ -194,12 +194,16 @@ export class Vm {
     for (const vcpu of this.vcpus) vcpu.flushPage(root, vpn);
   }
 
-  /** Ends the VM: no callback runs any more when it returns. The mm, with the guest's memory, stays its owner's. */
+  /**
+   * Ends the VM: no callback runs any more when it returns. The mm, with the guest's memory, stays its owner's. Throws KernelError
+   * EDEADLK in a callback of the mm, EBUSY inside a bracket; the VM lives on then.
+   */
   destroy(): void {
     if (this.destroyed) return;
+    // First of all: where it is refused, nothing has been taken from under the callbacks.
+    mmuNotifierUnregister(this.subscription);
     this.destroyed = true;
     for (const vcpu of this.vcpus) vcpu.destroy();
-    mmuNotifierUnregister(this.subscription);
     this.shadow.free();
     for (const slot of this.slots.all()) slot.free();
     this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);

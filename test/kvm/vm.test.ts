@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from 'vitest';
+import type { KernelError } from '../../src/base/index.js';
 import {
   KVM_CAP_SYNC_MMU,
   KVM_EXIT_INTR,
@@ -261,6 +262,37 @@ test("N17: a VM that is destroyed hears nothing more, and its memory stays its o
   expect(bytes[0]).toBe(5);
   t.mm.exit();
   expect(t.host.stats().framesFree).toBe(t.host.stats().frames);
+});
+
+test('M35: a VM that nothing was registered with gives back all that it had', () => {
+  const host = newHost(64);
+  const kvm = new Kvm(host, nodeEnvironment(), { nrDecodedPages: 16 });
+  const mm = host.createMm();
+  // Together more than the arena has.
+  for (let n = 0; n < 64; n++) kvm.createVm(mm, { nrShadowPages: 32 }).destroy();
+  expect(mm.notifiers.nrSubscriptions).toBe(0);
+});
+
+test('M37: a VM cannot be destroyed under a callback, and is whole after the refusal', async () => {
+  const t = await newVm();
+  await t.store(t.gpa(DATA), 5n);
+  const refused: string[] = [];
+  const attempt = () => {
+    try {
+      t.vm.destroy();
+    } catch (error) {
+      refused.push((error as KernelError).code);
+    }
+  };
+  const other = mmuNotifierRegister(t.mm, 0, VA_SIZE, { invalidateRangeStart: attempt, invalidateRangeEnd: attempt });
+  t.mm.madviseDontneed(t.at(DATA), PAGE);
+  mmuNotifierUnregister(other);
+  expect(refused).toEqual(['EDEADLK', 'EDEADLK']);
+  expect(await t.load(t.gpa(DATA))).toBe(0n);
+  await t.store(t.gpa(DATA), 6n);
+  t.mm.madviseDontneed(t.at(DATA), PAGE);
+  expect(await t.load(t.gpa(DATA))).toBe(0n);
+  t.check();
 });
 
 test("N18: when the mm exits under a VM, the guest's entries go before the frames", async () => {
