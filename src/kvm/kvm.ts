@@ -39,7 +39,7 @@ export class Kvm {
       free: (addr, lenBytes) => host.arenaFree(addr, lenBytes),
       ...(options.nrDecodedPages && { nrDecodedPages: options.nrDecodedPages }),
     });
-    this.state = { nrRunning: 0, blockWhenAlone: options.blockWhenAlone ?? false };
+    this.state = { nrRunning: 0, nrWaiting: 0, blockWhenAlone: options.blockWhenAlone ?? false };
   }
 
   /** A VM whose memslots lie in `mm`, which must be of this host. */

@@ -27,8 +27,12 @@ import type { Vm } from './vm.js';
 const SLICE_INSTRUCTIONS = 200_000;
 /** CY, TM and IR: user mode may read cycle, time and instret from the start (Linux: kvm_riscv_reset_vcpu). */
 const SCOUNTEREN_RESET = 7;
-/** A vCPU gives way to others after so much time. */
+/**
+ * A vCPU gives way to others after so much time; sooner while one of them waits for a page.
+ * WHY: a page that had come in was noticed up to 4 ms later, and a guest that swapped got nowhere beside one that did not.
+ */
 const TURN_MS = 4;
+const SHORT_TURN_MS = 0.5;
 
 export class Vcpu {
   readonly id: number;
@@ -78,7 +82,7 @@ export class Vcpu {
         const out = await this.handle(exit);
         if (out !== undefined) return out;
       }
-      if (this.vm.env.nowMs() > this.turnEndsMs) await this.giveWay();
+      if (this.turnIsOver()) await this.giveWay();
     }
   }
 
@@ -112,7 +116,7 @@ export class Vcpu {
     const startMs = this.vm.env.nowMs();
     try {
       if (this.mayBlock()) this.vm.mm.faultInSync(waitHva, waitFlags);
-      else await this.vm.mm.faultIn(waitHva, waitFlags);
+      else await this.faultInAside(waitHva, waitFlags);
     } catch (error) {
       return { reason: KVM_EXIT_MEMORY_FAULT, gpa: waitGpa, error: error as Error };
     }
@@ -120,6 +124,16 @@ export class Vcpu {
     const pfn = this.vm.mm.tryGetPage(waitHva, waitFlags);
     if (pfn > 0) this.held.hold(pfn);
     return undefined;
+  }
+
+  private async faultInAside(hva: number, flags: number): Promise<void> {
+    const { state, mm } = this.vm;
+    state.nrWaiting++;
+    try {
+      await mm.faultIn(hva, flags);
+    } finally {
+      state.nrWaiting--;
+    }
   }
 
   private mayBlock(): boolean {
@@ -172,6 +186,11 @@ export class Vcpu {
   setInterrupt(cause: number, on: boolean): void {
     this.hart.setInterruptPending(cause, on);
     if (on) this.kick();
+  }
+
+  private turnIsOver(): boolean {
+    const shorter = this.vm.state.nrWaiting > 0 ? TURN_MS - SHORT_TURN_MS : 0;
+    return this.vm.env.nowMs() > this.turnEndsMs - shorter;
   }
 
   private async giveWay(): Promise<void> {

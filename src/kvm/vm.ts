@@ -41,6 +41,8 @@ export interface VmOptions {
 export interface KvmState {
   /** vCPUs inside `run`. */
   nrRunning: number;
+  /** Of these, those that wait for a page: the others give way to them more often. */
+  nrWaiting: number;
   /** The only one of them may block while it waits for a page. */
   readonly blockWhenAlone: boolean;
 }

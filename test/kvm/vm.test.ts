@@ -210,6 +210,45 @@ function isPresent(t: TestVm, page: number): boolean {
   return present;
 }
 
+test('a guest that runs gives way sooner while another waits for a page', async () => {
+  let clockMs = 0;
+  let nrTurns = 0;
+  const env = nodeEnvironment();
+  const defer = (fn: () => void) => {
+    nrTurns++;
+    env.defer(fn);
+  };
+  const swap = new GatedSwap({ sizeBytes: 2 ** 20 });
+  const host = newHost(64, swap);
+  const kvm = new Kvm(host, { ...env, nowMs: () => clockMs, defer }, { nrDecodedPages: 64 });
+  const waiter = await newVm({ host, kvm, ramPages: 128 });
+  for (let page = DATA; page < 128; page++) await waiter.store(waiter.gpa(page), BigInt(page));
+  const runner = await newVm({ host, kvm, ramPages: 32 });
+
+  // A slice of the runner takes a millisecond, by this clock.
+  const { hart } = runner.vcpu;
+  const run = hart.run.bind(hart);
+  const turnsIn = async (nrSlices: number) => {
+    nrTurns = 0;
+    hart.run = (nrInstructions) => {
+      clockMs++;
+      if (--nrSlices === 0) runner.vcpu.immediateExit();
+      return run(Math.min(nrInstructions, 100));
+    };
+    await runner.spin();
+    return nrTurns;
+  };
+  const alone = await turnsIn(100);
+  swap.closed = true;
+  const page = [...Array(128).keys()].slice(DATA).find((p) => !isPresent(waiter, p))!;
+  const load = waiter.load(waiter.gpa(page));
+  const beside = await turnsIn(100);
+  swap.open();
+  await load;
+  expect(alone).toBeLessThanOrEqual(25);
+  expect(beside).toBeGreaterThanOrEqual(95);
+});
+
 /** Swap that counts its reads by their kind. */
 class CountingSwap extends MemorySwap {
   nr = { blocking: 0, promised: 0 };
