@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { median, option } from './lib/common.js';
 
 /**
  * Debian's kernel and our own programs in a guest, on Unpin and on QEMU TCG, interleaved in one run.
@@ -13,15 +14,11 @@ import { join } from 'node:path';
  * instructions a second on Unpin; then the greatest resident memory of the process, less the frames that were used.
  */
 
-const value = (name: string, fallback: string) => {
-  const at = process.argv.indexOf(`--${name}`);
-  return at < 0 ? fallback : process.argv[at + 1]!;
-};
-const runs = Number(value('runs', '3'));
-const guest = value('guest', 'debian-guest');
-const commands = value('commands', 'true,bench-int,bench-fp,bench-mem').split(',');
-const ram = value('ram', '256M');
-const frames = value('frames', '288M');
+const runs = Number(option('runs', '3'));
+const guest = option('guest', 'debian-guest');
+const commands = option('commands', 'true,bench-int,bench-fp,bench-mem').split(',');
+const ram = option('ram', '256M');
+const frames = option('frames', '288M');
 
 interface Run {
   /** Seconds by name: `boot` (to userspace's first line), and what the programs print. */
@@ -65,12 +62,6 @@ function readLine(line: string, seconds: number, { seconds: figures, instruction
   if (match === null) return;
   figures.set(match[1]!, Number(match[2]));
   if (match[3] !== undefined) instructions.set(match[1]!, Number(match[3]));
-}
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 for (const name of ['Image', 'initrd.gz']) {

@@ -1,7 +1,5 @@
 /**
- * Costs of the memory manager, nanoseconds a page: medians of several rounds. Run after `npm run build`:
- *
- *   npx esbuild bench/mm.ts --bundle --platform=node --format=esm --outfile=dist/bench/mm.mjs && node dist/bench/mm.mjs
+ * Costs of the memory manager, nanoseconds a page: medians of several rounds. `npm run bench -- mm`.
  */
 
 import {
@@ -16,14 +14,11 @@ import {
   VA_SIZE,
 } from '../src/mm/index.js';
 import { openFileSwap } from '../src/node/index.js';
+import { median } from './lib/common.js';
 
 const PAGE = 4096;
 const NR = 8192;
 const ROUNDS = 9;
-
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[values.length >> 1]!;
-}
 
 /** Prints the median of nanoseconds a page over the rounds; `prepare` is not timed. */
 async function measure(name: string, nrPages: number, prepare: () => unknown, body: () => unknown): Promise<void> {

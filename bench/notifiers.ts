@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { option } from './lib/common.js';
 
 /**
  * What notifiers cost when all fits and nothing is reclaimed: the same guest with demand-paged RAM and with locked RAM (`--pin`),
@@ -11,18 +12,14 @@ import { existsSync } from 'node:fs';
  * boots and runs bench-int. Prints the ratio's mean with its 95 % confidence interval (Student's t on the logarithms).
  */
 
-const value = (name: string, fallback: string) => {
-  const at = process.argv.indexOf(`--${name}`);
-  return at < 0 ? fallback : process.argv[at + 1]!;
-};
-const nrPairs = Number(value('pairs', '20'));
-const guest = value('guest', '');
+const nrPairs = Number(option('pairs', '20'));
+const guest = option('guest', '');
 if (guest !== '' && !existsSync(`${guest}/Image`)) {
   process.stderr.write(`bench: ${guest}/Image is absent: run scripts/debian-guest first\n`);
   process.exit(2);
 }
 if (!(nrPairs >= 2)) {
-  process.stderr.write(`bench: --pairs ${value('pairs', '20')} must be 2 at least\n`);
+  process.stderr.write(`bench: --pairs ${option('pairs', '20')} must be 2 at least\n`);
   process.exit(2);
 }
 

@@ -1,6 +1,6 @@
 import { KernelError } from '../base/index.js';
 import { GuestRam } from '../guestram/index.js';
-import { type Host, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
+import { type Host, MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { PteNotifier, pteNotifierRegister } from '../notifier/index.js';
 
 /**
@@ -16,7 +16,6 @@ export const USERS_BYTES = [24 * MIB, 32 * MIB, 40 * MIB];
 /** What swap must hold of it, and some more. */
 export const SWAP_BYTES = 128 * MIB;
 
-const PAGE_SIZE = 4096;
 const WORDS_PER_PAGE = PAGE_SIZE / 4;
 /** Pages until others have their turn. */
 const TURN_PAGES = 64;

@@ -1,5 +1,5 @@
 import type { Host, MmuNotifierRange, MmuSubscription } from '../mm/index.js';
-import { MMU_NOTIFY_NAMES, mmuNotifierRegister } from '../mm/index.js';
+import { MMU_NOTIFY_NAMES, mmuNotifierRegister, VA_SIZE } from '../mm/index.js';
 import type { BoardGuest } from '../vmm/index.js';
 
 /**
@@ -20,7 +20,6 @@ interface TraceEvent {
 const COUNTER_PERIOD_MS = 50;
 /** Beyond this many events the trace keeps its beginning and says that it was cut. */
 const MAX_EVENTS = 1_000_000;
-const MM_SIZE = 2 ** 39;
 
 export class TraceRecorder {
   private readonly host: Host;
@@ -32,7 +31,7 @@ export class TraceRecorder {
     this.host = host;
     guests.forEach((guest, i) => {
       this.put({ name: 'thread_name', ph: 'M', ts: 0, pid: 1, tid: i + 1, args: { name: guest.name } });
-      mmuNotifierRegister(guest.mm, 0, MM_SIZE, this.bracketOps(i + 1));
+      mmuNotifierRegister(guest.mm, 0, VA_SIZE, this.bracketOps(i + 1));
       guest.onWait = (gpa, startMs, endMs) => this.wait(i + 1, gpa, startMs, endMs);
     });
     this.timer = setInterval(() => this.counters(), COUNTER_PERIOD_MS);

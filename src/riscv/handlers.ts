@@ -90,7 +90,7 @@ export const FIRST_PAIR = FIRST_HANDLER + HANDLERS.length;
 const PAIR_NUMBERS = PAIRS.split(',').map((pair) => pair.trim().split(' ').map(numberOf) as [number, number]);
 const BY_PAIR = new Map(PAIR_NUMBERS.map(([first, second], i) => [first * 2 ** 16 + second, FIRST_PAIR + i] as const));
 
-/** Handler FIRST_HANDLER + HANDLERS.length + i is entry i. */
+/** Handler FIRST_PAIR + i is entry i. */
 export const FUSED: readonly Pair[] = PAIR_NUMBERS.map(([first, second]) => ({
   first: HANDLERS[first - FIRST_HANDLER]!,
   second: HANDLERS[second - FIRST_HANDLER]!,

@@ -3,6 +3,7 @@ import { Emitter, HART } from './emitter.js';
 import { emitFpFunctions } from './fp/functions.js';
 import {
   FIRST_HANDLER,
+  FIRST_PAIR,
   FUSED,
   HANDLER_NOP2,
   HANDLER_NOP4,
@@ -141,7 +142,7 @@ class Interpreter extends Emitter {
   private emitDispatch(): void {
     const { c } = this;
     this.emitCount();
-    const nr = FIRST_HANDLER + HANDLERS.length + FUSED.length;
+    const nr = FIRST_PAIR + FUSED.length;
     // Handler 0 is the innermost block: its code comes first.
     const labels = Array.from({ length: nr }, () => c.block()).reverse();
     c.get(this.rec)
@@ -164,7 +165,7 @@ class Interpreter extends Emitter {
 
   private emitHandler(handler: number): void {
     const { c } = this;
-    const pair = FUSED[handler - FIRST_HANDLER - HANDLERS.length];
+    const pair = FUSED[handler - FIRST_PAIR];
     const form = HANDLERS[handler - FIRST_HANDLER];
     if (pair !== undefined) {
       this.emitInstruction(pair.first);

@@ -27,14 +27,11 @@ export class SlowAccess extends SlowBase {
     this.hart.droppedCode = false;
     const host = this.hart.hostAddress(va, kind);
     if (host < 0) return this.hostFailed(-host, form, access, record);
-    if (form.instruction.emit !== undefined && !this.hart.droppedCode) return SLOW_AGAIN;
+    if (!this.hart.droppedCode) return SLOW_AGAIN;
     return this.perform(form, access, record, host);
   }
 
-  /**
-   * Does the access here. An instruction that writes into the page it is in must not be tried again: fetching it anew would
-   * take the write permission back, for ever.
-   */
+  /** Does a write into a page with decoded code here: were it that of the instruction, fetching it anew would take the right back, for ever. */
   private perform(form: Handler, access: TableAccess, record: number, host: number): number {
     const rd = this.base + L.X + this.u8[record + L.REC_RD]!;
     if (form.instruction.name.startsWith('sc.')) this.storeConditional(form, record, host, rd);

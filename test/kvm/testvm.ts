@@ -12,7 +12,8 @@ import {
   type SwapDevice,
 } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
-import { A0, A1, code, LOOP, ld, SFENCE_VMA, sd, T0, ZERO } from './guestcode.js';
+import { ld, sd, sfenceVma } from '../isa/assemble.js';
+import { A0, A1, code, LOOP, T0, ZERO } from './guestcode.js';
 
 /**
  * A VM whose guest does one access at a time, as the test says: routines at the start of its RAM load, store or fence, then store to
@@ -61,9 +62,9 @@ export class TestVm {
 
   static async create(options: TestVmOptions = {}): Promise<TestVm> {
     const t = new TestVm(options);
-    await t.mm.write(t.hva + LOAD, code(ld(A1, A0), sd(ZERO, T0)));
-    await t.mm.write(t.hva + STORE, code(sd(A1, A0), sd(ZERO, T0)));
-    await t.mm.write(t.hva + FENCE, code(SFENCE_VMA, sd(ZERO, T0)));
+    await t.mm.write(t.hva + LOAD, code(ld(A1, 0, A0), sd(ZERO, 0, T0)));
+    await t.mm.write(t.hva + STORE, code(sd(A1, 0, A0), sd(ZERO, 0, T0)));
+    await t.mm.write(t.hva + FENCE, code(sfenceVma(ZERO, ZERO), sd(ZERO, 0, T0)));
     await t.mm.write(t.hva + SPIN, code(LOOP));
     return t;
   }

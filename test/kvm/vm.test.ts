@@ -13,7 +13,8 @@ import { RAM_BASE } from '../../src/machine/index.js';
 import { type Host, MemorySwap, mmuNotifierRegister, mmuNotifierUnregister, VA_SIZE } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { HART_EXIT_WAIT } from '../../src/riscv/index.js';
-import { A0, A1, A7, addi, code, ECALL, sd, T0, ZERO } from './guestcode.js';
+import { addi, ECALL, sd } from '../isa/assemble.js';
+import { A0, A1, A7, code, T0, ZERO } from './guestcode.js';
 import { FIRST_DATA_PAGE as DATA, newHost, PAGE, STOP, TestVm } from './testvm.js';
 
 /** The kvm driver: its interface, and its relation with mm case by case. */
@@ -85,11 +86,11 @@ test('S9 N3: what the host drops, the guest does not see any more', async () => 
 
 test('N3: code that is replaced by way of the host is not run any more', async () => {
   const t = await newVm();
-  await t.mm.write(t.at(1), code(addi(A1, ZERO, 1), sd(ZERO, T0)));
+  await t.mm.write(t.at(1), code(addi(A1, ZERO, 1), sd(ZERO, 0, T0)));
   await t.call(PAGE);
   expect(t.vcpu.hart.getX(A1)).toBe(1n);
   t.mm.madviseDontneed(t.at(1), PAGE);
-  await t.mm.write(t.at(1), code(addi(A1, ZERO, 2), sd(ZERO, T0)));
+  await t.mm.write(t.at(1), code(addi(A1, ZERO, 2), sd(ZERO, 0, T0)));
   await t.call(PAGE);
   expect(t.vcpu.hart.getX(A1)).toBe(2n);
   t.check();
@@ -156,7 +157,7 @@ test('N26 M31: an instruction makes progress whatever is evicted while it waits'
   const t = await newVm({ frames: 64, ramPages: 64, swap });
   for (let page = DATA; page < 64; page++) await t.store(t.gpa(page), BigInt(page));
   // A store that lies across pages 1 and 2, to pages 40 and 41: four pages at once.
-  await t.mm.write(t.at(2) - 2, code(sd(A1, A0), sd(ZERO, T0)));
+  await t.mm.write(t.at(2) - 2, code(sd(A1, 0, A0), sd(ZERO, 0, T0)));
   swap.host = t.host;
   await evictAll(t.host);
   const exit = await t.call(2 * PAGE - 2, BigInt(t.gpa(41) - 4), 0x1122334455667788n);
