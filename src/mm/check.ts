@@ -83,7 +83,26 @@ function checkVmas(mm: Mm): void {
     if (vma.locked) locked += vma.nrPages;
     if (vma.anonVma !== undefined && !linked(vma, vma.startVpn)) bug('N6', `${mm.name}: VMA not in its anonVma`);
   }
+  checkTree(mm);
   if (locked !== mm.lockedPages) bug('N21', `${mm.name}: ${locked} pages locked, ${mm.lockedPages} counted`);
+}
+
+/** N21: the tree has the VMAs of the list, in their order, and each knows the largest hole below it. */
+function checkTree(mm: Mm): void {
+  const list = mm.vmas.all();
+  if (list.length !== mm.vmas.length) bug('N21', `${mm.name}: ${list.length} VMAs, ${mm.vmas.length} counted`);
+  let end = 0;
+  for (const [i, vma] of list.entries()) {
+    const { left, right, parent } = vma;
+    const ok =
+      vma.prev === list[i - 1] && mm.vmas.firstEndingAfter(vma.startVpn) === vma && vma.gap === vma.startVpn - end;
+    const heap =
+      parent === undefined || (parent.priority >= vma.priority && (parent.left === vma || parent.right === vma));
+    const maxGap = Math.max(vma.gap, left?.maxGap ?? 0, right?.maxGap ?? 0);
+    if (!ok || !heap || maxGap !== vma.maxGap)
+      bug('N21', `${mm.name}: the tree of VMAs is broken at 0x${vma.start.toString(16)}`);
+    end = vma.endVpn;
+  }
 }
 
 function linked(vma: Vma, vpn: number): boolean {

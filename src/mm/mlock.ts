@@ -70,9 +70,8 @@ export function eachVma(
   endVpn: number,
   fn: (vma: Vma, from: number, to: number) => void,
 ): void {
-  for (let i = mm.vmas.indexAfter(startVpn); i < mm.vmas.length; i++) {
-    const vma = mm.vmas.at(i)!;
-    if (vma.startVpn >= endVpn) return;
+  let vma = mm.vmas.firstEndingAfter(startVpn);
+  for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) {
     fn(vma, Math.max(vma.startVpn, startVpn), Math.min(vma.endVpn, endVpn));
   }
 }

@@ -13,7 +13,8 @@ import { PageTable } from './pagetable.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR, RangeList } from './range.js';
 import { zapRange } from './unmap.js';
-import { type Vma, VmaSet } from './vma.js';
+import type { Vma } from './vma.js';
+import { VmaSet } from './vmaset.js';
 
 /**
  * An address space (Linux: struct mm_struct): what a process would have. Made by `host.createMm`, ended by `exit`.

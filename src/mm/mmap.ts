@@ -95,23 +95,24 @@ export function unmapLocked(mm: Mm, startVpn: number, endVpn: number): void {
   if (!mm.vmas.intersects(startVpn, endVpn)) return;
   splitAt(mm, startVpn);
   splitAt(mm, endVpn);
-  const first = mm.vmas.indexAfter(startVpn);
-  const end = mm.vmas.indexAfter(endVpn);
-  startUnmap(mm, first, end);
-  const gone = mm.vmas.removeAt(first, end);
-  for (const vma of gone) {
+  startUnmap(mm, startVpn, endVpn);
+  for (let vma = mm.vmas.firstEndingAfter(startVpn); vma !== undefined && vma.startVpn < endVpn; ) {
+    const { next } = vma;
+    mm.vmas.remove(vma);
     zapPages(vma, vma.startVpn, vma.endVpn);
     mm.pageTable.prune(vma.startVpn, vma.endVpn);
     if (vma.locked) mm.lockedPages -= vma.nrPages;
     mm.host.anonVmas.unlink(vma);
+    vma = next;
   }
   mm.notifiers.closeAreas(vpnToVa(startVpn), vpnToVa(endVpn), mm.vmas);
   mm.notifiers.invalidateRangeEnd(mm.range);
 }
 
-function startUnmap(mm: Mm, first: number, end: number): void {
+function startUnmap(mm: Mm, startVpn: number, endVpn: number): void {
   mm.range.reset(MMU_NOTIFY_UNMAP, true);
-  for (let i = first; i < end; i++) mm.range.add(mm.vmas.at(i)!.startVpn, mm.vmas.at(i)!.endVpn);
+  let vma = mm.vmas.firstEndingAfter(startVpn);
+  for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) mm.range.add(vma.startVpn, vma.endVpn);
   mm.notifiers.invalidateRangeStart(mm.range.seal());
 }
 
@@ -121,7 +122,7 @@ export function splitAt(mm: Mm, vpn: number): void {
   if (vma === undefined || vma.startVpn === vpn) return;
   const right = new Vma(mm, vpn, vma.endVpn, vma.prot, vma.flags, vma.pgoffOf(vpn));
   right.anonVma = vma.anonVma;
-  vma.endVpn = vpn;
+  mm.vmas.resize(vma, vma.startVpn, vpn);
   mm.vmas.insert(right);
   vma.anonVma?.link(vma);
   right.anonVma?.link(right);
@@ -129,10 +130,11 @@ export function splitAt(mm: Mm, vpn: number): void {
 
 /** Joins VMAs inside and at the edges of [startVpn, endVpn) that differ in nothing. */
 export function mergeAround(mm: Mm, startVpn: number, endVpn: number): void {
-  let i = Math.max(mm.vmas.indexAfter(startVpn) - 1, 0);
-  while (i + 1 < mm.vmas.length && mm.vmas.at(i)!.startVpn < endVpn) {
-    if (canMerge(mm.vmas.at(i)!, mm.vmas.at(i + 1)!)) mergeNext(mm, i);
-    else i++;
+  let vma = mm.vmas.firstEndingAfter(startVpn);
+  vma = vma?.prev ?? vma;
+  while (vma?.next !== undefined && vma.startVpn < endVpn) {
+    if (canMerge(vma, vma.next)) mergeNext(mm, vma, vma.next);
+    else vma = vma.next;
   }
 }
 
@@ -142,12 +144,12 @@ function canMerge(a: Vma, b: Vma): boolean {
   return a.anonVma === b.anonVma || a.anonVma === undefined || b.anonVma === undefined;
 }
 
-function mergeNext(mm: Mm, i: number): void {
-  const a = mm.vmas.at(i)!;
-  const [b] = mm.vmas.removeAt(i + 1, i + 2);
-  const anonVma = a.anonVma ?? b!.anonVma;
-  b!.anonVma?.unlink(b!);
-  a.endVpn = b!.endVpn;
+function mergeNext(mm: Mm, a: Vma, b: Vma): void {
+  const anonVma = a.anonVma ?? b.anonVma;
+  const { endVpn } = b;
+  mm.vmas.remove(b);
+  b.anonVma?.unlink(b);
+  mm.vmas.resize(a, a.startVpn, endVpn);
   a.anonVma = anonVma;
   anonVma?.link(a);
 }

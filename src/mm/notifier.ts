@@ -3,7 +3,7 @@ import { VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
 import type { MmuNotifierRange, RangeList } from './range.js';
 import type { NotifierCalls } from './stats.js';
-import type { VmaSet } from './vma.js';
+import type { VmaSet } from './vmaset.js';
 
 /**
  * MMU notifiers, the general form (Linux: mmu_notifier.c): who keeps an external page table over part of an mm is told before

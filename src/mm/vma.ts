@@ -14,6 +14,7 @@ export const VM_LOCKED = 1;
 
 export class Vma {
   readonly mm: Mm;
+  /** Pages [startVpn, endVpn); while the VMA is in its mm's set, `VmaSet.resize` alone changes them. */
   startVpn: number;
   endVpn: number;
   prot: number;
@@ -23,6 +24,18 @@ export class Vma {
   /** Set by the first fault. */
   anonVma: AnonVma | undefined;
 
+  /** Neighbours by address; written by the VmaSet. */
+  prev: Vma | undefined;
+  next: Vma | undefined;
+  /** Its place in the tree: the VmaSet's own. */
+  readonly priority: number;
+  parent: Vma | undefined;
+  left: Vma | undefined;
+  right: Vma | undefined;
+  /** Free pages between `prev` (or page 0) and this one, and the most of any VMA of its subtree. */
+  gap = 0;
+  maxGap = 0;
+
   constructor(mm: Mm, startVpn: number, endVpn: number, prot: number, flags: number, pgoff: number) {
     this.mm = mm;
     this.startVpn = startVpn;
@@ -30,6 +43,7 @@ export class Vma {
     this.prot = prot;
     this.flags = flags;
     this.pgoff = pgoff;
+    this.priority = nextPriority();
   }
 
   /** First byte. */
@@ -63,69 +77,12 @@ export class Vma {
   }
 }
 
-/** The VMAs of one mm, sorted and disjoint. Lookup O(log n), and O(1) where the last hit hits again. */
-export class VmaSet {
-  private readonly list: Vma[] = [];
-  private last: Vma | undefined;
+let seed = 0x2545f491;
 
-  get length(): number {
-    return this.list.length;
-  }
-
-  at(i: number): Vma | undefined {
-    return this.list[i];
-  }
-
-  all(): readonly Vma[] {
-    return this.list;
-  }
-
-  /** The VMA that contains `vpn`. */
-  find(vpn: number): Vma | undefined {
-    const last = this.last;
-    if (last !== undefined && vpn >= last.startVpn && vpn < last.endVpn) return last;
-    const vma = this.list[this.indexAfter(vpn)];
-    if (vma === undefined || vma.startVpn > vpn) return undefined;
-    this.last = vma;
-    return vma;
-  }
-
-  /** Index of the first VMA that ends after `vpn`. */
-  indexAfter(vpn: number): number {
-    let low = 0;
-    let high = this.list.length;
-    while (low < high) {
-      const mid = (low + high) >>> 1;
-      if (this.list[mid]!.endVpn > vpn) high = mid;
-      else low = mid + 1;
-    }
-    return low;
-  }
-
-  /** Whether any VMA overlaps [startVpn, endVpn). */
-  intersects(startVpn: number, endVpn: number): boolean {
-    const vma = this.list[this.indexAfter(startVpn)];
-    return vma !== undefined && vma.startVpn < endVpn;
-  }
-
-  insert(vma: Vma): void {
-    this.list.splice(this.indexAfter(vma.startVpn), 0, vma);
-  }
-
-  /** Takes out VMAs [from, to) of the order. */
-  removeAt(from: number, to: number): Vma[] {
-    this.last = undefined;
-    return this.list.splice(from, to - from);
-  }
-
-  /** First address of a hole of `nrPages` at or after `fromVpn`, below `limitVpn`; -1 when there is none. */
-  findHole(nrPages: number, fromVpn: number, limitVpn: number): number {
-    let start = fromVpn;
-    for (let i = this.indexAfter(fromVpn); i < this.list.length; i++) {
-      const vma = this.list[i]!;
-      if (vma.startVpn - start >= nrPages) return start;
-      start = Math.max(start, vma.endVpn);
-    }
-    return start + nrPages <= limitVpn ? start : -1;
-  }
+/** Xorshift: the tree's shape depends on the order of creation alone. */
+function nextPriority(): number {
+  seed ^= seed << 13;
+  seed ^= seed >>> 17;
+  seed ^= seed << 5;
+  return seed;
 }
