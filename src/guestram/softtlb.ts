@@ -111,8 +111,16 @@ export class SoftTlb {
     this.writeTable.fill(0);
   }
 
-  /** The host physical address of a page, installed; or the FAULT_ number that is in the way, or STALE. Never waits. */
+  /**
+   * The host physical address of a page, installed; or the FAULT_ number that is in the way, or STALE. Never waits. A copy-on-write of
+   * its own is a bracket as well: it looks twice.
+   */
   protected tryFault(page: number, write: boolean): number {
+    const pa = this.tryFaultOnce(page, write);
+    return pa === STALE ? this.tryFaultOnce(page, write) : pa;
+  }
+
+  private tryFaultOnce(page: number, write: boolean): number {
     this.stats.faults++;
     const va = this.va + page * PAGE_SIZE;
     const seq = pteNotifierReadBegin(this.pn);

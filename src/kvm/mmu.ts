@@ -39,6 +39,8 @@ const MAX_GFN = 2 ** 32;
 const VPN_MASK = 2 ** 27 - 1;
 /** Bits of the guest's pte kept in a shadow entry; they are at the same places. */
 const SPTE_FLAGS = SPTE_V | SPTE_R | SPTE_W | SPTE_X | SPTE_U | SPTE_A;
+/** In place of an entry: a bracket came between. */
+const STALE = 0;
 const PTE_W = 4;
 const PTE_D = 128;
 
@@ -121,8 +123,19 @@ export class KvmMmu implements HartMmu, PteSource {
     return entryValue(entry);
   }
 
-  /** The external fault (Linux: kvm_faultin_pfn and direct_map): pairs with notify.ts. */
+  /** The external fault (Linux: kvm_faultin_pfn and direct_map): pairs with notify.ts. A copy-on-write of its own moves seq: tried twice. */
   private fault(slot: Memslot, gfn: number, write: boolean): number {
+    const entry = this.tryFault(slot, gfn, write);
+    return entry === STALE ? this.tryFaultAgain(slot, gfn, write) : entry;
+  }
+
+  private tryFaultAgain(slot: Memslot, gfn: number, write: boolean): number {
+    const entry = this.tryFault(slot, gfn, write);
+    return entry === STALE ? this.retry(slot.hva(gfn), write ? FAULT_FLAG_WRITE : 0, gfn * PAGE_SIZE) : entry;
+  }
+
+  /** As `direct`; or STALE, when a bracket covered the page meanwhile. */
+  private tryFault(slot: Memslot, gfn: number, write: boolean): number {
     const { vm } = this;
     const hva = slot.hva(gfn);
     const flags = write ? FAULT_FLAG_WRITE : 0;
@@ -135,7 +148,7 @@ export class KvmMmu implements HartMmu, PteSource {
     if (!retry) vm.installDirect(slot, gfn - slot.baseGfn, entry);
     vm.unlockMmu();
     vm.mm.putPage(pfn);
-    if (retry) return this.retry(hva, flags, gfn * PAGE_SIZE);
+    if (retry) return STALE;
     vm.faults.minor++;
     return entryValue(entry);
   }

@@ -1,22 +1,31 @@
 import { bug } from '../base/index.js';
 import {
-  PG_ACTIVE,
   PG_DIRTY,
   PG_FREE,
   PG_LOCKED,
   PG_LRU,
   PG_MLOCKED,
   PG_PINNED,
+  PG_SWAPBACKED,
   PG_SWAPCACHE,
-  PG_UNEVICTABLE,
   PG_WRITEBACK,
 } from './frames.js';
 import type { Host } from './host.js';
-import { NR_VPNS, PAGE_SIZE, VA_SIZE } from './layout.js';
-import { LRU_ACTIVE, LRU_INACTIVE, LRU_UNEVICTABLE } from './lru.js';
+import { NR_VPNS, VA_SIZE } from './layout.js';
+import { listOf, NR_LRU_LISTS } from './lru.js';
 import type { Mm } from './mm.js';
-import { PTE_DIRTY, PTE_WRITE, pteIsPoison, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from './pte.js';
-import { rmapVisit } from './rmap.js';
+import {
+  PTE_DIRTY,
+  PTE_EXCLUSIVE,
+  PTE_READ,
+  PTE_WRITE,
+  pteIsPoison,
+  pteIsPresent,
+  pteIsSwap,
+  ptePfn,
+  pteSwapSlot,
+} from './pte.js';
+import { isAnon, rmapVisit } from './rmap.js';
 import type { Vma } from './vma.js';
 
 /**
@@ -32,7 +41,9 @@ import type { Vma } from './vma.js';
 export function checkHost(host: Host, heldRefs = 0): void {
   const seen: Seen = {
     mapcount: new Int32Array(host.frames.endPfn),
-    slotCount: new Uint16Array(host.swap.nrSlots),
+    mlockcount: new Int32Array(host.frames.endPfn),
+    exclusive: [],
+    slotCount: new Int32Array(host.swap.nrSlots),
     tables: 0,
   };
   let lockedPages = 0;
@@ -41,6 +52,7 @@ export function checkHost(host: Host, heldRefs = 0): void {
     lockedPages += mm.lockedPages;
   }
   if (lockedPages !== host.lockedPages()) bug('N27', 'locked pages do not add up');
+  checkExclusive(host, seen);
   checkTables(host, seen);
   checkFrames(host, seen, heldRefs);
   checkLists(host);
@@ -49,7 +61,10 @@ export function checkHost(host: Host, heldRefs = 0): void {
 
 interface Seen {
   readonly mapcount: Int32Array;
-  readonly slotCount: Uint16Array;
+  readonly mlockcount: Int32Array;
+  /** Frames that a pte has for itself. */
+  readonly exclusive: number[];
+  readonly slotCount: Int32Array;
   /** Tables reached from roots. */
   tables: number;
 }
@@ -64,7 +79,7 @@ function checkMm(mm: Mm, seen: Seen): void {
     const vma = mm.vmas.find(vpn);
     if (vma === undefined) bug('N21', `${mm.name}: pte of page 0x${vpn.toString(16)} without a VMA`);
     if (pteIsPresent(pte)) {
-      resident++;
+      if (ptePfn(pte) !== mm.host.frames.zeroPfn) resident++;
       checkPresent(vma, vpn, pte, seen);
     } else if (pteIsSwap(pte)) seen.slotCount[pteSwapSlot(pte)]!++;
     else if (!pteIsPoison(pte)) bug('N22', `pte 0x${(pte >>> 0).toString(16)} is of no kind`);
@@ -123,25 +138,43 @@ function checkPresent(vma: Vma, vpn: number, pte: number, seen: Seen): void {
   const { flags } = host.frames;
   const pfn = ptePfn(pte);
   const where = `${vma.mm.name}: page 0x${vpn.toString(16)}, frame ${pfn}`;
+  if (((pte & PTE_READ) !== 0) !== vma.allows(false))
+    bug('N5', `${vma.mm.name}: page 0x${vpn.toString(16)}: rights differ from its VMA's`);
+  if (pfn === host.frames.zeroPfn) {
+    if ((pte & PTE_WRITE) !== 0) bug('N5', `${vma.mm.name}: page 0x${vpn.toString(16)} may write the zero page`);
+    return;
+  }
   if (!host.frames.isFrame(pfn) || (flags[pfn]! & PG_FREE) !== 0) bug('N4', `${where} is mapped but free`);
   if ((flags[pfn]! & PG_LOCKED) !== 0) bug('N22', `${where} is mapped while it is read`);
   seen.mapcount[pfn]!++;
+  if (vma.locked) seen.mlockcount[pfn]!++;
+  if ((pte & PTE_EXCLUSIVE) !== 0) seen.exclusive.push(pfn);
   if ((pte & PTE_WRITE) !== 0 && ((pte & PTE_DIRTY) === 0 || (flags[pfn]! & PG_DIRTY) === 0)) {
     bug('N15', `${where} is writable but clean`);
   }
   if ((pte & PTE_WRITE) !== 0 && !vma.allows(true)) bug('N15', `${where} is writable, its VMA is not`);
   if (!rmapVisit(host, pfn, (v, page) => v === vma && page === vpn))
     bug('N6', `${where} is not found by the reverse map`);
-  if (vma.locked !== ((flags[pfn]! & PG_MLOCKED) !== 0)) bug('N27', `${where}: mlocked differs from its VMA`);
   checkClean(vma, pfn, where);
 }
 
-/** What is clean and in no slot must be zeros: it is dropped without a write. */
+/** Who may write a frame without asking is alone with it, its swap slot included. */
+function checkExclusive(host: Host, seen: Seen): void {
+  const { frames, swap } = host;
+  for (const pfn of seen.exclusive) {
+    const slot = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0 ? frames.private[pfn]! : -1;
+    const named = slot < 0 ? 0 : swap.count[slot]!;
+    if (frames.mapcount[pfn] !== 1 || named !== 0)
+      bug('N5', `frame ${pfn} is exclusive, with mapcount ${frames.mapcount[pfn]} and ${named} swap ptes`);
+  }
+}
+
+/** An anonymous page that is clean is in a swap slot: it may be dropped without a write. Given up by MADV_FREE it may be, too. */
 function checkClean(vma: Vma, pfn: number, where: string): void {
   const { host } = vma.mm;
-  if ((host.frames.flags[pfn]! & (PG_DIRTY | PG_SWAPCACHE)) !== 0) return;
-  const page = new Int32Array(host.memory.buffer, pfn * PAGE_SIZE, PAGE_SIZE / 4);
-  if (page.some((word) => word !== 0)) bug('N15', `${where} is clean, in no slot, and not zero`);
+  const flags = host.frames.flags[pfn]!;
+  if (!isAnon(host, pfn) || (flags & (PG_DIRTY | PG_SWAPCACHE)) !== 0 || (flags & PG_SWAPBACKED) === 0) return;
+  bug('N15', `${where} is clean, and in no slot`);
 }
 
 function checkTables(host: Host, seen: Seen): void {
@@ -152,7 +185,7 @@ function checkTables(host: Host, seen: Seen): void {
 
 function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
   const { frames } = host;
-  let extra = 0;
+  let extra = frames.refcount[frames.zeroPfn]! - 1;
   let mlocked = 0;
   let pinned = 0;
   for (let pfn = frames.firstPfn; pfn < frames.endPfn; pfn++) {
@@ -161,6 +194,12 @@ function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
     if ((flags & PG_PINNED) !== 0) pinned++;
     if (frames.mapcount[pfn] !== seen.mapcount[pfn]) {
       bug('N6', `frame ${pfn}: mapcount ${frames.mapcount[pfn]}, mapped by ${seen.mapcount[pfn]} ptes`);
+    }
+    if (
+      frames.mlockcount[pfn] !== seen.mlockcount[pfn] ||
+      ((flags & PG_MLOCKED) !== 0) !== (seen.mlockcount[pfn] !== 0)
+    ) {
+      bug('N27', `frame ${pfn}: mlockcount ${frames.mlockcount[pfn]}, mapped by ${seen.mlockcount[pfn]} locked VMAs`);
     }
     extra += checkFrame(host, pfn, flags);
   }
@@ -195,7 +234,7 @@ function checkLists(host: Host): void {
   if (free.length !== frames.nrFree) bug('N4', `${free.length} frames on the free list, ${frames.nrFree} counted`);
   for (const pfn of free) if (frames.flags[pfn] !== PG_FREE) bug('N4', `frame ${pfn} on the free list is not free`);
   let onLists = 0;
-  for (const list of [LRU_INACTIVE, LRU_ACTIVE, LRU_UNEVICTABLE]) {
+  for (let list = 0; list < NR_LRU_LISTS; list++) {
     const pfns = lru.walk(list);
     if (pfns.length !== lru.nr[list]) bug('N27', `lru list ${list}: ${pfns.length} frames, ${lru.nr[list]} counted`);
     for (const pfn of pfns)
@@ -204,11 +243,6 @@ function checkLists(host: Host): void {
   }
   const flagged = frames.flags.reduce((n, flags) => n + ((flags & PG_LRU) !== 0 ? 1 : 0), 0);
   if (flagged !== onLists) bug('N27', `${flagged} frames say that they are on a list, ${onLists} are`);
-}
-
-function listOf(flags: number): number {
-  if ((flags & PG_UNEVICTABLE) !== 0) return LRU_UNEVICTABLE;
-  return (flags & PG_ACTIVE) !== 0 ? LRU_ACTIVE : LRU_INACTIVE;
 }
 
 function checkSlots(host: Host, seen: Seen): void {

@@ -1,7 +1,8 @@
-import { PG_DIRTY, PG_LOCKED, PG_READAHEAD } from './frames.js';
+import { breakCow, markDirty } from './cow.js';
+import { PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from './frames.js';
 import { pfnToPa } from './layout.js';
 import type { Mm } from './mm.js';
-import { mlockPage, tryDropSwapCache } from './page.js';
+import { tryDropSwapCache } from './page.js';
 import {
   mkPoisonPte,
   mkPte,
@@ -9,19 +10,21 @@ import {
   PTE_DIRTY,
   PTE_EXCLUSIVE,
   PTE_NONE,
+  PTE_READ,
   PTE_WRITE,
+  pteIsMigration,
   pteIsPresent,
   pteIsSwap,
   ptePfn,
   pteSwapSlot,
 } from './pte.js';
-import { addAnonRmap } from './rmap.js';
+import { addNewAnonRmap, addSharedAnonRmap } from './rmap.js';
 import type { Vma } from './vma.js';
 
 /**
  * Page faults, as far as they need no waiting (Linux: memory.c). `handleMmFault` makes the pte of a page present with the
- * right that is asked for, or says what is in the way. It changes ptes from absent to present and adds rights only, so no
- * notifier is called (N21).
+ * right that is asked for, or says what is in the way. From absent to present and to more rights is no event, so no
+ * notifier is called (N21); only the copy of a shared page is one (cow.ts).
  *
  * The asynchronous half is faultin.ts; it comes here again after every wait.
  */
@@ -49,66 +52,68 @@ export function handleMmFault(mm: Mm, vpn: number, write: boolean, reserve: numb
   if (i === 0) return FAULT_OOM;
   const pte = mm.pageTable.words.readOnce(i);
   if (pte === PTE_NONE) return anonFault(mm, vma, vpn, i, write, reserve);
-  if (pteIsPresent(pte)) return presentFault(mm, i, pte, write);
-  return pteIsSwap(pte) ? swapFault(mm, vma, vpn, i, pteSwapSlot(pte), write) : FAULT_HWPOISON;
+  if (pteIsPresent(pte)) return presentFault(mm, vma, vpn, i, pte, write, reserve);
+  if (pteIsSwap(pte)) return swapFault(mm, vma, vpn, i, pte, write, reserve);
+  return pteIsMigration(pte) ? FAULT_RETRY : FAULT_HWPOISON;
 }
 
-/** First touch: a frame of zeros. A page that was only read stays clean, and is dropped again without a write. */
+/** First touch: by a read the zero page, by a write a frame of zeros. */
 function anonFault(mm: Mm, vma: Vma, vpn: number, i: number, write: boolean, reserve: number): number {
   const { host } = mm;
-  const pfn = host.reclaim.allocFrame(reserve);
+  const pfn = write ? host.reclaim.allocFrame(reserve) : host.frames.zeroPfn;
   if (pfn === 0) return FAULT_RETRY;
-  host.pageOps.zero(pfnToPa(pfn));
   host.vmstat.pgfault++;
-  if (write) host.frames.flags[pfn] = PG_DIRTY;
-  mapPage(mm, vma, vpn, i, pfn, write);
+  if (!write) {
+    mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED));
+    return pfn;
+  }
+  host.pageOps.zero(pfnToPa(pfn));
+  host.frames.flags[pfn] = PG_DIRTY | PG_SWAPBACKED;
+  addNewAnonRmap(host, vma, vpn, pfn);
+  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE));
   host.lru.add(pfn);
-  if (vma.locked) mlockPage(host, pfn);
   return pfn;
 }
 
-/** The pte takes over one reference of the caller's. */
-function mapPage(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, write: boolean): void {
-  addAnonRmap(mm.host, vma, vpn, pfn);
-  mm.pageTable.set(i, mkPte(pfn, PTE_ACCESSED | PTE_EXCLUSIVE | (write ? PTE_WRITE | PTE_DIRTY : 0)));
-}
-
-/** Present already, perhaps without the right to write, which every clean page lacks. */
-function presentFault(mm: Mm, i: number, pte: number, write: boolean): number {
-  const pfn = ptePfn(pte);
-  if (!write) {
+/** Present already, perhaps without the right to write. */
+function presentFault(mm: Mm, vma: Vma, vpn: number, i: number, pte: number, write: boolean, reserve: number): number {
+  if (!write || (pte & PTE_WRITE) !== 0) {
     mm.pageTable.set(i, pte | PTE_ACCESSED);
-    return pfn;
+    return ptePfn(pte);
   }
+  const pfn = breakCow(mm, vma, vpn, i, pte, reserve);
+  if (pfn === 0) return FAULT_RETRY;
   mm.host.vmstat.pgfault++;
-  mm.pageTable.set(i, pte | PTE_ACCESSED | PTE_WRITE | PTE_DIRTY);
-  markDirty(mm, pfn);
   return pfn;
 }
 
 /** Swapped out: maps the frame from the swap cache, once it is there. */
-function swapFault(mm: Mm, vma: Vma, vpn: number, i: number, slot: number, write: boolean): number {
+function swapFault(mm: Mm, vma: Vma, vpn: number, i: number, pte: number, write: boolean, reserve: number): number {
   const { host } = mm;
   const { frames, swap } = host;
+  const slot = pteSwapSlot(pte);
   const pfn = swap.cache[slot]!;
   if (pfn === 0) return swap.isBad(slot) ? poisonPte(mm, i, slot) : FAULT_RETRY;
   if ((frames.flags[pfn]! & PG_LOCKED) !== 0) return FAULT_RETRY;
-  host.vmstat.pgfault++;
   if ((frames.flags[pfn]! & PG_READAHEAD) !== 0) host.swapIn.countHit(pfn);
-  frames.refcount[pfn] = frames.refcount[pfn]! + 1;
-  mapPage(mm, vma, vpn, i, pfn, write);
-  swap.put(slot);
-  if (write || swap.isNearlyFull) markDirty(mm, pfn);
-  else if ((frames.flags[pfn]! & PG_DIRTY) !== 0) tryDropSwapCache(host, pfn);
-  if (vma.locked) mlockPage(host, pfn);
+  mapSwapped(mm, vma, vpn, i, pfn, slot);
+  if (write) return presentFault(mm, vma, vpn, i, mm.pageTable.words.readOnce(i), write, reserve);
+  host.vmstat.pgfault++;
   return pfn;
 }
 
-/** Dirty from now on: what its swap slot holds is stale. While it is being written out, the completion sees the flag (N27). */
-function markDirty(mm: Mm, pfn: number): void {
-  const { flags } = mm.host.frames;
-  flags[pfn] = flags[pfn]! | PG_DIRTY;
-  tryDropSwapCache(mm.host, pfn);
+/** For reading, whatever was asked for: a write goes on as one to a page that is present. */
+function mapSwapped(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, slot: number): void {
+  const { host } = mm;
+  const { frames, swap } = host;
+  const exclusive = frames.mapcount[pfn] === 0 && swap.count[slot] === 1;
+  frames.refcount[pfn] = frames.refcount[pfn]! + 1;
+  if (exclusive) addNewAnonRmap(host, vma, vpn, pfn);
+  else addSharedAnonRmap(host, vma, vpn, pfn);
+  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | (exclusive ? PTE_EXCLUSIVE : 0)));
+  swap.put(slot);
+  if (swap.isNearlyFull) markDirty(host, pfn);
+  else if ((frames.flags[pfn]! & PG_DIRTY) !== 0) tryDropSwapCache(host, pfn);
 }
 
 /** The slot's contents are lost. Its owner, and nobody else, is told by each access until it unmaps the page. */

@@ -5,9 +5,12 @@ import { FRAME_FIELDS, type Layout, PAGE_SIZE, pfnToPa } from './layout.js';
  * The frame table (Linux: struct page, and the free list of the buddy allocator). One row a frame, as typed arrays over
  * the shared memory, indexed by pfn.
  *
- * refcount: one for each pte, one for the swap cache, one for each `tryGetPage`. mapcount: ptes alone. mapping and index: where
- * the reverse map starts, valid while mapcount is not 0. private: the swap slot while PG_SWAPCACHE is set; it is never a
- * driver's. generation: counts how often the frame was given out; what remembers it can tell a stale frame.
+ * refcount: one for each pte, one for the swap cache, one for the page cache, one for each `tryGetPage`. mapcount: ptes alone;
+ * mlockcount: those of them in locked VMAs. mapping and index: where the reverse map starts: an anonVma's id, or minus an address
+ * space's (a page of a file); valid while mapcount is not 0 or the page is in the page cache. private: the swap slot while PG_SWAPCACHE is set,
+ * else the filesystem's; it is never a driver's. generation: counts how often the frame was given out; what remembers it can tell a stale frame.
+ *
+ * The zero page is one frame more, below the first: read faults on untouched anonymous memory map it. Ptes do not count it.
  *
  * All of it is written by the mm thread alone.
  *
@@ -24,7 +27,7 @@ export const PG_SWAPCACHE = 1 << 4;
 export const PG_LOCKED = 1 << 5;
 /** Its contents are being written to swap. */
 export const PG_WRITEBACK = 1 << 6;
-/** Mapped by a locked VMA. */
+/** Mapped by a locked VMA: mlockcount is not 0. */
 export const PG_MLOCKED = 1 << 7;
 /** A poisoned subscription may still map it: never reused (N19). */
 export const PG_PINNED = 1 << 8;
@@ -33,6 +36,11 @@ export const PG_READAHEAD = 1 << 10;
 /** On the free list. */
 export const PG_FREE = 1 << 9;
 
+/** Its contents go to swap when it is reclaimed: anonymous and shared memory. Without it: pages of files, and those given up by MADV_FREE. */
+export const PG_SWAPBACKED = 1 << 11;
+/** Never freed: the zero page. */
+export const PG_RESERVED = 1 << 12;
+
 /** What a freed frame is filled with in debug builds: unlike zero, and unlike an address. */
 export const FREE_PATTERN = 0x6b;
 
@@ -40,9 +48,11 @@ export class FrameTable {
   readonly firstPfn: number;
   readonly endPfn: number;
   readonly nrFrames: number;
+  readonly zeroPfn: number;
   readonly flags: Int32Array;
   readonly refcount: Int32Array;
   readonly mapcount: Int32Array;
+  readonly mlockcount: Int32Array;
   readonly lruNext: Int32Array;
   readonly lruPrev: Int32Array;
   readonly mapping: Int32Array;
@@ -58,6 +68,7 @@ export class FrameTable {
     this.firstPfn = layout.firstPfn;
     this.endPfn = layout.endPfn;
     this.nrFrames = layout.endPfn - layout.firstPfn;
+    this.zeroPfn = layout.firstPfn - 1;
     this.fillOnFree = fillOnFree;
     const field = (k: number) =>
       new Int32Array(memory.buffer, layout.frameTableBase + k * layout.endPfn * 4, layout.endPfn);
@@ -69,7 +80,10 @@ export class FrameTable {
     this.mapping = field(5);
     this.index = field(6);
     this.private = field(7);
+    this.mlockcount = field(8);
     this.generation = field(FRAME_FIELDS - 1);
+    this.flags[this.zeroPfn] = PG_RESERVED;
+    this.refcount[this.zeroPfn] = 1;
     for (let pfn = this.endPfn - 1; pfn >= this.firstPfn; pfn--) this.pushFree(pfn);
     this.nrFreeLowest = this.nrFree;
   }
@@ -93,7 +107,7 @@ export class FrameTable {
       bug('N4', `frame ${pfn} freed with refcount ${this.refcount[pfn]}, mapcount ${this.mapcount[pfn]}`);
     }
     const flags = this.flags[pfn]!;
-    if ((flags & ~(PG_DIRTY | PG_ACTIVE | PG_READAHEAD)) !== 0)
+    if ((flags & ~(PG_DIRTY | PG_ACTIVE | PG_READAHEAD | PG_SWAPBACKED)) !== 0)
       bug('N4', `frame ${pfn} freed with flags 0x${flags.toString(16)}`);
     this.mapping[pfn] = 0;
     this.index[pfn] = 0;
@@ -109,8 +123,9 @@ export class FrameTable {
     this.nrFree++;
   }
 
+  /** A frame of the host, the zero page among them. */
   isFrame(pfn: number): boolean {
-    return pfn >= this.firstPfn && pfn < this.endPfn;
+    return pfn >= this.zeroPfn && pfn < this.endPfn;
   }
 
   /** Frames on the free list, walked: for the checker. */

@@ -4,7 +4,7 @@ import { Arena } from './arena.js';
 import { pinMappedFrames } from './containment.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
-import { LRU_ACTIVE, LRU_INACTIVE, LRU_UNEVICTABLE, Lru } from './lru.js';
+import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, Lru } from './lru.js';
 import { Mm } from './mm.js';
 import type { NotifierHost } from './notifier.js';
 import { createPageOps, type PageOps } from './pageops.js';
@@ -204,8 +204,8 @@ export class Host {
       swapSlots: swap.nrSlots,
       swapSlotsUsed: swap.nrSlots - swap.nrFree,
       swapMetadataBytes: swap.metadataBytes,
-      nrActive: lru.nr[LRU_ACTIVE]!,
-      nrInactive: lru.nr[LRU_INACTIVE]!,
+      nrActive: lru.nr[LRU_ACTIVE_ANON]! + lru.nr[LRU_ACTIVE_FILE]!,
+      nrInactive: lru.nr[LRU_INACTIVE_ANON]! + lru.nr[LRU_INACTIVE_FILE]!,
       nrUnevictable: lru.nr[LRU_UNEVICTABLE]!,
       vmstat: { ...vmstat },
     };

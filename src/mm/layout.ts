@@ -4,7 +4,7 @@ import { KernelError } from '../base/index.js';
  * Where everything lies in the one shared memory of a host, and the units of addresses.
  *
  * A host physical address is a byte offset in that memory, a pfn is the offset >>> 12. From the bottom: page 0 unused
- * (0 is never a valid frame or address), the arena, the page-table pool, the frame table, the frames.
+ * (0 is never a valid frame or address), the arena, the page-table pool, the frame table, the zero page, the frames.
  *
  * Virtual addresses have 39 bits and travel as JavaScript numbers; a vpn (va / 4096) has 27 bits and fits an int32.
  */
@@ -22,7 +22,7 @@ export const PTRS_PER_TABLE = 512;
 export const TABLE_BYTES = PTRS_PER_TABLE * 4;
 
 /** Words of struct page; see frames.ts. */
-export const FRAME_FIELDS = 9;
+export const FRAME_FIELDS = 10;
 
 const MAX_MEMORY = 2 ** 32;
 
@@ -65,9 +65,10 @@ export function planLayout(nrFrames: number, arenaBytes: number, nrTables: numbe
   const arenaStart = PAGE_SIZE;
   const tablesBase = alignUp(arenaStart + arenaBytes);
   const frameTableBase = tablesBase + alignUp(nrTables * TABLE_BYTES);
-  // The frame table is indexed by pfn, so it has unused rows for what lies below the frames: 0.9 % of that.
-  const rowsBelow = Math.ceil((frameTableBase + nrFrames * FRAME_FIELDS * 4) / (PAGE_SIZE - FRAME_FIELDS * 4)) + 2;
-  const framesBase = alignUp(frameTableBase + (rowsBelow + nrFrames) * FRAME_FIELDS * 4);
+  // The frame table is indexed by pfn, so it has unused rows for what lies below the frames: 1 % of that.
+  const rowsBelow = Math.ceil((frameTableBase + nrFrames * FRAME_FIELDS * 4) / (PAGE_SIZE - FRAME_FIELDS * 4)) + 3;
+  const zeroPage = alignUp(frameTableBase + (rowsBelow + nrFrames) * FRAME_FIELDS * 4);
+  const framesBase = zeroPage + PAGE_SIZE;
   const totalBytes = framesBase + nrFrames * PAGE_SIZE;
   if (totalBytes > MAX_MEMORY) {
     const mib = (n: number) => Math.ceil(n / 2 ** 20);

@@ -1,18 +1,22 @@
-import { type FrameTable, PG_ACTIVE, PG_LRU, PG_MLOCKED, PG_PINNED, PG_UNEVICTABLE } from './frames.js';
+import { type FrameTable, PG_ACTIVE, PG_LRU, PG_MLOCKED, PG_PINNED, PG_SWAPBACKED, PG_UNEVICTABLE } from './frames.js';
 
 /**
- * The lists of frames in order of use (Linux: struct lruvec): inactive, active, and unevictable for what is locked or
- * pinned. New pages enter at the head of the inactive list; reclaim looks at the tails. A frame's flags say which list it is on.
+ * The lists of frames in order of use (Linux: struct lruvec): inactive and active, of anonymous and shared memory and of files, and
+ * unevictable for what is locked or pinned. New pages enter at the head of an inactive list; reclaim looks at the tails. A frame's flags say
+ * which list it is on.
  */
 
-export const LRU_INACTIVE = 0;
-export const LRU_ACTIVE = 1;
-export const LRU_UNEVICTABLE = 2;
+export const LRU_INACTIVE_ANON = 0;
+export const LRU_ACTIVE_ANON = 1;
+export const LRU_INACTIVE_FILE = 2;
+export const LRU_ACTIVE_FILE = 3;
+export const LRU_UNEVICTABLE = 4;
+export const NR_LRU_LISTS = 5;
 
 export class Lru {
-  readonly nr = new Int32Array(3);
-  private readonly heads = new Int32Array(3);
-  private readonly tails = new Int32Array(3);
+  readonly nr = new Int32Array(NR_LRU_LISTS);
+  private readonly heads = new Int32Array(NR_LRU_LISTS);
+  private readonly tails = new Int32Array(NR_LRU_LISTS);
   private readonly frames: FrameTable;
 
   constructor(frames: FrameTable) {
@@ -69,7 +73,9 @@ export class Lru {
   }
 }
 
-function listOf(flags: number): number {
+/** The list that a frame with these flags belongs to. */
+export function listOf(flags: number): number {
   if ((flags & PG_UNEVICTABLE) !== 0) return LRU_UNEVICTABLE;
-  return (flags & PG_ACTIVE) !== 0 ? LRU_ACTIVE : LRU_INACTIVE;
+  const active = (flags & PG_ACTIVE) !== 0 ? 1 : 0;
+  return (flags & PG_SWAPBACKED) !== 0 ? LRU_INACTIVE_ANON + active : LRU_INACTIVE_FILE + active;
 }

@@ -92,7 +92,7 @@ function setPagesLocked(vma: Vma, locked: boolean): void {
   const { pageTable, host } = vma.mm;
   for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; vpn++) {
     const pte = pageTable.get(vpn);
-    if (!pteIsPresent(pte)) continue;
+    if (!pteIsPresent(pte) || ptePfn(pte) === host.frames.zeroPfn) continue;
     if (locked) mlockPage(host, ptePfn(pte));
     else munlockPage(host, ptePfn(pte));
   }

@@ -10,7 +10,7 @@ import { MmapLock } from './mmaplock.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
 import { getPage, putPage } from './page.js';
 import { PageTable } from './pagetable.js';
-import { PTE_ACCESSED, PTE_PRESENT, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
+import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR, RangeList } from './range.js';
 import { zapRange } from './unmap.js';
 import type { Vma } from './vma.js';
@@ -148,7 +148,7 @@ export class Mm {
     const i = this.pageTable.find(vpn);
     if (i !== 0) {
       const pte = this.pageTable.words.readOnce(i);
-      const need = (flags & FAULT_FLAG_WRITE) !== 0 ? PTE_PRESENT | PTE_WRITE : PTE_PRESENT;
+      const need = (flags & FAULT_FLAG_WRITE) !== 0 ? PTE_PRESENT | PTE_READ | PTE_WRITE : PTE_PRESENT | PTE_READ;
       if ((pte & need) === need) {
         if ((pte & PTE_ACCESSED) === 0) this.pageTable.words.writeOnce(i, pte | PTE_ACCESSED);
         getPage(this.host, ptePfn(pte));

@@ -121,11 +121,10 @@ export function splitAt(mm: Mm, vpn: number): void {
   const vma = mm.vmas.find(vpn);
   if (vma === undefined || vma.startVpn === vpn) return;
   const right = new Vma(mm, vpn, vma.endVpn, vma.prot, vma.flags, vma.pgoffOf(vpn));
-  right.anonVma = vma.anonVma;
   mm.vmas.resize(vma, vma.startVpn, vpn);
   mm.vmas.insert(right);
-  vma.anonVma?.link(vma);
-  right.anonVma?.link(right);
+  mm.host.anonVmas.relink(vma);
+  mm.host.anonVmas.clone(right, vma);
 }
 
 /** Joins VMAs inside and at the edges of [startVpn, endVpn) that differ in nothing. */
@@ -141,17 +140,18 @@ export function mergeAround(mm: Mm, startVpn: number, endVpn: number): void {
 function canMerge(a: Vma, b: Vma): boolean {
   if (a.endVpn !== b.startVpn || a.prot !== b.prot || a.flags !== b.flags) return false;
   if (a.pgoffOf(a.endVpn) !== b.pgoff) return false;
-  return a.anonVma === b.anonVma || a.anonVma === undefined || b.anonVma === undefined;
+  if (a.anonVma === b.anonVma) return true;
+  // A forked VMA keeps to itself: what joined it would be looked for in the whole family (Linux: is_mergeable_anon_vma).
+  return (a.anonVma ?? b.anonVma) !== undefined && a.anonVmaChain.length + b.anonVmaChain.length === 1;
 }
 
 function mergeNext(mm: Mm, a: Vma, b: Vma): void {
-  const anonVma = a.anonVma ?? b.anonVma;
   const { endVpn } = b;
   mm.vmas.remove(b);
-  b.anonVma?.unlink(b);
   mm.vmas.resize(a, a.startVpn, endVpn);
-  a.anonVma = anonVma;
-  anonVma?.link(a);
+  if (a.anonVma === undefined) mm.host.anonVmas.clone(a, b);
+  else mm.host.anonVmas.relink(a);
+  mm.host.anonVmas.unlink(b);
 }
 
 export function refuse(code: 'EINVAL' | 'ENOMEM' | 'EPERM' | 'EEXIST', syscall: string, message: string): never {

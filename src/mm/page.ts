@@ -1,4 +1,13 @@
-import { PG_DIRTY, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_PINNED, PG_SWAPCACHE, PG_WRITEBACK } from './frames.js';
+import {
+  PG_DIRTY,
+  PG_LOCKED,
+  PG_LRU,
+  PG_MLOCKED,
+  PG_PINNED,
+  PG_RESERVED,
+  PG_SWAPCACHE,
+  PG_WRITEBACK,
+} from './frames.js';
 import type { Host } from './host.js';
 
 /** References to frames, and what happens when the last one goes (Linux: get_page, put_page, swap_free). */
@@ -37,15 +46,19 @@ export function tryDropSwapCache(host: Host, pfn: number): boolean {
   return dropRef(host, pfn);
 }
 
-/** The page is mapped by a locked VMA: reclaim leaves it alone. */
+/** One more pte in a locked VMA maps the page: reclaim leaves it alone. */
 export function mlockPage(host: Host, pfn: number): void {
-  if ((host.frames.flags[pfn]! & PG_MLOCKED) !== 0) return;
+  const { mlockcount } = host.frames;
+  mlockcount[pfn] = mlockcount[pfn]! + 1;
+  if (mlockcount[pfn] !== 1) return;
   host.nrMlocked++;
   setFlag(host, pfn, PG_MLOCKED);
 }
 
 export function munlockPage(host: Host, pfn: number): void {
-  if ((host.frames.flags[pfn]! & PG_MLOCKED) === 0) return;
+  const { mlockcount } = host.frames;
+  mlockcount[pfn] = mlockcount[pfn]! - 1;
+  if (mlockcount[pfn] !== 0) return;
   host.nrMlocked--;
   if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, 0, PG_MLOCKED);
   else host.frames.flags[pfn] = host.frames.flags[pfn]! & ~PG_MLOCKED;
@@ -53,13 +66,14 @@ export function munlockPage(host: Host, pfn: number): void {
 
 /** A poisoned subscription may map the frame: one reference is never given back (N19). */
 export function pinPage(host: Host, pfn: number): void {
-  if ((host.frames.flags[pfn]! & PG_PINNED) !== 0) return;
+  if ((host.frames.flags[pfn]! & (PG_PINNED | PG_RESERVED)) !== 0) return;
   host.nrPinned++;
   getPage(host, pfn);
   setFlag(host, pfn, PG_PINNED);
 }
 
-function setFlag(host: Host, pfn: number, flag: number): void {
+/** Sets a flag that has to do with the list that the frame is on. */
+export function setFlag(host: Host, pfn: number, flag: number): void {
   if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, flag, 0);
   else host.frames.flags[pfn] = host.frames.flags[pfn]! | flag;
 }

@@ -4,19 +4,25 @@
  * Present:  31..12 pfn | flags | 1
  * Absent:   31..8 value | 7..6 flags | 3..1 kind | 0        (0 as a whole: none)
  *
- * The kinds of absent entries: NONE, the VMA says what a fault does; SWAP, the value is a swap slot; POISON, the page's
- * contents are lost (a damaged swap slot), whoever touches it gets a machine check. Kinds 1 (demand-zero, served without a VMA) and
- * 3 (migration) are kept free for those.
+ * Present means that a frame is mapped: the reverse map, reclaim and the checker count it. Whether it may be accessed is PTE_READ's
+ * to say, as the VMA has it: a page under PROT_NONE is present and cannot be read.
  *
- * A writable entry is a dirty one, and its frame is marked dirty: write permission is granted by a write fault alone.
+ * The kinds of absent entries: NONE, the VMA says what a fault does; SWAP, the value is a swap slot; POISON, the page's
+ * contents are lost (a damaged swap slot), whoever touches it gets a machine check; MIGRATION, the page is on its way from the frame that is
+ * the upper 20 bits of the value to another. Kind 1 (demand-zero, served without a VMA) is kept free for that.
+ *
+ * A writable entry is a dirty one, and its frame is marked dirty: write permission is granted by a write fault, and given back only to
+ * an entry that is dirty and exclusive.
  */
 
 export const PTE_PRESENT = 1 << 0;
 export const PTE_WRITE = 1 << 1;
 export const PTE_ACCESSED = 1 << 2;
 export const PTE_DIRTY = 1 << 3;
-/** Nobody else maps the frame: a write may reuse it. */
+/** The frame is anonymous, and no other pte maps it or names its swap slot: a write may reuse it. */
 export const PTE_EXCLUSIVE = 1 << 4;
+/** May be read; write permission implies it. */
+export const PTE_READ = 1 << 5;
 
 const PTE_PFN_SHIFT = 12;
 const KIND_SHIFT = 1;
@@ -25,6 +31,7 @@ const VALUE_SHIFT = 8;
 
 export const PTE_NONE = 0;
 export const PTE_KIND_SWAP = 2 << KIND_SHIFT;
+const PTE_KIND_MIGRATION = 3 << KIND_SHIFT;
 export const PTE_KIND_POISON = 4 << KIND_SHIFT;
 
 /** Slots that an absent entry can name. */
@@ -54,6 +61,14 @@ export function pteSwapSlot(pte: number): number {
   return pte >>> VALUE_SHIFT;
 }
 
+export function pteIsMigration(pte: number): boolean {
+  return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_MIGRATION;
+}
+
+export function migrationPfn(pte: number): number {
+  return pte >>> PTE_PFN_SHIFT;
+}
+
 export function mkPoisonPte(): number {
   return PTE_KIND_POISON;
 }
@@ -62,11 +77,12 @@ export function pteIsPoison(pte: number): boolean {
   return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_POISON;
 }
 
-/** For people: `frame 7 (WAD)` with its rights and bits, `swap slot 3`, `none`. */
+/** For people: `frame 7 (RWAD)` with its rights and bits, `swap slot 3`, `none`. */
 export function describePte(pte: number): string {
   if (pte === PTE_NONE) return 'none';
   if (pteIsSwap(pte)) return `swap slot ${pteSwapSlot(pte)}`;
+  if (pteIsMigration(pte)) return `migration of frame ${migrationPfn(pte)}`;
   if (!pteIsPresent(pte)) return 'poison';
   const bit = (mask: number, letter: string) => ((pte & mask) !== 0 ? letter : '-');
-  return `frame ${ptePfn(pte)} (${bit(PTE_WRITE, 'W')}${bit(PTE_ACCESSED, 'A')}${bit(PTE_DIRTY, 'D')})`;
+  return `frame ${ptePfn(pte)} (${bit(PTE_READ, 'R')}${bit(PTE_WRITE, 'W')}${bit(PTE_ACCESSED, 'A')}${bit(PTE_DIRTY, 'D')})`;
 }

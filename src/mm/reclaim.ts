@@ -1,7 +1,7 @@
 import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_SWAPCACHE } from './frames.js';
 import type { Host } from './host.js';
 import { PAGE_SIZE } from './layout.js';
-import { LRU_ACTIVE, LRU_INACTIVE } from './lru.js';
+import { LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from './lru.js';
 import type { Mm } from './mm.js';
 import { dropRef, tryDropSwapCache } from './page.js';
 import { mkSwapPte, PTE_ACCESSED, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from './pte.js';
@@ -79,19 +79,24 @@ export class Reclaim {
    * taken too.
    */
   shrink(blockable: boolean, sync: boolean, desperate: boolean): number {
-    this.ageActive(desperate);
-    this.isolate(desperate);
+    this.nrBatch = 0;
+    // Pages of files first: most need no write.
+    for (const inactive of [LRU_INACTIVE_FILE, LRU_INACTIVE_ANON]) {
+      this.ageActive(inactive, desperate);
+      this.isolate(inactive, desperate);
+    }
     if (this.nrBatch === 0) return 0;
     this.unmapBatch(blockable);
     return this.evict(sync);
   }
 
   /** Keeps the inactive list at a third of the pages at least: its pages have time to be used again. */
-  private ageActive(desperate: boolean): void {
+  private ageActive(inactive: number, desperate: boolean): void {
     const { lru, vmstat } = this.host;
-    let scan = Math.min(lru.nr[LRU_ACTIVE]!, this.batchSize * 2);
-    while (scan-- > 0 && this.inactiveIsLow()) {
-      const pfn = lru.tail(LRU_ACTIVE);
+    const active = inactive + 1;
+    let scan = Math.min(lru.nr[active]!, this.batchSize * 2);
+    while (scan-- > 0 && this.inactiveIsLow(inactive)) {
+      const pfn = lru.tail(active);
       if (this.wasUsed(pfn) && !desperate) {
         lru.move(pfn, 0, 0);
         continue;
@@ -101,18 +106,17 @@ export class Reclaim {
     }
   }
 
-  private inactiveIsLow(): boolean {
+  private inactiveIsLow(inactive: number): boolean {
     const { nr } = this.host.lru;
-    return nr[LRU_INACTIVE]! * 2 < nr[LRU_ACTIVE]! || nr[LRU_INACTIVE]! < this.batchSize;
+    return nr[inactive]! * 2 < nr[inactive + 1]! || nr[inactive]! < this.batchSize;
   }
 
-  /** Takes up to a batch of unused pages off the inactive list. */
-  private isolate(desperate: boolean): void {
+  /** Takes unused pages off the inactive list, until the batch is full. */
+  private isolate(inactive: number, desperate: boolean): void {
     const { lru, vmstat } = this.host;
-    this.nrBatch = 0;
-    let scan = Math.min(lru.nr[LRU_INACTIVE]!, this.batchSize * 4);
+    let scan = Math.min(lru.nr[inactive]!, this.batchSize * 4);
     while (scan-- > 0 && this.nrBatch < this.batchSize) {
-      const pfn = lru.tail(LRU_INACTIVE);
+      const pfn = lru.tail(inactive);
       vmstat.pgscan++;
       if (this.isHeld(pfn)) lru.move(pfn, 0, 0);
       else if (!desperate && this.wasUsed(pfn)) {
@@ -254,7 +258,7 @@ export class Reclaim {
   /** Passes without a frame gained after which there is none to be had: each page was looked at twice. */
   private maxFruitless(): number {
     const { nr } = this.host.lru;
-    return 8 + Math.ceil((2 * (nr[LRU_ACTIVE]! + nr[LRU_INACTIVE]!)) / this.batchSize);
+    return 8 + Math.ceil((2 * (nr[LRU_ACTIVE_ANON]! + nr[LRU_INACTIVE_ANON]!)) / this.batchSize);
   }
 
   /**

@@ -23,7 +23,7 @@ export class SwapMap {
   readonly nrSlots: number;
   nrFree: number;
   /** Ptes that name the slot. */
-  readonly count: Uint16Array;
+  readonly count: Int32Array;
   /** The frame that caches the slot, or 0. */
   readonly cache: Int32Array;
   private readonly flags: Uint8Array;
@@ -38,7 +38,7 @@ export class SwapMap {
     this.frames = frames;
     this.nrSlots = nrSlots;
     this.nrFree = nrSlots;
-    this.count = new Uint16Array(nrSlots);
+    this.count = new Int32Array(nrSlots);
     this.cache = new Int32Array(nrSlots);
     this.flags = new Uint8Array(nrSlots);
     this.checksum = new Uint32Array(nrSlots);
@@ -50,7 +50,7 @@ export class SwapMap {
   }
 
   get metadataBytes(): number {
-    return this.nrSlots * (2 + 4 + 1 + 4 + 4) + this.freeInCluster.length;
+    return this.nrSlots * (4 + 4 + 1 + 4 + 4) + this.freeInCluster.length;
   }
 
   /** Slots are short: pages that are read back give theirs up at once (Linux: vm_swap_full). */

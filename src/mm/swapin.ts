@@ -1,5 +1,5 @@
 import { Deferred } from './deferred.js';
-import { PG_LOCKED, PG_READAHEAD } from './frames.js';
+import { PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from './frames.js';
 import type { Host } from './host.js';
 import { dropRef, putPage, tryDropSwapCache } from './page.js';
 
@@ -147,7 +147,7 @@ export class SwapIn {
   private lockFrame(slot: number, reserve: number): number {
     const pfn = this.host.reclaim.allocFrame(reserve);
     if (pfn === 0) return 0;
-    this.host.frames.flags[pfn] = PG_LOCKED;
+    this.host.frames.flags[pfn] = PG_LOCKED | PG_SWAPBACKED;
     this.host.swap.addToCache(slot, pfn);
     return pfn;
   }

@@ -70,6 +70,7 @@ function zapPte(vma: Vma, i: number): void {
 }
 
 function zapPresent(host: Host, vma: Vma, pfn: number): void {
+  if (pfn === host.frames.zeroPfn) return;
   removeRmap(host, vma, pfn);
   if (dropRef(host, pfn) || (host.frames.mapcount[pfn] === 0 && tryDropSwapCache(host, pfn))) host.gather.add(pfn);
 }

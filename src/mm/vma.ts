@@ -19,10 +19,12 @@ export class Vma {
   endVpn: number;
   prot: number;
   flags: number;
-  /** Index of the first page in the anonVma; equal to startVpn until a mapping is moved. */
+  /** Index of the first page: in the file, or of anonymous memory the startVpn that it had before it was moved. */
   pgoff: number;
-  /** Set by the first fault. */
+  /** Where its new anonymous pages go; set by the first fault. */
   anonVma: AnonVma | undefined;
+  /** All anonVmas that it is linked into, its own first (Linux: anon_vma_chain). */
+  anonVmaChain: readonly AnonVma[] = [];
 
   /** Neighbours by address; written by the VmaSet. */
   prev: Vma | undefined;

@@ -87,7 +87,7 @@ test('N3: inside a bracket no entry is installed, and a blocking access says so 
     expect(() => ram.readUint32(0)).toThrow(/EDEADLK.*being taken away/);
   });
   expect(inside).toEqual([FAULT_RETRY, FAULT_RETRY]);
-  expect([ram.stats.retries, host.vmstat.retries]).toEqual([3, 3]);
+  expect([ram.stats.retries, host.vmstat.retries]).toEqual([6, 6]);
   expect(ram.readUint32(0)).toBe(1);
   checkHost(host);
 });

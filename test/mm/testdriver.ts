@@ -80,8 +80,13 @@ export class TestDriver {
     for (const vpn of [...this.table.keys()]) if (vpn >= startVpn && vpn < endVpn) this.table.delete(vpn);
   }
 
-  /** Enters `va`, or returns the FAULT_ number that is in the way. */
+  /** Enters `va`, or returns the FAULT_ number that is in the way. A copy-on-write of its own moves seq: it looks twice. */
   tryFault(va: number, write: boolean): number {
+    const pfn = this.tryFaultOnce(va, write);
+    return pfn > 0 && this.access(va, write) === undefined ? this.tryFaultOnce(va, write) : pfn;
+  }
+
+  private tryFaultOnce(va: number, write: boolean): number {
     const seq = this.seq.readBegin();
     const pfn = this.mm.tryGetPage(va, write ? FAULT_FLAG_WRITE : 0);
     if (pfn < 0) return pfn;
