@@ -12,6 +12,7 @@ import { GuestRam, Host, MemorySwap, type SwapDevice } from 'unpin';
 import { openFileSwap } from 'unpin/node';
 import { BigPico } from '../examples/rp2040/bigpico.js';
 import { expectedOutput, runSort } from '../examples/rp2040/run.js';
+import { quantile } from './lib/common.js';
 
 const PAGE = 4096;
 const MIB = 2 ** 20;
@@ -30,11 +31,6 @@ async function compete(rounds: number, contestants: Contestants): Promise<Record
     }
   }
   return seconds;
-}
-
-function quantile(values: number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.round(q * (sorted.length - 1))]!;
 }
 
 function spread(values: number[], digits: number): string {

@@ -1,0 +1,108 @@
+import { FAULT_FLAG_WRITE, type Host, type Mm } from '../../src/mm/index.js';
+import { map, newMm, PAGE, timed, touch, touched } from './world.js';
+
+/** The operations that both sides do, as Unpin does them: nanoseconds for all pages of one round. */
+
+/** What no manager of memory on this machine can do without, for one page; see floor.ts. */
+export type FloorName = 'zero' | 'copy' | 'store';
+
+export interface Row {
+  readonly name: string;
+  /** What bench/linux-peer/mm.c calls it. */
+  readonly operation: string;
+  readonly nrPages: number;
+  /** Times faster than Linux that it must be. */
+  readonly bar?: number;
+  readonly floor?: FloorName;
+  run(host: Host, nrPages: number): number;
+}
+
+const SOME = 16_384;
+const MANY = 65_536;
+
+/** Runs `body` on a new mm, which ends afterwards. */
+function onMm(host: Host, body: (mm: Mm) => number): number {
+  const mm = newMm(host);
+  const ns = body(mm);
+  mm.exit();
+  return ns;
+}
+
+export const writeFault: Row = {
+  name: 'anonymous write fault with zeroing',
+  operation: 'write-fault',
+  nrPages: SOME,
+  bar: 2.5,
+  floor: 'zero',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const va = map(mm, nr);
+      return timed(() => touch(mm, va, nr));
+    }),
+};
+
+export const munmapMapped: Row = {
+  name: 'munmap of mapped pages',
+  operation: 'munmap',
+  nrPages: MANY,
+  bar: 4,
+  floor: 'store',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const va = touched(mm, nr);
+      return timed(() => mm.munmap(va, nr * PAGE));
+    }),
+};
+
+export const dontneedRange: Row = {
+  name: 'DONTNEED of mapped pages',
+  operation: 'dontneed-range',
+  nrPages: MANY,
+  bar: 4,
+  floor: 'store',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const va = touched(mm, nr);
+      return timed(() => mm.madviseDontneed(va, nr * PAGE));
+    }),
+};
+
+const dontneedEach: Row = {
+  name: 'DONTNEED, a call a page',
+  operation: 'dontneed-each',
+  nrPages: SOME,
+  bar: 4,
+  floor: 'store',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const va = touched(mm, nr);
+      return timed(() => {
+        for (let p = 0; p < nr; p++) mm.madviseDontneed(va + p * PAGE, PAGE);
+      });
+    }),
+};
+
+/** A pager in user space: each missing page is filled with contents that the program supplies. */
+const missingCopy: Row = {
+  name: 'a missing page filled by its pager (userfaultfd MISSING + COPY)',
+  operation: 'missing-copy',
+  nrPages: 4096,
+  bar: 12,
+  floor: 'copy',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const [va, source] = [map(mm, nr), map(mm, 1)];
+      const from = mm.tryGetPage(source, FAULT_FLAG_WRITE);
+      const ns = timed(() => {
+        for (let p = 0; p < nr; p++) {
+          const pfn = mm.tryGetPage(va + p * PAGE, FAULT_FLAG_WRITE);
+          host.pageOps.copy(pfn * PAGE, from * PAGE);
+          mm.putPage(pfn);
+        }
+      });
+      mm.putPage(from);
+      return ns;
+    }),
+};
+
+export const ROWS: readonly Row[] = [writeFault, munmapMapped, dontneedRange, dontneedEach, missingCopy];
