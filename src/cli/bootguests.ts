@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { KernelError } from '../base/index.js';
 import { Kvm, MAX_HELD_PAGES } from '../kvm/index.js';
-import { type Host, type HostStats, MIN_FRAMES, PAGE_SIZE } from '../mm/index.js';
+import { type Host, type HostStats, MIN_FRAMES, type OomReport, PAGE_SIZE } from '../mm/index.js';
 import { nodeEnvironment } from '../node/index.js';
 import { BoardGuest, type GuestReport } from '../vmm/index.js';
 import { formatSize } from './args.js';
@@ -57,11 +57,13 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   let run: HostRun | undefined;
   try {
     const onSwapError = (message: string) => tell(`unpin: ${message}\n`);
-    run = await HostRun.open({ ...options, arenaBytes: arenaBytes(options), onSwapError });
+    const guests: BoardGuest[] = [];
+    const onOom = ({ victim, reason }: OomReport) => guests.find(({ mm }) => mm === victim)?.kill('killed', reason);
+    run = await HostRun.open({ ...options, arenaBytes: arenaBytes(options), onSwapError, onOom });
     if (options.json !== undefined) output.json = new OutputFile('report', options.json);
     if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
     const mux = createMux(run.host, options);
-    const guests = await createGuests(run.host, options, input, mux);
+    await createGuests(run.host, options, input, mux, guests);
     for (const bytes of Object.values(input)) releaseInput(bytes);
     return await new BootRun(run, options, guests, mux, signals, tell).run(output);
   } catch (error) {
@@ -118,9 +120,14 @@ function createMux(host: Host, options: BootOptions): Mux {
   return { console: new ConsoleMux(write, options.guests), progress };
 }
 
-async function createGuests(host: Host, options: BootOptions, input: BootInput, mux: Mux): Promise<BoardGuest[]> {
+async function createGuests(
+  host: Host,
+  options: BootOptions,
+  input: BootInput,
+  mux: Mux,
+  guests: BoardGuest[],
+): Promise<void> {
   const kvm = new Kvm(host, nodeEnvironment(), { blockWhenAlone: true });
-  const guests: BoardGuest[] = [];
   for (let i = 0; i < options.guests; i++) {
     const name = `guest${i}`;
     guests.push(
@@ -138,7 +145,6 @@ async function createGuests(host: Host, options: BootOptions, input: BootInput, 
       }),
     );
   }
-  return guests;
 }
 
 /** Our own guests each get a seed of their own, so that no two hold the same pages. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { KernelError } from '../base/index.js';
-import { Host } from '../mm/index.js';
+import { Host, type OomReport } from '../mm/index.js';
 import { type FileSwap, openFileSwap } from '../node/index.js';
 import { formatSize } from './args.js';
 
@@ -19,6 +19,7 @@ export interface HostRunOptions {
   readonly swapSize: number;
   /** Told of the first read and of the first write that the swap device failed to do: one line. */
   readonly onSwapError: (message: string) => void;
+  readonly onOom?: (report: OomReport) => void;
 }
 
 export class HostRun {
@@ -71,6 +72,7 @@ function createHost(options: HostRunOptions, swap: FileSwap): Host {
       now: () => performance.now(),
       defer: (fn) => setImmediate(fn),
       onSwapError,
+      ...(options.onOom && { onOom: options.onOom }),
     });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;

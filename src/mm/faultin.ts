@@ -2,6 +2,7 @@ import { KernelError } from '../base/index.js';
 import { FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV, handleMmFault } from './fault.js';
 import { vaToVpn } from './layout.js';
 import type { Mm } from './mm.js';
+import { describeShortage, refuseKilled } from './oom.js';
 import { pteIsSwap, pteSwapSlot } from './pte.js';
 
 /**
@@ -17,12 +18,13 @@ const SWAP_IN_RESERVE = 2;
 export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void> {
   const vpn = vaToVpn(va);
   for (;;) {
+    refuseKilled(mm, 'faultIn');
     const result = attempt(mm, vpn, write);
     if (result !== FAULT_RETRY) return settle(mm, va, write, result);
     const slot = slotOf(mm, vpn);
     const reading = slot < 0 ? undefined : mm.host.swapIn.start(slot);
     if (reading !== undefined) await reading;
-    else if (!(await mm.host.reclaim.directReclaim(reserveFor(slot)))) noMemory(mm, va);
+    else if (!(await mm.host.reclaim.directReclaim(reserveFor(slot), { mm, va }))) noMemory(mm, va);
   }
 }
 
@@ -33,6 +35,7 @@ export function faultInSync(mm: Mm, va: number, write: boolean): void {
   }
   const vpn = vaToVpn(va);
   for (;;) {
+    refuseKilled(mm, 'faultIn');
     const result = attempt(mm, vpn, write);
     if (result !== FAULT_RETRY) {
       settle(mm, va, write, result);
@@ -40,7 +43,7 @@ export function faultInSync(mm: Mm, va: number, write: boolean): void {
     }
     const slot = slotOf(mm, vpn);
     const progress = slot >= 0 && mm.host.swapIn.readSync(slot);
-    if (!progress && !mm.host.reclaim.directReclaimSync(reserveFor(slot))) noMemory(mm, va);
+    if (!progress && !mm.host.reclaim.directReclaimSync(reserveFor(slot), { mm, va })) noMemory(mm, va);
   }
 }
 
@@ -81,12 +84,10 @@ function settle(mm: Mm, va: number, write: boolean, result: number): void {
 }
 
 function noMemory(mm: Mm, va: number): never {
-  const { frames, swap } = mm.host;
-  const pinned = mm.host.nrMlocked + mm.host.nrPinned;
+  refuseKilled(mm, 'faultIn');
   throw new KernelError(
     'ENOMEM',
     'faultIn',
-    `no frame for address 0x${va.toString(16)} of ${mm.name}: of ${frames.nrFrames} frames ${pinned} are pinned, ` +
-      `of ${swap.nrSlots} swap slots ${swap.nrFree} are free, and nothing can be reclaimed`,
+    `no frame for address 0x${va.toString(16)} of ${mm.name}: ${describeShortage(mm.host)}`,
   );
 }

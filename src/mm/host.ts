@@ -7,6 +7,7 @@ import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, Lru } from './lru.js';
 import { Mm } from './mm.js';
 import type { NotifierHost } from './notifier.js';
+import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './oom.js';
 import { createPageOps, type PageOps } from './pageops.js';
 import { MAX_SWAP_SLOTS } from './pte.js';
 import { Reclaim } from './reclaim.js';
@@ -40,6 +41,10 @@ export interface HostOptions {
   readonly notifierBudgetMs?: number;
   /** Told of each transfer of the swap device that failed, and of each damaged page read from it. */
   readonly onSwapError?: (operation: 'read' | 'write', error: unknown) => void;
+  /** What happens when nothing can be reclaimed; default 'kill': the largest mm dies, and the others live. */
+  readonly oom?: OomMode;
+  /** Told, soon after, of each mm that was killed because memory ran out. */
+  readonly onOom?: (report: OomReport) => void;
   /** Freed frames are filled with FREE_PATTERN. */
   readonly debug?: boolean;
 }
@@ -49,6 +54,8 @@ export interface MmOptions {
   readonly name?: string;
   /** Bytes that mlock may lock (Linux: RLIMIT_MEMLOCK); default 8 MiB, as Linux's. */
   readonly rlimitMemlock?: number;
+  /** From -1000, never killed when memory runs out, to 1000, killed before all others; default 0 (Linux: oom_score_adj). */
+  readonly oomScoreAdj?: number;
 }
 
 const DEFAULT_ARENA_BYTES = 16 * 2 ** 20;
@@ -68,6 +75,7 @@ export class Host {
   readonly swapIn: SwapIn;
   readonly writeback: Writeback;
   readonly reclaim: Reclaim;
+  readonly oom: Oom;
   readonly gather: Gather;
   readonly pageOps: PageOps;
   readonly vmstat = new VmStat();
@@ -107,6 +115,7 @@ export class Host {
     this.swapIn = new SwapIn(this);
     this.writeback = new Writeback(this);
     this.reclaim = new Reclaim(this);
+    this.oom = new Oom(this, options.oom ?? 'kill', options.onOom);
     this.gather = new Gather(this);
     this.notifierHost = this.makeNotifierHost();
   }
@@ -126,13 +135,15 @@ export class Host {
     };
   }
 
-  /** A new address space. Throws KernelError ENOMEM when no page table is left for it. */
+  /** A new address space. Throws KernelError ENOMEM when no page table is left for it, EINVAL for an oomScoreAdj out of range. */
   createMm(options: MmOptions = {}): Mm {
+    const oomScoreAdj = checkOomScoreAdj(options.oomScoreAdj ?? 0);
     const root = this.tables.alloc(2, 0);
     if (root === 0) throw new KernelError('ENOMEM', 'createMm', `no page table left of ${this.tables.nrTables}`);
     const id = this.nextMmId++;
     const rlimit = options.rlimitMemlock ?? DEFAULT_RLIMIT_MEMLOCK;
     const mm = new Mm(this, id, options.name ?? `mm ${id}`, rlimit, root, this.notifierHost);
+    mm.oomScoreAdj = oomScoreAdj;
     this.mms.add(mm);
     return mm;
   }
@@ -140,6 +151,7 @@ export class Host {
   /** Called by `mm.exit`. */
   removeMm(mm: Mm): void {
     this.mms.delete(mm);
+    this.oom.forget(mm);
   }
 
   /** Bytes of the arena, aligned to `align` (a power of two), not cleared. Throws KernelError ENOMEM. */

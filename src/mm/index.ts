@@ -17,6 +17,8 @@ export {
   mmuNotifierRegister,
   mmuNotifierUnregister,
 } from './notifier.js';
+export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
+export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';
 export {
   MMU_NOTIFY_CLEAR,
   MMU_NOTIFY_NAMES,

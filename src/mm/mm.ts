@@ -1,6 +1,6 @@
 import { bug, KernelError } from '../base/index.js';
 import { accessMm, accessMmSync } from './access.js';
-import { FAULT_FLAG_WRITE, FAULT_SIGSEGV, handleMmFault } from './fault.js';
+import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV, handleMmFault } from './fault.js';
 import { faultIn, faultInSync } from './faultin.js';
 import type { Host } from './host.js';
 import { NR_VPNS, vaToVpn } from './layout.js';
@@ -8,6 +8,7 @@ import { eachVma, mlockRange, munlockRange, populate } from './mlock.js';
 import { mmap, pageRange, refuse, unmapLocked } from './mmap.js';
 import { MmapLock } from './mmaplock.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
+import { refuseKilled } from './oom.js';
 import { getPage, putPage } from './page.js';
 import { PageTable } from './pagetable.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
@@ -38,6 +39,10 @@ export class Mm {
   residentPages = 0;
   residentPeakPages = 0;
   exited = false;
+  /** From -1000, never killed when memory runs out, to 1000, killed first. */
+  oomScoreAdj = 0;
+  /** Why it was killed, once it was, in one line: every fault is refused with it. */
+  oomKilled: string | undefined;
   /** Reclaim's marks while it works on a batch. */
   inReclaim = false;
   refusedReclaim = false;
@@ -124,6 +129,7 @@ export class Mm {
 
   private locked<T>(syscall: string, body: () => T): T {
     if (this.exited) throw new KernelError('EFAULT', syscall, `${this.name} has exited`);
+    refuseKilled(this, syscall);
     this.mmapLock.lock('write');
     try {
       return body();
@@ -159,6 +165,7 @@ export class Mm {
   }
 
   private tryGetPageSlow(vpn: number, write: boolean): number {
+    if (this.oomKilled !== undefined) return FAULT_OOM;
     this.mmapLock.lock('read');
     const pfn = handleMmFault(this, vpn, write, this.host.reclaim.min);
     this.mmapLock.unlock();

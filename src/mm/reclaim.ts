@@ -3,6 +3,7 @@ import type { Host } from './host.js';
 import { PAGE_SIZE } from './layout.js';
 import { LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from './lru.js';
 import type { Mm } from './mm.js';
+import type { OomAsker } from './oom.js';
 import { dropRef, tryDropSwapCache } from './page.js';
 import { mkSwapPte, PTE_ACCESSED, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR } from './range.js';
@@ -262,19 +263,19 @@ export class Reclaim {
   }
 
   /**
-   * Waits until more than `reserve` frames are free; false when reclaim makes no progress. Callers at the same time share one run;
+   * Waits until more than `reserve` frames are free; false when reclaim makes no progress and nobody can be killed. Callers at the same time share one run;
    * those that joined it look again in any case: of many that find no memory only one is refused, and what it gives up serves the rest.
    */
-  directReclaim(reserve: number): Promise<boolean> {
+  directReclaim(reserve: number, asker?: OomAsker): Promise<boolean> {
     const running = this.direct.get(reserve);
     if (running !== undefined) return running.then(() => true);
-    const run = this.reclaimUntilFree(reserve).finally(() => this.direct.delete(reserve));
+    const run = this.reclaimUntilFree(reserve, asker).finally(() => this.direct.delete(reserve));
     this.direct.set(reserve, run);
     return run;
   }
 
-  private async reclaimUntilFree(reserve: number): Promise<boolean> {
-    const { frames, vmstat, writeback } = this.host;
+  private async reclaimUntilFree(reserve: number, asker: OomAsker | undefined): Promise<boolean> {
+    const { frames, oom, vmstat, writeback } = this.host;
     vmstat.allocstall++;
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
@@ -282,21 +283,27 @@ export class Reclaim {
       const nr = this.shrink(true, false, fruitless > 1);
       if (frames.nrFree > reserve) break;
       if (writeback.nrPages > 0) await writeback.next();
-      if (vmstat.pgsteal === before && ++fruitless > limit) return false;
+      if (frames.nrFree > reserve) break;
+      if (vmstat.pgsteal === before && ++fruitless > limit) {
+        if (!oom.outOfMemory(asker)) return false;
+        fruitless = 0;
+      }
       if (nr === 0 && writeback.nrPages === 0) await this.yield();
     }
     return true;
   }
 
   /** As `directReclaim`, blocking; needs a device that can. */
-  directReclaimSync(reserve: number): boolean {
-    const { frames, vmstat } = this.host;
+  directReclaimSync(reserve: number, asker?: OomAsker): boolean {
+    const { frames, oom, vmstat } = this.host;
     vmstat.allocstall++;
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
       this.shrink(true, true, fruitless > 1);
-      if (vmstat.pgsteal === before && ++fruitless > limit) return false;
+      if (vmstat.pgsteal !== before || ++fruitless <= limit || frames.nrFree > reserve) continue;
+      if (!oom.outOfMemory(asker)) return false;
+      fruitless = 0;
     }
     return true;
   }

@@ -25,6 +25,8 @@ export class VmStat {
   /** Passes of reclaim on behalf of a waiter. */
   allocstall = 0;
   kswapdWakeups = 0;
+  /** Mms that were killed because memory ran out. */
+  oomKill = 0;
   pswpin = 0;
   pswpout = 0;
   swapReadErrors = 0;

@@ -119,7 +119,7 @@ export class BoardGuest {
           ? { exit: 'poweroff', reason: '' }
           : { exit: 'reset', reason: 'the guest asked for a reset' };
       case KVM_EXIT_MEMORY_FAULT:
-        return { exit: 'killed', reason: memoryFaultReason(exit.gpa, exit.error) };
+        return { exit: 'killed', reason: this.mm.oomKilled ?? memoryFaultReason(exit.gpa, exit.error) };
       default:
         return { exit: 'killed', reason: exit.message };
     }

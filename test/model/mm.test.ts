@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { KernelError } from '../../src/base/index.js';
-import { checkHost, Host, type Mm } from '../../src/mm/index.js';
+import { checkHost, FAULT_OOM, Host, type Mm, type OomMode } from '../../src/mm/index.js';
 import { FaultySwap } from '../mm/faultyswap.js';
 import { TestDriver } from '../mm/testdriver.js';
 
@@ -30,9 +30,9 @@ interface World {
   damaged: boolean;
 }
 
-function newWorld(nrSlots: number): World {
+function newWorld(nrSlots: number, oom: OomMode = 'refuse'): World {
   const swap = new FaultySwap(nrSlots);
-  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true, defer: (fn) => setImmediate(fn) });
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true, oom, defer: (fn) => setImmediate(fn) });
   const mms = [host.createMm({ rlimitMemlock: 20 * PAGE }), host.createMm()];
   const drivers = mms.map((mm) => new TestDriver(mm));
   const model = mms.map((mm) => {
@@ -131,10 +131,10 @@ async function readPage(w: World, m: number, p: number): Promise<void> {
   else expect({ m, p, differs: bytes.findIndex((b) => b !== w.model[m]!.get(p)) }).toEqual({ m, p, differs: -1 });
 }
 
-/** A page could not be had: right only after injected damage, or with everything full. It begins anew. */
+/** A page could not be had: right only after injected damage, with everything full, or when its mm was killed. It begins anew. */
 async function lost(w: World, m: number, p: number): Promise<void> {
   const full = w.host.swap.nrFree === 0 || w.host.stats().pinnedFrames > 0;
-  expect(w.damaged || full).toBe(true);
+  expect(w.damaged || full || w.mms[m]!.oomKilled !== undefined).toBe(true);
   if (w.locked[m]!.has(p)) return;
   w.mms[m]!.madviseDontneed(va(p), PAGE);
   w.model[m]!.set(p, 0);
@@ -255,6 +255,23 @@ async function readAll(w: World, m: number, a: number, b: number): Promise<void>
   }
 }
 
+/** An mm that was killed because memory ran out is dead to its owner, who begins anew; nobody else has lost anything. */
+async function replaceDead(w: World): Promise<void> {
+  for (const [m, mm] of w.mms.entries()) {
+    if (mm.oomKilled === undefined) continue;
+    expect(mm.tryGetPage(va(0) + NR_PAGES * PAGE, 0)).toBe(FAULT_OOM);
+    expect(await refused(['ENOMEM'], () => mm.read(va(0), new Uint8Array(1)))).toBe(true);
+    mm.exit();
+    expect([w.drivers[m]!.nrReleases, w.drivers[m]!.table.size]).toEqual([1, 0]);
+    const next = w.host.createMm(m === 0 ? { rlimitMemlock: 20 * PAGE } : {});
+    next.mmap(va(0), NR_PAGES * PAGE, PROT_RW, MAP);
+    w.mms[m] = next;
+    w.drivers[m] = new TestDriver(next);
+    w.model[m] = new Map([...Array(NR_PAGES).keys()].map((p) => [p, 0]));
+    w.locked[m] = new Set();
+  }
+}
+
 const HANG = Symbol('hang');
 
 /** A step that does not end is a failure of its own, so that it shrinks. */
@@ -273,6 +290,7 @@ async function runAll(w: World, commands: Command[]): Promise<void> {
     for (const command of commands) {
       await command(w);
       checkHost(w.host);
+      await replaceDead(w);
     }
     w.swap.pump();
     for (const [m, model] of w.model.entries()) for (const p of model.keys()) await readPage(w, m, p);
@@ -324,5 +342,11 @@ test('N27: with transfers that fail and pages that are damaged, nothing else is 
 test('N26: with a swap that is too small, accesses end in ENOMEM and never hang', async () => {
   const commands = fc.array(fc.oneof(...healthy), { minLength: 5, maxLength: 40 });
   const property = fc.asyncProperty(commands, (c) => run(newWorld(40), c));
+  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 40) });
+});
+
+test('N12 N26: with a swap that is too small the largest mm dies, and the other loses nothing', async () => {
+  const commands = fc.array(fc.oneof(...healthy), { minLength: 5, maxLength: 40 });
+  const property = fc.asyncProperty(commands, (c) => run(newWorld(40, 'kill'), c));
   await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 40) });
 });
