@@ -32,7 +32,7 @@ import type { Vma } from './vma.js';
  * The whole-state checker: walks everything and compares what is counted with what is there. For tests, between operations
  * (transfers may be under way). Throws BrokenInvariant.
  *
- * N4: every reference is accounted for, a free frame has none. N6: mapcount is the number of ptes. N7: no bracket and no mmapLock is left
+ * N5: a pte allows what its VMA does, and no write to the zero page. N20: an exclusive frame is one pte's alone. N4: every reference is accounted for, a free frame has none. N6: mapcount is the number of ptes. N7: no bracket and no mmapLock is left
  * open. N15, N27: writable means dirty, clean means the slot (or zeros) has it. N19: pinned frames are never free. N21: a VMA is found
  * for each pte. N22: slots, swap cache and ptes agree.
  *
@@ -165,7 +165,7 @@ function checkExclusive(host: Host, seen: Seen): void {
     const slot = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0 ? frames.private[pfn]! : -1;
     const named = slot < 0 ? 0 : swap.count[slot]!;
     if (frames.mapcount[pfn] !== 1 || named !== 0)
-      bug('N5', `frame ${pfn} is exclusive, with mapcount ${frames.mapcount[pfn]} and ${named} swap ptes`);
+      bug('N20', `frame ${pfn} is exclusive, with mapcount ${frames.mapcount[pfn]} and ${named} swap ptes`);
   }
 }
 

@@ -12,7 +12,7 @@ import type { Vma } from './vma.js';
  * A write to a page that its pte may only read, in private memory (Linux: do_wp_page).
  *
  * It is reused in place when nobody else can see it: an anonymous frame to which this pte, and a swap cache that no other pte names,
- * have the only references. That adds a right and is no event (N21). Everything else is copied: the zero page, a page of a file, a page
+ * have the only references. That adds a right and is no event (N20). Everything else is copied: the zero page, a page of a file, a page
  * that was forked and is still shared, and one that somebody holds. Of the copy the external MMUs are told, for what they map of the old
  * page must go before the new one is published (N5):
  *
@@ -24,7 +24,7 @@ import type { Vma } from './vma.js';
  *   invalidateRangeEnd: seq moves
  *                                                readRetry: true -> looks again, finds the new page
  *
- * Required outcome: after the write no reader of this mm sees the old page (N5). Proved by test/mm/cow.test.ts.
+ * Required outcome: after the write no reader of this mm sees the old page (M46). Proved by test/mm/cow.test.ts and test/mm/fork.test.ts.
  */
 
 const WRITABLE = PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE;

@@ -2,6 +2,7 @@ import { createMemory, KernelError, type WasmMemory } from '../base/index.js';
 import { AnonVmas } from './anonvma.js';
 import { Arena } from './arena.js';
 import { pinMappedFrames } from './containment.js';
+import { forkMm } from './fork.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, Lru } from './lru.js';
@@ -146,6 +147,18 @@ export class Host {
     mm.oomScoreAdj = oomScoreAdj;
     this.mms.add(mm);
     return mm;
+  }
+
+  /** A new address space with the contents and limits of `parent` (fork.ts). Throws KernelError ENOMEM. */
+  forkMm(parent: Mm, name: string | undefined): Mm {
+    const child = this.createMm({ rlimitMemlock: parent.rlimitMemlock, ...(name === undefined ? {} : { name }) });
+    try {
+      forkMm(parent, child);
+    } catch (error) {
+      child.exit();
+      throw error;
+    }
+    return child;
   }
 
   /** Called by `mm.exit`. */

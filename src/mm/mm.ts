@@ -140,6 +140,14 @@ export class Mm {
     }
   }
 
+  /**
+   * A copy of this mm whose contents are shared until either side writes (Linux: fork). It has no subscription and no locked memory.
+   * Throws KernelError ENOMEM, EFAULT (exited).
+   */
+  fork(options: { name?: string } = {}): Mm {
+    return this.locked('fork', () => this.host.forkMm(this, options.name));
+  }
+
   findVma(va: number): Vma | undefined {
     return this.vmas.find(vaToVpn(va));
   }

@@ -73,6 +73,11 @@ export class PageTable {
     return old;
   }
 
+  /** `nrEntries` of the table of entry `i` were written by plain stores where there was nothing. */
+  addUsed(i: number, nrEntries: number): void {
+    this.pool.used[i >>> 9] = this.pool.used[i >>> 9]! + nrEntries;
+  }
+
   private account(i: number, old: number, pte: number): void {
     if (old === 0) {
       if (pte !== 0) this.pool.used[i >>> 9] = this.pool.used[i >>> 9]! + 1;

@@ -11,6 +11,8 @@ export const PROT_EXEC = 4;
 
 /** Locked in memory by mlock: its pages are not reclaimed. */
 export const VM_LOCKED = 1;
+/** Not copied by fork (MADV_DONTFORK). */
+export const VM_DONTCOPY = 1 << 1;
 
 export class Vma {
   readonly mm: Mm;

@@ -92,8 +92,8 @@ describe('the examples', () => {
     const texts = failure!.trace.map(({ actor, text }) => `${actors[actor]}: ${text.replace(/frame \d+/, 'frame N')}`);
     const order = [
       'reclaim: entry = 0',
-      'fault: pte[0x10000000] -> frame N (WAD)',
-      'reclaim: pte[0x10000000]: frame N (WAD) -> swap slot 0',
+      'fault: pte[0x10000000] -> frame N (RWAD)',
+      'reclaim: pte[0x10000000]: frame N (RWAD) -> swap slot 0',
     ];
     expect(order.map((text) => texts.indexOf(text))).toEqual(order.map((text) => texts.lastIndexOf(text)));
     expect(order.map((text) => texts.indexOf(text))).toEqual(
