@@ -1,0 +1,164 @@
+import { type Program, RET_ELSEWHERE, RET_SIGBUS, RET_SIGSEGV, RET_SKIPPED } from './step.js';
+import {
+  type Outcome,
+  PAGE_IS_EXCLUSIVE,
+  PAGE_IS_FILE,
+  PAGE_IS_HASHED,
+  PAGE_IS_PRESENT,
+  PAGE_IS_SWAPPED,
+  PAGE_IS_ZERO,
+  type Trace,
+  type View,
+  VM_FLAG_NAMES,
+  type VmaView,
+} from './trace.js';
+
+/** Where two traces differ first, and how; the states that the interface leaves open are allowed (docs/oracle.md). */
+
+export interface Difference {
+  /** Index of the step. */
+  readonly at: number;
+  readonly what: string;
+  readonly linux: string;
+  readonly unpin: string;
+}
+
+export interface CompareOptions {
+  /** Reclaim may have taken pages: what is resident says nothing. */
+  readonly pressure: boolean;
+}
+
+const ERRNO_NAMES: Record<number, string> = {
+  1: 'EPERM',
+  9: 'EBADF',
+  11: 'EAGAIN',
+  12: 'ENOMEM',
+  13: 'EACCES',
+  14: 'EFAULT',
+  16: 'EBUSY',
+  17: 'EEXIST',
+  19: 'ENODEV',
+  22: 'EINVAL',
+  27: 'EFBIG',
+  75: 'EOVERFLOW',
+  95: 'EOPNOTSUPP',
+};
+
+export function describeResult(ret: number): string {
+  if (ret === RET_ELSEWHERE) return 'an address elsewhere';
+  if (ret === RET_SIGSEGV) return 'SIGSEGV';
+  if (ret === RET_SIGBUS) return 'SIGBUS';
+  if (ret === RET_SKIPPED) return 'passed over';
+  if (ret < 0) return ERRNO_NAMES[-ret] ?? `errno ${-ret}`;
+  return ret === 0 ? 'ok' : String(ret);
+}
+
+export function compareTraces(
+  program: Program,
+  linux: Trace,
+  unpin: Trace,
+  options: CompareOptions,
+): Difference | undefined {
+  for (let at = 0; at < program.steps.length; at++) {
+    const ours = unpin.outcomes[at];
+    if (ours === undefined) return { at, what: 'Unpin broke', linux: 'ok', unpin: unpin.broken ?? 'ended' };
+    const difference = compareOutcomes(linux.outcomes[at]!, ours, options);
+    if (difference !== undefined) return { at, ...difference };
+  }
+  if (unpin.broken === undefined) return undefined;
+  return { at: program.steps.length - 1, what: 'Unpin broke at the end', linux: 'ok', unpin: unpin.broken };
+}
+
+type Found = Omit<Difference, 'at'> | undefined;
+
+function found(what: string, linux: unknown, unpin: unknown): Found {
+  return { what, linux: String(linux), unpin: String(unpin) };
+}
+
+function compareOutcomes(linux: Outcome, unpin: Outcome, options: CompareOptions): Found {
+  if (linux.ret !== unpin.ret) return found('result', describeResult(linux.ret), describeResult(unpin.ret));
+  if (!options.pressure || linux.data.length === 4) {
+    const [theirs, ours] = [linux.data.join(' '), unpin.data.join(' ')];
+    if (theirs !== ours) return found('data', theirs, ours);
+  }
+  if (linux.views === undefined || unpin.views === undefined) return undefined;
+  const live = (o: Outcome) => [...o.views!.keys()].join(' ');
+  if (live(linux) !== live(unpin)) return found('processes', live(linux), live(unpin));
+  for (const [p, view] of linux.views) {
+    const difference = compareViews(view, unpin.views.get(p)!, options);
+    if (difference !== undefined) return { ...difference, what: `p${p} ${difference.what}` };
+  }
+  return undefined;
+}
+
+function compareViews(linux: View, unpin: View, options: CompareOptions): Found {
+  const vmas = compareVmas(linux, unpin);
+  if (vmas !== undefined) return vmas;
+  for (const name of ['total', 'data', 'locked'] as const)
+    if (linux[name] !== unpin[name]) return found(`${name} pages`, linux[name], unpin[name]);
+  return comparePages(linux, unpin, options);
+}
+
+function compareVmas(linux: View, unpin: View): Found {
+  const theirs = linux.vmas.map(describeVma);
+  const ours = unpin.vmas.map(describeVma);
+  if (theirs.join() === ours.join()) return undefined;
+  return found('VMAs', theirs.join('; '), ours.join('; '));
+}
+
+/** Files keep their number; other objects have none that both sides know. */
+function describeVma(vma: VmaView): string {
+  const perms = [...'rwx'].map((c, i) => ((vma.perms >> i) & 1 ? c : '-')).join('') + (vma.perms & 8 ? 's' : 'p');
+  const flags = VM_FLAG_NAMES.filter((_, i) => vma.vmFlags & KNOWN_VM_FLAGS & (1 << i)).join(' ');
+  const file = vma.file === 0 ? '' : vma.file <= 5 ? ` file ${vma.file - 1}+${vma.offset}` : ` shmem+${vma.offset}`;
+  return `[${vma.startPage}, ${vma.endPage}) ${perms}${file}${flags && ` ${flags}`}`;
+}
+
+/** VmFlags that Unpin has by now. */
+const KNOWN_VM_FLAGS = 1;
+
+function comparePages(linux: View, unpin: View, options: CompareOptions): Found {
+  for (let page = 0; page < linux.states.length; page++) {
+    const difference = options.pressure
+      ? compareContents(linux, unpin, page)
+      : (compareStates(linux, unpin, page) ?? compareContents(linux, unpin, page));
+    if (difference !== undefined) return { ...difference, what: `page ${page}: ${difference.what}` };
+  }
+  return undefined;
+}
+
+function compareContents(linux: View, unpin: View, page: number): Found {
+  const both = linux.states[page]! & unpin.states[page]! & PAGE_IS_HASHED;
+  if (both === 0 || linux.hashes[page] === unpin.hashes[page]) return undefined;
+  return found('contents', linux.hashes[page]!.toString(16), unpin.hashes[page]!.toString(16));
+}
+
+function compareStates(linux: View, unpin: View, page: number): Found {
+  const theirs = normalState(linux, unpin, page);
+  const ours = normalState(unpin, linux, page);
+  return theirs === ours ? undefined : found('state', describeState(theirs), describeState(ours));
+}
+
+/** Where the other side cannot tell the zero page from a page of zeros, neither does this one. */
+function normalState(view: View, other: View, page: number): number {
+  let state = view.states[page]! & ~PAGE_IS_HASHED;
+  const zero = ((view.states[page]! | other.states[page]!) & PAGE_IS_ZERO) !== 0;
+  if (zero && !(view.knowsZero && other.knowsZero)) state &= ~(PAGE_IS_ZERO | PAGE_IS_EXCLUSIVE);
+  return state;
+}
+
+const STATE_NAMES: readonly [number, string][] = [
+  [PAGE_IS_PRESENT, 'present'],
+  [PAGE_IS_SWAPPED, 'swapped'],
+  [PAGE_IS_FILE, 'of a file'],
+  [PAGE_IS_EXCLUSIVE, 'mapped once'],
+  [PAGE_IS_ZERO, 'zero page'],
+];
+
+export function describeState(state: number): string {
+  return (
+    STATE_NAMES.filter(([bit]) => (state & bit) !== 0)
+      .map(([, name]) => name)
+      .join(', ') || 'absent'
+  );
+}

@@ -1,0 +1,342 @@
+import { KernelError } from '../../src/base/index.js';
+import {
+  checkHost,
+  FAULT_FLAG_WRITE,
+  FAULT_RETRY,
+  FAULT_SIGSEGV,
+  Host,
+  MAP_FIXED,
+  MemorySwap,
+  type Mm,
+  PAGE_SIZE,
+  pfnToPa,
+  VA_SIZE,
+  type Vma,
+} from '../../src/mm/index.js';
+import { pteIsPresent, pteIsSwap, ptePfn } from '../../src/mm/pte.js';
+import type { Base } from './linux.js';
+import {
+  type CallName,
+  FROM_TOP,
+  FROM_ZERO,
+  isFromTop,
+  LEN_MAX,
+  LEN_TOP,
+  MAX_PROCS,
+  type Program,
+  RET_ELSEWHERE,
+  RET_SIGBUS,
+  RET_SIGSEGV,
+  RET_SKIPPED,
+  type Step,
+} from './step.js';
+import {
+  hashBytes,
+  type Outcome,
+  PAGE_IS_EXCLUSIVE,
+  PAGE_IS_HASHED,
+  PAGE_IS_PRESENT,
+  PAGE_IS_SWAPPED,
+  PAGE_IS_ZERO,
+  pattern,
+  type Trace,
+  type View,
+  type VmaView,
+} from './trace.js';
+
+/**
+ * Unpin's side: the same programs on `src/mm`, one mm for each process. After each step the whole-state checker runs.
+ *
+ * Use: `new UnpinWorld(program, base)`, `await step(step)` for each, `await end()`.
+ */
+
+/** Where the window's 2 MiB boundary lies. */
+const WINDOW = 0x40_0000_0000;
+const FRAMES = 8192;
+const SWAP_BYTES = 32 * 2 ** 20;
+/** What the real side's process has mapped beside its program, so that limits meet the same sums. */
+const BASE_VA = 0x20_0000_0000;
+const NO_DATA = new Uint8Array(0);
+const HANG_MS = 10_000;
+
+export interface UnpinOptions {
+  /** Frames are few, and reclaim is forced between the steps. */
+  readonly pressure?: boolean;
+  /** Replaces calls: for showing that the oracle finds what is wrong. */
+  readonly calls?: Partial<Record<CallName, UnpinCall>>;
+}
+
+export interface UnpinCall {
+  /** Whether Unpin can do it by now. */
+  has?(mm: Mm): boolean;
+  run(world: UnpinWorld, mm: Mm, args: readonly number[]): Promise<Result>;
+}
+
+export interface Result {
+  readonly ret: number;
+  readonly data?: Uint8Array;
+}
+
+export class UnpinWorld {
+  readonly host: Host;
+  readonly program: Omit<Program, 'steps'>;
+  readonly procs: (Mm | undefined)[];
+  readonly base: Base;
+  private readonly calls: Partial<Record<CallName, UnpinCall>>;
+
+  constructor(program: Omit<Program, 'steps'>, base: Base, options: UnpinOptions = {}) {
+    this.program = program;
+    this.base = base;
+    this.calls = { ...UNPIN_CALLS, ...options.calls };
+    this.host = new Host({
+      frames: options.pressure ? 160 : FRAMES,
+      arenaBytes: PAGE_SIZE,
+      swap: new MemorySwap({ sizeBytes: SWAP_BYTES }),
+      debug: true,
+      defer: (fn) => setImmediate(fn),
+    });
+    const mm = this.host.createMm({ rlimitMemlock: 8 * 2 ** 20 });
+    const flags = 0x22 | MAP_FIXED;
+    mm.mmap(BASE_VA, base.dataPages * PAGE_SIZE, 3, flags);
+    mm.mmap(BASE_VA + 2 ** 30, (base.totalPages - base.dataPages) * PAGE_SIZE, 1, flags);
+    this.procs = [mm, ...Array<undefined>(MAX_PROCS - 1).fill(undefined)];
+  }
+
+  get windowStart(): number {
+    return WINDOW - this.program.leadPages * PAGE_SIZE;
+  }
+
+  /** The virtual address that an argument names. */
+  address(arg: number): number {
+    if (isFromTop(arg)) return VA_SIZE + (arg - FROM_TOP);
+    return arg >= FROM_ZERO ? arg - FROM_ZERO : this.windowStart + arg;
+  }
+
+  length(arg: number): number {
+    if (arg === LEN_TOP) return VA_SIZE;
+    return arg === LEN_MAX ? 2 ** 64 - PAGE_SIZE : arg;
+  }
+
+  inWindow(va: number): boolean {
+    return va >= this.windowStart && va < this.windowStart + this.program.windowPages * PAGE_SIZE;
+  }
+
+  /** An address as a result: bytes from the window's start. */
+  addressResult(va: number): Result {
+    return { ret: this.inWindow(va) ? va - this.windowStart : RET_ELSEWHERE };
+  }
+
+  /** Calls that a program can be made of today. */
+  available(): CallName[] {
+    const mm = this.procs.find((p) => p !== undefined);
+    const names = Object.keys(this.calls) as CallName[];
+    return names.filter((name) => mm !== undefined && (this.calls[name]?.has?.(mm) ?? this.calls[name] !== undefined));
+  }
+
+  /** Does one step. Rejects with what is not a refusal: a broken invariant, a hang. */
+  async step(step: Step, look: boolean): Promise<Outcome> {
+    const result = await withDeadline(this.call(step), step.call);
+    checkHost(this.host);
+    return { ret: result.ret, data: result.data ?? NO_DATA, views: look ? this.look() : undefined };
+  }
+
+  private async call(step: Step): Promise<Result> {
+    const mm = this.procs[step.p];
+    const call = this.calls[step.call];
+    if (mm === undefined || call === undefined) return { ret: RET_SKIPPED };
+    try {
+      return await call.run(this, mm, step.args);
+    } catch (error) {
+      if (error instanceof KernelError) return { ret: -error.errno };
+      throw error;
+    }
+  }
+
+  look(): Map<number, View> {
+    const views = new Map<number, View>();
+    for (const [p, mm] of this.procs.entries()) if (mm !== undefined) views.set(p, this.viewOf(mm));
+    return views;
+  }
+
+  vmasInWindow(mm: Mm): Vma[] {
+    return mm.vmas.all().filter((vma) => this.inWindow(vma.start));
+  }
+
+  pageOf(vpn: number): number {
+    return vpn - this.windowStart / PAGE_SIZE;
+  }
+
+  private viewOf(mm: Mm): View {
+    const { windowPages } = this.program;
+    const states = new Uint8Array(windowPages);
+    const hashes = new Uint32Array(windowPages);
+    const inWindow = this.vmasInWindow(mm);
+    for (const vma of inWindow) this.lookAtPages(vma, states, hashes);
+    const all = mm.vmas.all();
+    const pages = (of: readonly Vma[]) => of.reduce((sum, vma) => sum + vma.nrPages, 0);
+    return {
+      total: pages(all) - this.base.totalPages,
+      data: pages(all.filter((vma) => (vma.prot & 2) !== 0)) - this.base.dataPages,
+      locked: mm.lockedPages,
+      vmas: inWindow.map((vma) => this.vmaView(vma, states)),
+      states,
+      hashes,
+      knowsZero: true,
+    };
+  }
+
+  private vmaView(vma: Vma, states: Uint8Array): VmaView {
+    const startPage = this.pageOf(vma.startVpn);
+    const endPage = this.pageOf(vma.endVpn);
+    const own = states.subarray(startPage, endPage);
+    const count = (bit: number) =>
+      own.reduce((sum, state) => sum + ((state & (bit | PAGE_IS_ZERO)) === bit ? 1 : 0), 0);
+    return {
+      startPage,
+      endPage,
+      perms: vma.prot,
+      vmFlags: vma.locked ? 1 : 0,
+      rss: count(PAGE_IS_PRESENT),
+      anonymous: count(PAGE_IS_PRESENT),
+      swap: count(PAGE_IS_SWAPPED),
+      locked: vma.locked ? count(PAGE_IS_PRESENT) : 0,
+      offset: 0,
+      file: 0,
+    };
+  }
+
+  private lookAtPages(vma: Vma, states: Uint8Array, hashes: Uint32Array): void {
+    const { pageTable } = vma.mm;
+    const { frames, pageOps } = this.host;
+    for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; vpn++) {
+      const pte = pageTable.get(vpn);
+      const page = this.pageOf(vpn);
+      if (pteIsSwap(pte)) states[page] = PAGE_IS_SWAPPED;
+      if (!pteIsPresent(pte)) continue;
+      const pfn = ptePfn(pte);
+      const kind = pfn === frames.zeroPfn ? PAGE_IS_ZERO : frames.mapcount[pfn] === 1 ? PAGE_IS_EXCLUSIVE : 0;
+      states[page] = PAGE_IS_PRESENT | kind;
+      if (!vma.allows(false)) continue;
+      states[page]! |= PAGE_IS_HASHED;
+      hashes[page] = pageOps.checksum(pfnToPa(pfn), 0, 0) >>> 0;
+    }
+  }
+
+  /** The end of all processes; everything must have been given back. */
+  async end(): Promise<void> {
+    for (const mm of this.procs) mm?.exit();
+    await this.host.stop();
+    checkHost(this.host);
+    if (this.host.frames.nrFree !== this.host.frames.nrFrames) throw new Error('frames are lost after the end');
+  }
+}
+
+/** Runs a whole program; a broken invariant ends it. */
+export async function runOnUnpin(program: Program, base: Base, options: UnpinOptions = {}): Promise<Trace> {
+  const world = new UnpinWorld(program, base, options);
+  const outcomes: Outcome[] = [];
+  try {
+    for (const step of program.steps) outcomes.push(await world.step(step, true));
+    await world.end();
+    return { outcomes };
+  } catch (error) {
+    return { outcomes, broken: String(error) };
+  }
+}
+
+async function withDeadline<T>(work: Promise<T>, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} does not end`)), HANG_MS);
+  });
+  try {
+    return await Promise.race([work, deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** As the CPU does: the first page that cannot be had gives its signal; what lies before was moved. */
+async function access(world: UnpinWorld, mm: Mm, va: number, bytes: Uint8Array, write: boolean): Promise<Result> {
+  const move = write ? mm.write(va, bytes) : mm.read(va, bytes);
+  try {
+    await move;
+    return write ? { ret: 0 } : { ret: 0, data: hashData(bytes) };
+  } catch (error) {
+    if (!(error instanceof KernelError && error.code === 'EFAULT')) throw error;
+    return { ret: await signalAt(world, mm, va, bytes.length, write) };
+  }
+}
+
+async function signalAt(_world: UnpinWorld, mm: Mm, va: number, lenBytes: number, write: boolean): Promise<number> {
+  const flags = write ? FAULT_FLAG_WRITE : 0;
+  for (let at = va; at < va + lenBytes; at = Math.floor(at / PAGE_SIZE + 1) * PAGE_SIZE) {
+    const pfn = mm.tryGetPage(at, flags);
+    if (pfn > 0) mm.putPage(pfn);
+    else if (pfn !== FAULT_RETRY) return pfn === FAULT_SIGSEGV ? RET_SIGSEGV : RET_SIGBUS;
+    else await mm.faultIn(at, flags);
+  }
+  throw new Error(`EFAULT in [0x${va.toString(16)}, +${lenBytes}), and yet every page can be had`);
+}
+
+function hashData(bytes: Uint8Array): Uint8Array {
+  const data = new Uint8Array(4);
+  new DataView(data.buffer).setUint32(0, hashBytes(bytes), true);
+  return data;
+}
+
+const ok: Result = { ret: 0 };
+
+export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
+  mmap: {
+    async run(world, mm, [addr, len, prot, flags]) {
+      const va = mm.mmap(world.address(addr!), world.length(len!), prot!, flags!);
+      if (!world.inWindow(va)) mm.munmap(va, world.length(len!));
+      return world.addressResult(va);
+    },
+  },
+  munmap: {
+    async run(world, mm, [addr, len]) {
+      mm.munmap(world.address(addr!), world.length(len!));
+      return ok;
+    },
+  },
+  madvise: {
+    async run(world, mm, [addr, len]) {
+      mm.madviseDontneed(world.address(addr!), world.length(len!));
+      return ok;
+    },
+  },
+  mlock: {
+    async run(world, mm, [addr, len]) {
+      await mm.mlock(world.address(addr!), world.length(len!));
+      return ok;
+    },
+  },
+  munlock: {
+    async run(world, mm, [addr, len]) {
+      mm.munlock(world.address(addr!), world.length(len!));
+      return ok;
+    },
+  },
+  load: {
+    run: (world, mm, [addr, len]) => access(world, mm, world.address(addr!), new Uint8Array(len!), false),
+  },
+  store: {
+    run: (world, mm, [addr, len, value]) => access(world, mm, world.address(addr!), pattern(len!, value!), true),
+  },
+  fork: {
+    async run(world, mm, [child]) {
+      if (world.procs[child!] !== undefined) return { ret: RET_SKIPPED };
+      world.procs[child!] = mm.fork();
+      return ok;
+    },
+  },
+  exit: {
+    async run(world, mm) {
+      mm.exit();
+      world.procs[world.procs.indexOf(mm)] = undefined;
+      return ok;
+    },
+  },
+};
