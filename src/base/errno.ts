@@ -11,6 +11,7 @@ export const ERRNO = {
   EIO: 5,
   E2BIG: 7,
   ENOEXEC: 8,
+  EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,

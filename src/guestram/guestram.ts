@@ -3,6 +3,7 @@ import {
   FAULT_RETRY,
   type Host,
   MAP_ANONYMOUS,
+  MAP_NORESERVE,
   MAP_PRIVATE,
   type Mm,
   PAGE_SIZE,
@@ -10,7 +11,7 @@ import {
   PROT_WRITE,
 } from '../mm/index.js';
 import { gather, scatter } from './crossing.js';
-import { SoftTlb, STALE } from './softtlb.js';
+import { checkLenBytes, SoftTlb, STALE } from './softtlb.js';
 
 /**
  * The RAM of an emulated machine, as large as the machine believes, in as few frames as the host has: what is not in use is in swap, and
@@ -50,9 +51,10 @@ export class GuestRam extends SoftTlb {
 
   /** RAM of zeros in an address space of its own. `lenBytes` is a multiple of 4096. Throws KernelError EINVAL, ENOMEM. */
   static create(host: Host, options: { lenBytes: number; name?: string }): GuestRam {
+    checkLenBytes(options.lenBytes);
     const mm = host.createMm({ name: options.name ?? 'guest ram' });
     try {
-      const va = mm.mmap(0, options.lenBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+      const va = mm.mmap(0, options.lenBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
       return new GuestRam(mm, va, options.lenBytes, true);
     } catch (error) {
       mm.exit();

@@ -191,10 +191,15 @@ export class SoftTlb {
   }
 }
 
-/** Returns the pages. The table is indexed by 20 bits, what a 32-bit address has above its offset. */
-function checkArea(mm: Mm, va: number, lenBytes: number): number {
+/** The table is indexed by 20 bits, what a 32-bit address has above its offset. */
+export function checkLenBytes(lenBytes: number): void {
   if (!(Number.isInteger(lenBytes) && lenBytes > 0 && lenBytes <= 2 ** 32 && lenBytes % PAGE_SIZE === 0))
     refuse('EINVAL', `lenBytes ${lenBytes} must be a multiple of ${PAGE_SIZE} up to 2^32`);
+}
+
+/** Returns the pages. */
+function checkArea(mm: Mm, va: number, lenBytes: number): number {
+  checkLenBytes(lenBytes);
   const vma = va % PAGE_SIZE === 0 ? mm.findVma(va) : undefined;
   if (vma === undefined || va + lenBytes > vma.end) {
     const range = `[0x${va.toString(16)}, 0x${(va + lenBytes).toString(16)})`;

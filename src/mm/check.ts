@@ -27,6 +27,7 @@ import {
 } from './pte.js';
 import { isAnon, rmapVisit } from './rmap.js';
 import type { Vma } from './vma.js';
+import { VmCounters } from './vmcounters.js';
 
 /**
  * The whole-state checker: walks everything and compares what is counted with what is there. For tests, between operations
@@ -46,12 +47,12 @@ export function checkHost(host: Host, heldRefs = 0): void {
     slotCount: new Int32Array(host.swap.nrSlots),
     tables: 0,
   };
-  let lockedPages = 0;
+  const vm = new VmCounters();
   for (const mm of host.mms) {
     checkMm(mm, seen);
-    lockedPages += mm.lockedPages;
+    for (const vma of mm.vmas.all()) vm.add(vma, vma.nrPages);
   }
-  if (lockedPages !== host.lockedPages()) bug('N27', 'locked pages do not add up');
+  checkCounters('the host', host.vm, vm);
   checkExclusive(host, seen);
   checkTables(host, seen);
   checkFrames(host, seen, heldRefs);
@@ -90,16 +91,23 @@ function checkMm(mm: Mm, seen: Seen): void {
 
 function checkVmas(mm: Mm): void {
   let end = 0;
-  let locked = 0;
+  const vm = new VmCounters();
   for (const vma of mm.vmas.all()) {
     const ok = vma.startVpn >= end && vma.startVpn < vma.endVpn && vma.endVpn <= NR_VPNS;
     if (!ok) bug('N21', `${mm.name}: VMA [0x${vma.start.toString(16)}, 0x${vma.end.toString(16)}) out of order`);
     end = vma.endVpn;
-    if (vma.locked) locked += vma.nrPages;
+    vm.add(vma, vma.nrPages);
     if (vma.anonVma !== undefined && !linked(vma, vma.startVpn)) bug('N6', `${mm.name}: VMA not in its anonVma`);
   }
   checkTree(mm);
-  if (locked !== mm.lockedPages) bug('N21', `${mm.name}: ${locked} pages locked, ${mm.lockedPages} counted`);
+  checkCounters(mm.name, mm.vm, vm);
+}
+
+function checkCounters(name: string, counted: VmCounters, found: VmCounters): void {
+  for (const field of ['total', 'data', 'exec', 'locked', 'committed'] as const) {
+    if (counted[field] !== found[field])
+      bug('N21', `${name}: ${found[field]} pages ${field}, ${counted[field]} counted`);
+  }
 }
 
 /** N21: the tree has the VMAs of the list, in their order, and each knows the largest hole below it. */

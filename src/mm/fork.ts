@@ -11,7 +11,7 @@ import {
   pteSwapSlot,
 } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from './range.js';
-import { VM_DONTCOPY, VM_LOCKED, Vma } from './vma.js';
+import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, Vma } from './vma.js';
 
 /**
  * fork (Linux: dup_mmap, copy_page_range): a second mm with the same contents, made by sharing the frames. Neither may write a shared
@@ -38,7 +38,8 @@ export function forkMm(parent: Mm, child: Mm): void {
 }
 
 function forkVma(vma: Vma, child: Mm): void {
-  const copy = new Vma(child, vma.startVpn, vma.endVpn, vma.prot, vma.flags & ~VM_LOCKED, vma.pgoff);
+  if ((vma.flags & VM_ACCOUNT) !== 0) child.host.overcommit.check('fork', vma.nrPages);
+  const copy = new Vma(child, vma.startVpn, vma.endVpn, vma.prot, vma.flags & ~VM_LOCKED_MASK, vma.pgoff);
   child.host.anonVmas.fork(copy, vma);
   child.vmas.insert(copy);
   // Without an anonVma it has no page of its own: what it maps is found again by faults.

@@ -9,15 +9,18 @@ import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE,
 import { Mm } from './mm.js';
 import type { NotifierHost } from './notifier.js';
 import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './oom.js';
+import { Overcommit, type OvercommitPolicy } from './overcommit.js';
 import { createPageOps, type PageOps } from './pageops.js';
 import { MAX_SWAP_SLOTS } from './pte.js';
 import { Reclaim } from './reclaim.js';
+import { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, Rlimits } from './rlimit.js';
 import { type HostStats, VmStat } from './stats.js';
 import { SwapMap } from './swap.js';
 import type { SwapDevice } from './swapdevice.js';
 import { SwapIn } from './swapin.js';
 import { TablePool } from './tablepool.js';
 import { Gather } from './unmap.js';
+import { VmCounters } from './vmcounters.js';
 import { Writeback } from './writeback.js';
 
 /**
@@ -46,6 +49,9 @@ export interface HostOptions {
   readonly oom?: OomMode;
   /** Told, soon after, of each mm that was killed because memory ran out. */
   readonly onOom?: (report: OomReport) => void;
+  /** How much may be mapped for writing (Linux: vm.overcommit_memory, vm.overcommit_ratio); default 'heuristic', and 50 percent. */
+  readonly overcommit?: OvercommitPolicy;
+  readonly overcommitRatio?: number;
   /** Freed frames are filled with FREE_PATTERN. */
   readonly debug?: boolean;
 }
@@ -57,6 +63,9 @@ export interface MmOptions {
   readonly rlimitMemlock?: number;
   /** From -1000, never killed when memory runs out, to 1000, killed before all others; default 0 (Linux: oom_score_adj). */
   readonly oomScoreAdj?: number;
+  /** Bytes that may be mapped, and privately for writing (Linux: RLIMIT_AS, RLIMIT_DATA); default: no limit. */
+  readonly rlimitAs?: number;
+  readonly rlimitData?: number;
 }
 
 const DEFAULT_ARENA_BYTES = 16 * 2 ** 20;
@@ -81,6 +90,9 @@ export class Host {
   readonly pageOps: PageOps;
   readonly vmstat = new VmStat();
   readonly mms = new Set<Mm>();
+  /** Pages of VMAs of all mms. */
+  readonly vm = new VmCounters();
+  readonly overcommit: Overcommit;
   /** Frames of locked VMAs, and those that poisoned subscriptions may map. */
   nrMlocked = 0;
   nrPinned = 0;
@@ -118,6 +130,8 @@ export class Host {
     this.reclaim = new Reclaim(this);
     this.oom = new Oom(this, options.oom ?? 'kill', options.onOom);
     this.gather = new Gather(this);
+    const { overcommit = 'heuristic', overcommitRatio = 50 } = options;
+    this.overcommit = new Overcommit(overcommit, overcommitRatio, this.frames, nrSlots, this.vm);
     this.notifierHost = this.makeNotifierHost();
   }
 
@@ -142,8 +156,7 @@ export class Host {
     const root = this.tables.alloc(2, 0);
     if (root === 0) throw new KernelError('ENOMEM', 'createMm', `no page table left of ${this.tables.nrTables}`);
     const id = this.nextMmId++;
-    const rlimit = options.rlimitMemlock ?? DEFAULT_RLIMIT_MEMLOCK;
-    const mm = new Mm(this, id, options.name ?? `mm ${id}`, rlimit, root, this.notifierHost);
+    const mm = new Mm(this, id, options.name ?? `mm ${id}`, rlimitsOf(options), root, this.notifierHost);
     mm.oomScoreAdj = oomScoreAdj;
     this.mms.add(mm);
     return mm;
@@ -151,7 +164,8 @@ export class Host {
 
   /** A new address space with the contents and limits of `parent` (fork.ts). Throws KernelError ENOMEM. */
   forkMm(parent: Mm, name: string | undefined): Mm {
-    const child = this.createMm({ rlimitMemlock: parent.rlimitMemlock, ...(name === undefined ? {} : { name }) });
+    const child = this.createMm(name === undefined ? {} : { name });
+    Object.assign(child.rlimits, parent.rlimits);
     try {
       forkMm(parent, child);
     } catch (error) {
@@ -204,13 +218,6 @@ export class Host {
     this.options.onSwapError?.(operation, error);
   }
 
-  /** Pages in locked VMAs, whether they are there yet or not. */
-  lockedPages(): number {
-    let nrPages = 0;
-    for (const mm of this.mms) nrPages += mm.lockedPages;
-    return nrPages;
-  }
-
   stats(): HostStats {
     const { vmstat, frames, swap, lru } = this;
     return {
@@ -244,6 +251,14 @@ export class Host {
     await this.swapIn.drain();
     await this.device?.close();
   }
+}
+
+function rlimitsOf(options: MmOptions): Rlimits {
+  const rlimits = new Rlimits();
+  rlimits.set(RLIMIT_MEMLOCK, options.rlimitMemlock ?? DEFAULT_RLIMIT_MEMLOCK);
+  rlimits.set(RLIMIT_AS, options.rlimitAs ?? RLIM_INFINITY);
+  rlimits.set(RLIMIT_DATA, options.rlimitData ?? RLIM_INFINITY);
+  return rlimits;
 }
 
 function defaultNrTables(nrFrames: number, nrSlots: number): number {

@@ -7,8 +7,20 @@ export { MIN_FRAMES } from './frames.js';
 export { Host, type HostOptions, type MmOptions } from './host.js';
 export { INVALIDATE_SEQ_LABEL, INVALIDATE_SEQ_WORDS, InvalidateSeq } from './invalidateseq.js';
 export { PAGE_SHIFT, PAGE_SIZE, paToPfn, pfnToPa, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
+export { MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT } from './mlock.js';
 export type { Mm } from './mm.js';
-export { MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED } from './mmap.js';
+export {
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_FIXED_NOREPLACE,
+  MAP_LOCKED,
+  MAP_NONBLOCK,
+  MAP_NORESERVE,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  MAP_SHARED_VALIDATE,
+} from './mmap.js';
 export {
   type MmapLockMode,
   type MmuNotifierOps,
@@ -19,6 +31,7 @@ export {
 } from './notifier.js';
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';
+export type { OvercommitPolicy } from './overcommit.js';
 export {
   MMU_NOTIFY_CLEAR,
   MMU_NOTIFY_NAMES,
@@ -29,6 +42,7 @@ export {
   type MmuNotifierRange,
   type MmuNotifyEvent,
 } from './range.js';
+export { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, type RlimitResource } from './rlimit.js';
 export type { HostStats, NotifierCalls, VmStat } from './stats.js';
 export { MemorySwap, type SwapDevice } from './swapdevice.js';
 export { PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, type Vma } from './vma.js';

@@ -1,91 +1,88 @@
 import { KernelError } from '../base/index.js';
-import { FAULT_FLAG_WRITE } from './fault.js';
-import { PAGE_SIZE, vpnToVa } from './layout.js';
+import { checkFlags, hex, refuse, unsignedLong } from './args.js';
+import { bytesToPages, PAGE_SIZE, vaToVpn, vpnToVa } from './layout.js';
+import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
 import type { Mm } from './mm.js';
-import { mergeAround, pageRange, splitAt } from './mmap.js';
+import { checkMapCount, eachVma, mergeAround, splitAt } from './mmap.js';
 import { mlockPage, munlockPage } from './page.js';
 import { pteIsPresent, ptePfn } from './pte.js';
-import { PROT_NONE, PROT_WRITE, VM_LOCKED, type Vma } from './vma.js';
+import { VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, type Vma } from './vma.js';
 
 /**
  * mlock (Linux: mlock.c): pages that stay. It is what users of external MMUs had to do before notifiers, and the baseline to
- * compare with. Limited by RLIMIT_MEMLOCK for each mm, and by the frames of the host, of which some must be left to reclaim.
+ * compare with. A call marks VMAs and the pages that are there; `populate` brings the others, and may wait. All of it runs with mmapLock
+ * held for write, and calls no notifier (N21).
  */
 
-/** Marks [va, va + length) as locked. Waiting for its pages is `populate`'s. Runs with mmapLock held for write. */
-export function mlockRange(mm: Mm, va: number, length: number): [startVpn: number, endVpn: number] {
-  const [startVpn, endVpn] = pageRange('mlock', va, length);
-  checkMapped(mm, 'mlock', startVpn, endVpn);
-  let nrNew = 0;
-  eachVma(mm, startVpn, endVpn, (vma, from, to) => {
-    if (!vma.locked) nrNew += to - from;
-  });
-  checkLimits(mm, nrNew);
-  setLocked(mm, startVpn, endVpn, true);
+/** mlock2: pages are locked as they come. */
+export const MLOCK_ONFAULT = 1;
+
+/** mlockall: what is mapped, what will be, and both as pages come. */
+export const MCL_CURRENT = 1;
+export const MCL_FUTURE = 2;
+export const MCL_ONFAULT = 4;
+
+/** Marks [va, va + length) as locked; what lies before a hole stays so. Returns the pages to populate. */
+export function mlockRange(mm: Mm, va: number, length: number, flags: number): [startVpn: number, endVpn: number] {
+  checkFlags('mlock2', 'flags', flags);
+  if ((flags & ~MLOCK_ONFAULT) !== 0) refuse('EINVAL', 'mlock2', `flags ${hex(flags)} must be 0 or MLOCK_ONFAULT`);
+  const start = unsignedLong('mlock', 'addr', va);
+  const len = unsignedLong('mlock', 'length', length);
+  checkCanMlock(mm, 'mlock');
+  const [startVpn, endVpn] = lockRange('mlock', start, len, 'ENOMEM');
+  checkMlockLimits(mm, 'mlock', endVpn - startVpn - nrLocked(mm, startVpn, endVpn), 'ENOMEM');
+  applyLock(mm, 'mlock', startVpn, endVpn, flags === 0 ? VM_LOCKED : VM_LOCKED_MASK);
   return [startVpn, endVpn];
 }
 
 export function munlockRange(mm: Mm, va: number, length: number): void {
-  const [startVpn, endVpn] = pageRange('munlock', va, length);
-  checkMapped(mm, 'munlock', startVpn, endVpn);
-  setLocked(mm, startVpn, endVpn, false);
+  const start = unsignedLong('munlock', 'addr', va);
+  const len = unsignedLong('munlock', 'length', length);
+  const [startVpn, endVpn] = lockRange('munlock', start, len, 'EINVAL');
+  applyLock(mm, 'munlock', startVpn, endVpn, 0);
 }
 
-function checkLimits(mm: Mm, nrNew: number): void {
-  const limitPages = Math.floor(mm.rlimitMemlock / PAGE_SIZE);
-  const kib = (nrPages: number) => `${nrPages * 4} KiB`;
-  if (mm.lockedPages + nrNew > limitPages) {
-    throw new KernelError(
-      'ENOMEM',
-      'mlock',
-      `${kib(nrNew)} cannot be locked beside the ${kib(mm.lockedPages)} that are: ` +
-        `at most RLIMIT_MEMLOCK, ${kib(limitPages)} for ${mm.name}`,
-    );
-  }
-  const { host } = mm;
-  const lockable = host.frames.nrFrames - host.reclaim.reserve;
-  const locked = host.lockedPages() + host.nrPinned;
-  if (locked + nrNew <= lockable) return;
-  throw new KernelError(
-    'ENOMEM',
-    'mlock',
-    `${kib(nrNew)} cannot be locked beside the ${kib(locked)} that are: ` +
-      `at most ${kib(lockable)} of the host's ${kib(host.frames.nrFrames)} of frames`,
-  );
+/** Unlike other calls, mlock and munlock round the start down to its page. */
+function lockRange(syscall: string, start: number, len: number, tooLong: 'ENOMEM' | 'EINVAL'): [number, number] {
+  if (start === Number.POSITIVE_INFINITY || len === Number.POSITIVE_INFINITY)
+    refuse(start > len ? 'EINVAL' : tooLong, syscall, `addr and length must be integers from 0 up`);
+  const startVpn = vaToVpn(start);
+  return [startVpn, startVpn + bytesToPages(len + (start % PAGE_SIZE))];
 }
 
-function checkMapped(mm: Mm, syscall: string, startVpn: number, endVpn: number): void {
-  let next = startVpn;
-  eachVma(mm, startVpn, endVpn, (_vma, from, to) => {
-    if (from === next) next = to;
+/** Pages of [startVpn, endVpn) that are locked already: they are not counted twice. */
+function nrLocked(mm: Mm, startVpn: number, endVpn: number): number {
+  let nr = 0;
+  eachVma(mm, startVpn, endVpn, (vma, from, to) => {
+    if (vma.locked) nr += to - from;
   });
-  if (next === endVpn) return;
-  throw new KernelError('ENOMEM', syscall, `address 0x${vpnToVa(next).toString(16)} of ${mm.name} must be mapped`);
+  return nr;
 }
 
-/** Calls `fn` for each VMA in the range, with the part of it inside. */
-export function eachVma(
-  mm: Mm,
-  startVpn: number,
-  endVpn: number,
-  fn: (vma: Vma, from: number, to: number) => void,
-): void {
-  let vma = mm.vmas.firstEndingAfter(startVpn);
-  for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) {
-    fn(vma, Math.max(vma.startVpn, startVpn), Math.min(vma.endVpn, endVpn));
+/** Gives the VMAs of the range the lock flags, until a hole is met: that is ENOMEM. */
+function applyLock(mm: Mm, syscall: string, startVpn: number, endVpn: number, lock: number): void {
+  let next = startVpn;
+  for (let vma = mm.vmas.firstEndingAfter(startVpn); next < endVpn; vma = vma.next) {
+    if (vma === undefined || vma.startVpn > next)
+      refuse('ENOMEM', syscall, `address ${hex(vpnToVa(next))} of ${mm.name} must be mapped`);
+    vma = mlockFixup(mm, syscall, vma, next, Math.min(vma.endVpn, endVpn), lock);
+    next = Math.min(vma.endVpn, endVpn);
   }
 }
 
-function setLocked(mm: Mm, startVpn: number, endVpn: number, locked: boolean): void {
+/** Changes [startVpn, endVpn) of `vma`; returns the VMA that the range's end is in. */
+function mlockFixup(mm: Mm, syscall: string, vma: Vma, startVpn: number, endVpn: number, lock: number): Vma {
+  const flags = (vma.flags & ~VM_LOCKED_MASK) | lock;
+  if (flags === vma.flags) return vma;
+  checkMapCount(mm, syscall, vma, startVpn, endVpn);
   splitAt(mm, startVpn);
   splitAt(mm, endVpn);
-  eachVma(mm, startVpn, endVpn, (vma) => {
-    if (vma.locked === locked) return;
-    vma.flags = locked ? vma.flags | VM_LOCKED : vma.flags & ~VM_LOCKED;
-    mm.lockedPages += locked ? vma.nrPages : -vma.nrPages;
-    setPagesLocked(vma, locked);
-  });
+  const part = mm.vmas.find(startVpn)!;
+  const changed = ((part.flags ^ flags) & VM_LOCKED) !== 0;
+  mm.vmas.setFlags(part, part.prot, flags);
+  if (changed) setPagesLocked(part, (lock & VM_LOCKED) !== 0);
   mergeAround(mm, startVpn, endVpn);
+  return mm.vmas.find(endVpn - 1)!;
 }
 
 function setPagesLocked(vma: Vma, locked: boolean): void {
@@ -98,14 +95,38 @@ function setPagesLocked(vma: Vma, locked: boolean): void {
   }
 }
 
-/** Faults every page of the range in, for writing where its VMA allows that. Waits; a VMA that goes away meanwhile is passed over. */
-export async function populate(mm: Mm, startVpn: number, endVpn: number): Promise<void> {
-  for (let vpn = startVpn; vpn < endVpn; vpn++) {
-    const vma = mm.vmas.find(vpn);
-    if (vma === undefined || vma.prot === PROT_NONE) continue;
-    const flags = (vma.prot & PROT_WRITE) !== 0 ? FAULT_FLAG_WRITE : 0;
-    const pfn = mm.tryGetPage(vpnToVa(vpn), flags);
-    if (pfn > 0) mm.putPage(pfn);
-    else await mm.faultIn(vpnToVa(vpn), flags);
+/** Locks what is mapped, what will be, or both. Returns whether there is something to populate. */
+export function mlockall(mm: Mm, flags: number): boolean {
+  checkFlags('mlockall', 'flags', flags);
+  if (flags === 0 || flags === MCL_ONFAULT || (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT)) !== 0) {
+    refuse(
+      'EINVAL',
+      'mlockall',
+      `flags ${hex(flags)} must be MCL_CURRENT, MCL_FUTURE or both, with or without MCL_ONFAULT`,
+    );
   }
+  checkCanMlock(mm, 'mlockall');
+  const current = (flags & MCL_CURRENT) !== 0;
+  if (current) checkMlockLimits(mm, 'mlockall', mm.vm.total - mm.vm.locked, 'ENOMEM');
+  const lock = VM_LOCKED | ((flags & MCL_ONFAULT) !== 0 ? VM_LOCKONFAULT : 0);
+  mm.defFlags = (flags & MCL_FUTURE) !== 0 ? lock : 0;
+  if (current) applyToAll(mm, lock);
+  return current;
+}
+
+export function munlockall(mm: Mm): void {
+  mm.defFlags = 0;
+  applyToAll(mm, 0);
+}
+
+function applyToAll(mm: Mm, lock: number): void {
+  for (let vma = mm.vmas.first; vma !== undefined; vma = vma.next)
+    vma = mlockFixup(mm, 'mlockall', vma, vma.startVpn, vma.endVpn, lock);
+}
+
+/** What mlock says where populating failed: no page can be had for now, or the memory cannot be accessed. */
+export function mlockError(error: unknown): never {
+  if (!(error instanceof KernelError)) throw error;
+  const code = error.code === 'ENOMEM' ? 'EAGAIN' : error.code === 'EFAULT' ? 'ENOMEM' : error.code;
+  throw new KernelError(code, 'mlock', error.message, { cause: error });
 }

@@ -1,21 +1,25 @@
 import { bug, KernelError } from '../base/index.js';
 import { accessMm, accessMmSync } from './access.js';
+import { pageRange, refuse } from './args.js';
 import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV, handleMmFault } from './fault.js';
 import { faultIn, faultInSync } from './faultin.js';
 import type { Host } from './host.js';
-import { NR_VPNS, vaToVpn } from './layout.js';
-import { eachVma, mlockRange, munlockRange, populate } from './mlock.js';
-import { mmap, pageRange, refuse, unmapLocked } from './mmap.js';
+import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
+import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './mlock.js';
+import { eachVma, MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './mmap.js';
 import { MmapLock } from './mmaplock.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
 import { refuseKilled } from './oom.js';
 import { getPage, putPage } from './page.js';
 import { PageTable } from './pagetable.js';
+import { populate, populateNow } from './populate.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR, RangeList } from './range.js';
+import type { RlimitResource, Rlimits } from './rlimit.js';
 import { zapRange } from './unmap.js';
 import type { Vma } from './vma.js';
 import { VmaSet } from './vmaset.js';
+import { VmCounters } from './vmcounters.js';
 
 /**
  * An address space (Linux: struct mm_struct): what a process would have. Made by `host.createMm`, ended by `exit`.
@@ -27,15 +31,17 @@ export class Mm {
   readonly host: Host;
   readonly id: number;
   readonly name: string;
-  /** Bytes that mlock may lock. */
-  readonly rlimitMemlock: number;
-  readonly vmas = new VmaSet();
+  readonly rlimits: Rlimits;
+  /** Pages of its VMAs. */
+  readonly vm = new VmCounters();
+  readonly vmas: VmaSet;
   readonly pageTable: PageTable;
   readonly notifiers: MmuNotifiers;
   readonly mmapLock: MmapLock;
   /** The bracket of whatever runs on this mm: they never overlap on one thread. */
   readonly range: RangeList;
-  lockedPages = 0;
+  /** Flags that new VMAs get: VM_LOCKED after mlockall(MCL_FUTURE). */
+  defFlags = 0;
   residentPages = 0;
   residentPeakPages = 0;
   exited = false;
@@ -47,18 +53,12 @@ export class Mm {
   inReclaim = false;
   refusedReclaim = false;
 
-  constructor(
-    host: Host,
-    id: number,
-    name: string,
-    rlimitMemlock: number,
-    rootTable: number,
-    notifierHost: NotifierHost,
-  ) {
+  constructor(host: Host, id: number, name: string, rlimits: Rlimits, rootTable: number, notifierHost: NotifierHost) {
     this.host = host;
     this.id = id;
     this.name = name;
-    this.rlimitMemlock = rlimitMemlock;
+    this.rlimits = rlimits;
+    this.vmas = new VmaSet(this.vm, host.vm);
     this.pageTable = new PageTable(host.tables, rootTable);
     this.notifiers = new MmuNotifiers(this, notifierHost);
     this.mmapLock = new MmapLock(this.notifiers);
@@ -71,23 +71,36 @@ export class Mm {
   }
 
   /**
-   * Maps `length` bytes of private anonymous memory; `flags` must have MAP_PRIVATE and MAP_ANONYMOUS, and may have MAP_FIXED or
-   * MAP_FIXED_NOREPLACE. Returns its address. Throws KernelError EINVAL, ENOMEM, EPERM, EEXIST.
+   * Maps `length` bytes of private anonymous memory; `flags` must have MAP_PRIVATE and MAP_ANONYMOUS, and may have MAP_FIXED,
+   * MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, MAP_LOCKED. Returns its address. What is to be populated is, as far as that
+   * needs no waiting; `await populate` for the rest. Throws KernelError EINVAL, ENOMEM, EPERM, EEXIST, EBADF, EAGAIN as mmap(2).
    */
   mmap(addr: number, length: number, prot: number, flags: number): number {
-    return this.locked('mmap', () => mmap(this, addr, length, prot, flags));
+    const va = this.locked('mmap', () => mmap(this, addr, length, prot, flags));
+    if (this.findVma(va)!.locked || (flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE)
+      populateNow(this, vaToVpn(va), vaToVpn(va) + bytesToPages(length));
+    return va;
   }
 
-  /** Unmaps every page in [va, va + length). Throws KernelError EINVAL. */
+  /** Unmaps every page in [va, va + length). Throws KernelError EINVAL, ENOMEM (too many VMAs) as munmap(2). */
   munmap(va: number, length: number): void {
-    const [startVpn, endVpn] = pageRange('munmap', va, length);
-    if (startVpn === endVpn) refuse('EINVAL', 'munmap', 'length 0 must be at least 1');
-    this.locked('munmap', () => unmapLocked(this, startVpn, endVpn));
+    this.locked('munmap', () => munmap(this, va, length));
+  }
+
+  /**
+   * Brings every page of [va, va + length) in that is mapped and accessible, for writing where its VMA allows that: what MAP_POPULATE
+   * and MAP_LOCKED could not do without waiting. Rejects with KernelError EINVAL, and ENOMEM, EHWPOISON as `faultIn`.
+   */
+  async populate(va: number, length: number): Promise<void> {
+    const [startVpn, endVpn] = pageRange('populate', va, length, 'EINVAL');
+    await populate(this, startVpn, endVpn, (error) => {
+      if (!(error instanceof KernelError && error.code === 'EFAULT')) throw error;
+    });
   }
 
   /** Drops the contents: the next access sees zeros. Throws KernelError EINVAL (locked), ENOMEM (a hole in the range). */
   madviseDontneed(va: number, length: number): void {
-    const [startVpn, endVpn] = pageRange('madvise', va, length);
+    const [startVpn, endVpn] = pageRange('madvise', va, length, 'EINVAL');
     this.mmapLock.lock('read');
     try {
       this.dontneedLocked(startVpn, endVpn);
@@ -117,14 +130,39 @@ export class Mm {
       refuse('ENOMEM', 'madvise', 'every page of the range must be mapped; those that are were dropped');
   }
 
-  /** Locks [va, va + length) in memory; resolves when it is all there. Throws KernelError EINVAL, ENOMEM naming the limits. */
-  async mlock(va: number, length: number): Promise<void> {
-    const [startVpn, endVpn] = this.locked('mlock', () => mlockRange(this, va, length));
-    await populate(this, startVpn, endVpn);
+  /**
+   * Locks the pages of [va, va + length) in memory; resolves when they are all there. With MLOCK_ONFAULT (mlock2) they stay once
+   * they are there. Rejects with KernelError EINVAL, EPERM, ENOMEM (limits, a hole, PROT_NONE), EAGAIN (no frame) as mlock(2).
+   */
+  async mlock(va: number, length: number, flags = 0): Promise<void> {
+    const [startVpn, endVpn] = this.locked('mlock', () => mlockRange(this, va, length, flags));
+    await populate(this, startVpn, endVpn, mlockError);
   }
 
+  /** Throws KernelError EINVAL, ENOMEM as munlock(2). */
   munlock(va: number, length: number): void {
     this.locked('munlock', () => munlockRange(this, va, length));
+  }
+
+  /**
+   * Locks all that is mapped (MCL_CURRENT), and all that will be (MCL_FUTURE); with MCL_ONFAULT as pages come. Resolves when what is
+   * accessible of it is there, or cannot be had. Rejects with KernelError EINVAL, EPERM, ENOMEM as mlockall(2).
+   */
+  async mlockall(flags: number): Promise<void> {
+    if (this.locked('mlockall', () => mlockall(this, flags))) await populate(this, 0, NR_VPNS, () => {});
+  }
+
+  munlockall(): void {
+    this.locked('munlockall', () => munlockall(this));
+  }
+
+  /** Limits in bytes, for RLIMIT_AS, RLIMIT_DATA and RLIMIT_MEMLOCK. Throws KernelError EINVAL. */
+  setrlimit(resource: RlimitResource, bytes: number): void {
+    this.rlimits.set(resource, bytes);
+  }
+
+  getrlimit(resource: RlimitResource): number {
+    return this.rlimits.get(resource);
   }
 
   private locked<T>(syscall: string, body: () => T): T {

@@ -1,9 +1,12 @@
-import { KernelError } from '../base/index.js';
+import { checkPageAligned, hex, refuse, unsignedLong } from './args.js';
 import { bytesToPages, MMAP_MIN_ADDR, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
+import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
 import type { Mm } from './mm.js';
 import { MMU_NOTIFY_UNMAP } from './range.js';
+import { checkExpandVm } from './rlimit.js';
 import { zapPages } from './unmap.js';
-import { PROT_EXEC, PROT_READ, PROT_WRITE, Vma } from './vma.js';
+import { PROT_EXEC, PROT_READ, PROT_WRITE, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, Vma } from './vma.js';
+import { isDataMapping } from './vmcounters.js';
 
 /**
  * The VMAs of an mm come and go (Linux: mmap.c): map, unmap, split, merge. All of it runs with mmapLock held for write.
@@ -16,75 +19,147 @@ export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_FIXED_NOREPLACE = 0x100000;
 
+/** Its pages are in memory, or on their way, when mmap returns. */
+export const MAP_LOCKED = 0x2000;
+export const MAP_NORESERVE = 0x4000;
+/** Its pages are there when mmap returns, as far as that needs no waiting; `mm.populate` waits. */
+export const MAP_POPULATE = 0x8000;
+/** With MAP_POPULATE: nothing is populated. */
+export const MAP_NONBLOCK = 0x1_0000;
+/** As MAP_SHARED, and flags that are not known are refused. */
+export const MAP_SHARED_VALIDATE = 0x03;
+const MAP_TYPE = 0x0f;
+const MAP_GROWSDOWN = 0x100;
+const MAP_HUGETLB = 0x4_0000;
+
 /** Where the search for a free range starts. */
 const MMAP_BASE_VPN = vaToVpn(0x1000_0000);
 /** Linux: vm.max_map_count. */
 const MAX_MAP_COUNT = 65530;
 
+const PROT_MASK = PROT_READ | PROT_WRITE | PROT_EXEC;
+
+/** Returns the address. Arguments are looked at in Linux's order; bits of `prot` and `flags` that mean nothing are ignored as there. */
 export function mmap(mm: Mm, addr: number, length: number, prot: number, flags: number): number {
-  checkMmap(addr, length, prot, flags);
-  const nrPages = bytesToPages(length);
+  const nrPages = checkMmap(mm, addr, length, prot, flags);
   const startVpn = placeFor(mm, addr, nrPages, flags);
-  if (mm.vmas.length >= MAX_MAP_COUNT) refuse('ENOMEM', 'mmap', `an mm has at most ${MAX_MAP_COUNT} mappings`);
-  if ((flags & MAP_FIXED) !== 0) unmapLocked(mm, startVpn, startVpn + nrPages);
-  const vma = new Vma(mm, startVpn, startVpn + nrPages, prot, 0, startVpn);
+  const vmFlags = vmFlagsOf(mm, prot, flags);
+  checkLockable(mm, nrPages, flags, vmFlags);
+  checkType(flags);
+  const endVpn = startVpn + nrPages;
+  checkSplit(mm, 'mmap', startVpn, endVpn);
+  checkRoom(mm, startVpn, endVpn, prot, vmFlags);
+  unmapLocked(mm, startVpn, endVpn);
+  const vma = new Vma(mm, startVpn, endVpn, prot & PROT_MASK, vmFlags, startVpn);
   mm.vmas.insert(vma);
-  mergeAround(mm, startVpn, startVpn + nrPages);
+  mergeAround(mm, startVpn, endVpn);
   return vpnToVa(startVpn);
 }
 
-function checkMmap(addr: number, length: number, prot: number, flags: number): void {
-  if (!(Number.isInteger(length) && length > 0))
-    refuse('EINVAL', 'mmap', `length ${length} must be a positive integer`);
-  if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) !== 0) {
-    refuse('EINVAL', 'mmap', `prot 0x${prot.toString(16)} must be made of PROT_READ, PROT_WRITE, PROT_EXEC`);
-  }
-  const kind = flags & (MAP_SHARED | MAP_PRIVATE | MAP_ANONYMOUS);
-  if (kind !== (MAP_PRIVATE | MAP_ANONYMOUS)) {
-    refuse(
-      'EINVAL',
-      'mmap',
-      `flags 0x${flags.toString(16)} must contain MAP_PRIVATE and MAP_ANONYMOUS, the only kind there is`,
-    );
-  }
-  if (!(Number.isInteger(addr) && addr >= 0)) refuse('EINVAL', 'mmap', `addr ${addr} must be an integer from 0 up`);
-  if (length > VA_SIZE || addr + length > VA_SIZE) {
-    refuse('ENOMEM', 'mmap', `addr 0x${addr.toString(16)} with length ${length} must end below 2^39`);
-  }
+function checkMmap(mm: Mm, addr: number, length: number, prot: number, flags: number): number {
+  for (const [name, value] of [
+    ['addr', addr],
+    ['prot', prot],
+    ['flags', flags],
+  ] as const)
+    unsignedLong('mmap', name, value);
+  const len = unsignedLong('mmap', 'length', length);
+  if ((flags & MAP_ANONYMOUS) === 0)
+    refuse('EBADF', 'mmap', `flags ${hex(flags)} must have MAP_ANONYMOUS: there is no file`);
+  if ((flags & MAP_HUGETLB) !== 0) refuse('ENOMEM', 'mmap', 'MAP_HUGETLB must not be set: there are no huge pages');
+  if (len === 0) refuse('EINVAL', 'mmap', 'length 0 must be at least 1');
+  if (len > VA_SIZE) refuse('ENOMEM', 'mmap', `length ${length} must be at most 2^39`);
+  if (mm.vmas.length > MAX_MAP_COUNT) refuse('ENOMEM', 'mmap', `an mm has at most ${MAX_MAP_COUNT} mappings`);
+  return bytesToPages(len);
 }
 
 function placeFor(mm: Mm, addr: number, nrPages: number, flags: number): number {
-  const fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0;
-  if (fixed) return fixedPlace(mm, addr, nrPages, flags);
-  const hint = Math.max(bytesToPages(addr), MMAP_MIN_ADDR / PAGE_SIZE);
-  if (addr !== 0 && hint + nrPages <= NR_VPNS && !mm.vmas.intersects(hint, hint + nrPages)) return hint;
-  const vpn = mm.vmas.findHole(nrPages, MMAP_BASE_VPN, NR_VPNS);
+  if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0) return fixedPlace(mm, addr, nrPages, flags);
+  const hint = addr < 0 ? NR_VPNS : Math.max(vaToVpn(addr), MMAP_MIN_ADDR / PAGE_SIZE);
+  if (vaToVpn(addr) !== 0 && hint + nrPages <= NR_VPNS && !mm.vmas.intersects(hint, hint + nrPages)) return hint;
+  let vpn = mm.vmas.findHole(nrPages, MMAP_BASE_VPN, NR_VPNS);
+  if (vpn < 0) vpn = mm.vmas.findHole(nrPages, MMAP_MIN_ADDR / PAGE_SIZE, NR_VPNS);
   if (vpn < 0) refuse('ENOMEM', 'mmap', `no ${nrPages} free pages in a row in the address space of ${mm.name}`);
   return vpn;
 }
 
 function fixedPlace(mm: Mm, addr: number, nrPages: number, flags: number): number {
-  if (addr % PAGE_SIZE !== 0)
-    refuse('EINVAL', 'mmap', `addr 0x${addr.toString(16)} must be a multiple of ${PAGE_SIZE}`);
-  if (addr < MMAP_MIN_ADDR)
-    refuse('EPERM', 'mmap', `addr 0x${addr.toString(16)} must be at least 0x${MMAP_MIN_ADDR.toString(16)}`);
+  if (addr < 0 || addr > VA_SIZE - nrPages * PAGE_SIZE)
+    refuse('ENOMEM', 'mmap', `addr ${hex(addr)} with ${nrPages} pages must end below 2^39`);
+  checkPageAligned('mmap', addr);
+  if (addr < MMAP_MIN_ADDR) refuse('EPERM', 'mmap', `addr ${hex(addr)} must be at least ${hex(MMAP_MIN_ADDR)}`);
   const vpn = vaToVpn(addr);
   if ((flags & MAP_FIXED_NOREPLACE) !== 0 && mm.vmas.intersects(vpn, vpn + nrPages)) {
-    refuse('EEXIST', 'mmap', `something is mapped in [0x${addr.toString(16)}, +${nrPages} pages) already`);
+    refuse('EEXIST', 'mmap', `something is mapped in [${hex(addr)}, +${nrPages} pages) already`);
   }
   return vpn;
 }
 
-/** The pages [start, end) that `addr` and `length` name, checked as munmap, madvise and mlock check them. */
-export function pageRange(syscall: string, addr: number, length: number): [startVpn: number, endVpn: number] {
-  if (!(Number.isInteger(addr) && addr >= 0 && addr % PAGE_SIZE === 0)) {
-    refuse('EINVAL', syscall, `addr ${addr} must be a multiple of ${PAGE_SIZE}`);
+function vmFlagsOf(mm: Mm, prot: number, flags: number): number {
+  let vmFlags = mm.defFlags;
+  if ((flags & MAP_LOCKED) !== 0) vmFlags |= VM_LOCKED;
+  const { policy } = mm.host.overcommit;
+  if ((flags & MAP_NORESERVE) !== 0 && policy !== 'never') vmFlags |= VM_NORESERVE;
+  if ((vmFlags & VM_NORESERVE) === 0 && isDataMapping(prot, vmFlags)) vmFlags |= VM_ACCOUNT;
+  return vmFlags;
+}
+
+/** Unlike mlock, mmap says EAGAIN where RLIMIT_MEMLOCK is in the way. */
+function checkLockable(mm: Mm, nrPages: number, flags: number, vmFlags: number): void {
+  if ((flags & MAP_LOCKED) !== 0) checkCanMlock(mm, 'mmap');
+  if ((vmFlags & VM_LOCKED) !== 0) checkMlockLimits(mm, 'mmap', nrPages, 'EAGAIN');
+}
+
+function checkType(flags: number): void {
+  const type = flags & MAP_TYPE;
+  if (type === MAP_SHARED || (flags & MAP_GROWSDOWN) !== 0) {
+    refuse(
+      'EOPNOTSUPP',
+      'mmap',
+      `flags ${hex(flags)} must have MAP_PRIVATE, and not MAP_GROWSDOWN: other kinds are not built`,
+    );
   }
-  if (!(Number.isInteger(length) && length >= 0 && addr + length <= VA_SIZE)) {
-    refuse('EINVAL', syscall, `length ${length} at 0x${addr.toString(16)} must end below 2^39`);
-  }
-  const startVpn = vaToVpn(addr);
-  return [startVpn, startVpn + bytesToPages(length)];
+  if (type !== MAP_PRIVATE) refuse('EINVAL', 'mmap', `flags ${hex(flags)} must have MAP_PRIVATE or MAP_SHARED`);
+}
+
+/** RLIMIT_AS, RLIMIT_DATA and the commit limit: what is mapped over counts less. */
+function checkRoom(mm: Mm, startVpn: number, endVpn: number, prot: number, vmFlags: number): void {
+  let nrOld = 0;
+  let nrOldCharged = 0;
+  eachVma(mm, startVpn, endVpn, (vma, from, to) => {
+    nrOld += to - from;
+    if ((vma.flags & VM_ACCOUNT) !== 0) nrOldCharged += to - from;
+  });
+  checkExpandVm(mm, 'mmap', prot, vmFlags, endVpn - startVpn - nrOld);
+  if ((vmFlags & VM_ACCOUNT) !== 0) mm.host.overcommit.check('mmap', endVpn - startVpn - nrOldCharged);
+}
+
+/** Unmaps every page in [addr, addr + length). */
+export function munmap(mm: Mm, addr: number, length: number): void {
+  const start = unsignedLong('munmap', 'addr', addr);
+  const len = unsignedLong('munmap', 'length', length);
+  checkPageAligned('munmap', addr);
+  if (len === 0) refuse('EINVAL', 'munmap', 'length 0 must be at least 1');
+  if (start > VA_SIZE || len > VA_SIZE - start)
+    refuse('EINVAL', 'munmap', `length ${length} at ${hex(addr)} must end below 2^39`);
+  const startVpn = vaToVpn(start);
+  const endVpn = startVpn + bytesToPages(len);
+  checkSplit(mm, 'munmap', startVpn, endVpn);
+  unmapLocked(mm, startVpn, endVpn);
+}
+
+/** Changing a part of `vma` splits it, which makes one more, or two. */
+export function checkMapCount(mm: Mm, syscall: string, vma: Vma, startVpn: number, endVpn: number): void {
+  const splits = vma.startVpn < startVpn || vma.endVpn > endVpn;
+  if (splits && mm.vmas.length >= MAX_MAP_COUNT)
+    refuse('ENOMEM', syscall, `an mm has at most ${MAX_MAP_COUNT} mappings`);
+}
+
+/** A hole in the middle of a VMA makes one more. */
+function checkSplit(mm: Mm, syscall: string, startVpn: number, endVpn: number): void {
+  const vma = mm.vmas.find(startVpn);
+  if (vma === undefined || vma.startVpn === startVpn || vma.endVpn <= endVpn) return;
+  if (mm.vmas.length >= MAX_MAP_COUNT) refuse('ENOMEM', syscall, `an mm has at most ${MAX_MAP_COUNT} mappings`);
 }
 
 /**
@@ -101,7 +176,6 @@ export function unmapLocked(mm: Mm, startVpn: number, endVpn: number): void {
     mm.vmas.remove(vma);
     zapPages(vma, vma.startVpn, vma.endVpn);
     mm.pageTable.prune(vma.startVpn, vma.endVpn);
-    if (vma.locked) mm.lockedPages -= vma.nrPages;
     mm.host.anonVmas.unlink(vma);
     vma = next;
   }
@@ -114,6 +188,19 @@ function startUnmap(mm: Mm, startVpn: number, endVpn: number): void {
   let vma = mm.vmas.firstEndingAfter(startVpn);
   for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) mm.range.add(vma.startVpn, vma.endVpn);
   mm.notifiers.invalidateRangeStart(mm.range.seal());
+}
+
+/** Calls `fn` for each VMA in the range, with the part of it inside. */
+export function eachVma(
+  mm: Mm,
+  startVpn: number,
+  endVpn: number,
+  fn: (vma: Vma, from: number, to: number) => void,
+): void {
+  let vma = mm.vmas.firstEndingAfter(startVpn);
+  for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) {
+    fn(vma, Math.max(vma.startVpn, startVpn), Math.min(vma.endVpn, endVpn));
+  }
 }
 
 /** Splits the VMA that `vpn` lies inside of, so that one ends and one starts there. */
@@ -152,8 +239,4 @@ function mergeNext(mm: Mm, a: Vma, b: Vma): void {
   if (a.anonVma === undefined) mm.host.anonVmas.clone(a, b);
   else mm.host.anonVmas.relink(a);
   mm.host.anonVmas.unlink(b);
-}
-
-export function refuse(code: 'EINVAL' | 'ENOMEM' | 'EPERM' | 'EEXIST', syscall: string, message: string): never {
-  throw new KernelError(code, syscall, message);
 }

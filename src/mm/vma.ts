@@ -9,16 +9,27 @@ export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const PROT_EXEC = 4;
 
+/** Flags of a VMA, with Linux's numbers (mm.h). The rights are `prot`. */
+export const VM_SHARED = 0x8;
 /** Locked in memory by mlock: its pages are not reclaimed. */
-export const VM_LOCKED = 1;
+export const VM_LOCKED = 0x2000;
 /** Not copied by fork (MADV_DONTFORK). */
-export const VM_DONTCOPY = 1 << 1;
+export const VM_DONTCOPY = 0x2_0000;
+/** Locked as its pages come, not before: MLOCK_ONFAULT. */
+export const VM_LOCKONFAULT = 0x8_0000;
+/** Its pages are charged to the host's commit limit. */
+export const VM_ACCOUNT = 0x10_0000;
+/** Mapped with MAP_NORESERVE: never charged. */
+export const VM_NORESERVE = 0x20_0000;
+
+export const VM_LOCKED_MASK = VM_LOCKED | VM_LOCKONFAULT;
 
 export class Vma {
   readonly mm: Mm;
-  /** Pages [startVpn, endVpn); while the VMA is in its mm's set, `VmaSet.resize` alone changes them. */
+  /** Pages [startVpn, endVpn). While the VMA is in its mm's set, `resize` of that alone changes them, */
   startVpn: number;
   endVpn: number;
+  /** and `setFlags` alone changes these. */
   prot: number;
   flags: number;
   /** Index of the first page: in the file, or of anonymous memory the startVpn that it had before it was moved. */

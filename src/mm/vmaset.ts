@@ -1,4 +1,5 @@
 import type { Vma } from './vma.js';
+import type { VmCounters } from './vmcounters.js';
 
 /**
  * The VMAs of one mm, sorted by address and disjoint (Linux: mm_mt, the maple tree). A treap whose nodes are the VMAs themselves:
@@ -6,7 +7,8 @@ import type { Vma } from './vma.js';
  * O(log n), and a step to the neighbour O(1). A lookup that hits the same VMA again costs two compares. Nothing here allocates
  * but `all`.
  *
- * Use: `find` or `firstEndingAfter`, then `vma.next`; `insert`, `remove`, and `resize` for every change of a VMA's bounds.
+ * Use: `find` or `firstEndingAfter`, then `vma.next`; `insert`, `remove`, `resize` for every change of a VMA's bounds, and
+ * `setFlags` for its rights and flags: what counts pages of VMAs is kept here, so that no operation can forget it.
  * A VMA that was removed keeps no neighbours: take `next` before.
  */
 export class VmaSet {
@@ -15,6 +17,12 @@ export class VmaSet {
   private head: Vma | undefined;
   private tail: Vma | undefined;
   private count = 0;
+  private readonly counters: readonly VmCounters[];
+
+  /** Pages are counted in all of `counters`: the mm's own, and its host's. */
+  constructor(...counters: VmCounters[]) {
+    this.counters = counters;
+  }
 
   get length(): number {
     return this.count;
@@ -96,6 +104,7 @@ export class VmaSet {
     }
     if (parent === undefined) this.root = vma;
     this.count++;
+    this.account(vma, vma.nrPages);
     updateGap(vma);
     while (vma.parent !== undefined && vma.priority > vma.parent.priority) this.rotateUp(vma);
   }
@@ -121,6 +130,7 @@ export class VmaSet {
     vma.prev = undefined;
     vma.next = undefined;
     this.count--;
+    this.account(vma, -vma.nrPages);
     if (parent !== undefined) updateMaxGap(parent);
     if (prev === undefined) this.head = next;
     else prev.next = next;
@@ -133,10 +143,23 @@ export class VmaSet {
 
   /** New bounds for a VMA that is in; its order among the others stays. */
   resize(vma: Vma, startVpn: number, endVpn: number): void {
+    this.account(vma, endVpn - startVpn - vma.nrPages);
     vma.startVpn = startVpn;
     vma.endVpn = endVpn;
     updateGap(vma);
     if (vma.next !== undefined) updateGap(vma.next);
+  }
+
+  /** New rights and flags for a VMA that is in. */
+  setFlags(vma: Vma, prot: number, flags: number): void {
+    this.account(vma, -vma.nrPages);
+    vma.prot = prot;
+    vma.flags = flags;
+    this.account(vma, vma.nrPages);
+  }
+
+  private account(vma: Vma, nrPages: number): void {
+    for (let i = 0; i < this.counters.length; i++) this.counters[i]!.add(vma, nrPages);
   }
 
   private rotateUp(vma: Vma): void {

@@ -12,7 +12,7 @@ import {
 } from '../kvm/index.js';
 import { RAM_BASE } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
-import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
+import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
 import type { GuestExit, GuestReport } from './report.js';
 
@@ -66,7 +66,7 @@ export class BoardGuest {
     const board = new Board(options);
     const mm = host.createMm({ name: options.name, rlimitMemlock: options.pin ? ramBytes : 0 });
     try {
-      const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+      const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
       if (options.pin) await mm.mlock(hva, ramBytes);
       await board.load((gpa, bytes) => mm.write(hva + gpa - RAM_BASE, bytes));
       const console = { write: options.console, read: () => board.uart.takeReceived() };

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { Kvm } from '../../src/kvm/index.js';
-import { checkHost, Host, MemorySwap } from '../../src/mm/index.js';
+import { checkHost, Host, MemorySwap, RLIMIT_MEMLOCK } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { BoardGuest } from '../../src/vmm/index.js';
 
@@ -40,7 +40,7 @@ async function boot(options: { nrGuests: number; framesBytes: number; pin: boole
     );
   }
   const pinned = host.stats().pinnedFrames;
-  const limits = guests.map((guest) => guest.mm.rlimitMemlock);
+  const limits = guests.map((guest) => guest.mm.getrlimit(RLIMIT_MEMLOCK));
   const reports = await Promise.all(guests.map((guest) => guest.run()));
   checkHost(host);
   const stats = host.stats();

@@ -26,7 +26,7 @@ test('munlock and munmap give the pages back to reclaim', async () => {
   mm.munlock(va, 10 * PAGE);
   mm.munmap(va + 20 * PAGE, 10 * PAGE);
   expect(host.stats().pinnedFrames).toBe(20);
-  expect(mm.lockedPages).toBe(20);
+  expect(mm.vm.locked).toBe(20);
   checkHost(host);
   expect(() => mm.madviseDontneed(va + 10 * PAGE, PAGE)).toThrow(/EINVAL: madvise/);
   mm.exit();
@@ -39,7 +39,7 @@ test('S10: RLIMIT_MEMLOCK refuses with ENOMEM and the numbers, and locks nothing
   await expect(mm.mlock(va, 17 * PAGE)).rejects.toThrow(
     /ENOMEM: mlock: 28 KiB cannot be locked beside the 40 KiB that are: at most RLIMIT_MEMLOCK, 64 KiB for guest/,
   );
-  expect(mm.lockedPages).toBe(10);
+  expect(mm.vm.locked).toBe(10);
   await mm.mlock(va, 16 * PAGE);
   checkHost(host);
 });
@@ -61,7 +61,7 @@ test('a hole in the range is ENOMEM', async () => {
   mm.munmap(va + 3 * PAGE, PAGE);
   await expect(mm.mlock(va, 8 * PAGE)).rejects.toThrow(/ENOMEM: mlock: address 0x10003000 of guest must be mapped/);
   expect(() => mm.munlock(va, 8 * PAGE)).toThrow(/ENOMEM: munlock/);
-  expect(mm.lockedPages).toBe(0);
+  expect(mm.vm.locked).toBe(0);
 });
 
 test('mlock brings swapped pages back and keeps them', async () => {

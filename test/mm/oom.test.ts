@@ -33,7 +33,19 @@ function newWorld(options: Partial<HostOptions> = {}): World {
   const swap = new MemorySwap({ sizeBytes: NR_SLOTS * PAGE });
   const onOom = (report: OomReport) => void reports.push(report);
   const defer = (fn: () => void) => void setImmediate(fn);
-  return { host: new Host({ frames: 64, arenaBytes: 65536, swap, debug: true, defer, onOom, ...options }), reports };
+  return {
+    host: new Host({
+      frames: 64,
+      arenaBytes: 65536,
+      swap,
+      overcommit: 'always',
+      debug: true,
+      defer,
+      onOom,
+      ...options,
+    }),
+    reports,
+  };
 }
 
 /** A user of one mm, page `p` of which holds `seed + p` all over. */

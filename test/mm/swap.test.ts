@@ -19,6 +19,7 @@ function setUp(nrSlots = 1024, options = {}) {
     frames: 64,
     arenaBytes: 65536,
     swap,
+    overcommit: 'always',
     debug: true,
     defer: (fn) => setImmediate(fn),
     onSwapError: (op, error) => errors.push(`${op} ${String(error)}`),
@@ -356,7 +357,7 @@ test('blocking faults are refused where the device cannot block', async () => {
 });
 
 test('without swap, memory is what the frames hold', async () => {
-  const host = new Host({ frames: 64, arenaBytes: 65536 });
+  const host = new Host({ frames: 64, arenaBytes: 65536, overcommit: 'always' });
   const mm = host.createMm();
   const va = mm.mmap(0, 100 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   for (let p = 0; p < 62; p++) await mm.write(va + p * PAGE, fill(p));
@@ -366,7 +367,7 @@ test('without swap, memory is what the frames hold', async () => {
 });
 
 test('tryGetPage leaves the last frames to those who wait', () => {
-  const host = new Host({ frames: 64, arenaBytes: 65536 });
+  const host = new Host({ frames: 64, arenaBytes: 65536, overcommit: 'always' });
   const mm = host.createMm();
   const va = mm.mmap(0, 100 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   let p = 0;

@@ -177,7 +177,7 @@ export class UnpinWorld {
     return {
       total: pages(all) - this.base.totalPages,
       data: pages(all.filter((vma) => (vma.prot & 2) !== 0)) - this.base.dataPages,
-      locked: mm.lockedPages,
+      locked: mm.vm.locked,
       vmas: inWindow.map((vma) => this.vmaView(vma, states)),
       states,
       hashes,
