@@ -164,7 +164,7 @@ export class Host {
 
   /** A new address space with the contents and limits of `parent` (fork.ts). Throws KernelError ENOMEM. */
   forkMm(parent: Mm, name: string | undefined): Mm {
-    const child = this.createMm(name === undefined ? {} : { name });
+    const child = this.createMm({ oomScoreAdj: parent.oomScoreAdj, ...(name === undefined ? {} : { name }) });
     Object.assign(child.rlimits, parent.rlimits);
     try {
       forkMm(parent, child);

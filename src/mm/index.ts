@@ -21,14 +21,8 @@ export {
   MAP_SHARED,
   MAP_SHARED_VALIDATE,
 } from './mmap.js';
-export {
-  type MmapLockMode,
-  type MmuNotifierOps,
-  type MmuNotifierOptions,
-  type MmuSubscription,
-  mmuNotifierRegister,
-  mmuNotifierUnregister,
-} from './notifier.js';
+export { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from './mremap.js';
+export { mmuNotifierRegister, mmuNotifierUnregister } from './notifier.js';
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';
 export type { OvercommitPolicy } from './overcommit.js';
@@ -44,5 +38,6 @@ export {
 } from './range.js';
 export { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, type RlimitResource } from './rlimit.js';
 export type { HostStats, NotifierCalls, VmStat } from './stats.js';
+export type { MmapLockMode, MmuNotifierOps, MmuNotifierOptions, MmuSubscription } from './subscription.js';
 export { MemorySwap, type SwapDevice } from './swapdevice.js';
 export { PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, type Vma } from './vma.js';

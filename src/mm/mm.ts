@@ -8,6 +8,7 @@ import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
 import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './mlock.js';
 import { eachVma, MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './mmap.js';
 import { MmapLock } from './mmaplock.js';
+import { mremap } from './mremap.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
 import { refuseKilled } from './oom.js';
 import { getPage, putPage } from './page.js';
@@ -176,6 +177,14 @@ export class Mm {
       this.notifiers.removeClosed();
       this.host.gather.free();
     }
+  }
+
+  /**
+   * Shrinks, grows or moves the mapping at `addr` (Linux: mremap); flags MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP, of which the last two
+   * take `newAddr`. Returns its address. Throws KernelError EINVAL, EFAULT, ENOMEM.
+   */
+  mremap(addr: number, oldLength: number, newLength: number, flags = 0, newAddr = 0): number {
+    return this.locked('mremap', () => mremap(this, addr, oldLength, newLength, flags, newAddr));
   }
 
   /**

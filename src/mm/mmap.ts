@@ -35,7 +35,7 @@ const MAP_HUGETLB = 0x4_0000;
 /** Where the search for a free range starts. */
 const MMAP_BASE_VPN = vaToVpn(0x1000_0000);
 /** Linux: vm.max_map_count. */
-const MAX_MAP_COUNT = 65530;
+export const MAX_MAP_COUNT = 65530;
 
 const PROT_MASK = PROT_READ | PROT_WRITE | PROT_EXEC;
 
@@ -73,7 +73,7 @@ function checkMmap(mm: Mm, addr: number, length: number, prot: number, flags: nu
   return bytesToPages(len);
 }
 
-function placeFor(mm: Mm, addr: number, nrPages: number, flags: number): number {
+export function placeFor(mm: Mm, addr: number, nrPages: number, flags: number): number {
   if ((flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) !== 0) return fixedPlace(mm, addr, nrPages, flags);
   const hint = addr < 0 ? NR_VPNS : Math.max(vaToVpn(addr), MMAP_MIN_ADDR / PAGE_SIZE);
   if (vaToVpn(addr) !== 0 && hint + nrPages <= NR_VPNS && !mm.vmas.intersects(hint, hint + nrPages)) return hint;
@@ -83,7 +83,7 @@ function placeFor(mm: Mm, addr: number, nrPages: number, flags: number): number 
   return vpn;
 }
 
-function fixedPlace(mm: Mm, addr: number, nrPages: number, flags: number): number {
+export function fixedPlace(mm: Mm, addr: number, nrPages: number, flags: number): number {
   if (addr < 0 || addr > VA_SIZE - nrPages * PAGE_SIZE)
     refuse('ENOMEM', 'mmap', `addr ${hex(addr)} with ${nrPages} pages must end below 2^39`);
   checkPageAligned('mmap', addr);

@@ -1,5 +1,6 @@
 import { bug, CONFIG_PTE_NOTIFIERS } from '../base/index.js';
-import type { MmapLockMode, MmuNotifiers, MmuSubscription } from './notifier.js';
+import type { MmuNotifiers } from './notifier.js';
+import type { MmapLockMode, MmuSubscription } from './subscription.js';
 
 /**
  * mmapLock (Linux: mmap_lock): guards the VMAs of an mm. VMAs belong to one thread, so it is never contended; it exists to be checked: it

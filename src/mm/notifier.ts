@@ -1,8 +1,9 @@
-import { CONFIG_PTE_NOTIFIERS, ERRNO, type IntervalNode, IntervalTree, KernelError } from '../base/index.js';
+import { CONFIG_PTE_NOTIFIERS, ERRNO, IntervalTree, KernelError } from '../base/index.js';
 import { VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
 import type { MmuNotifierRange, RangeList } from './range.js';
 import type { NotifierCalls } from './stats.js';
+import { type MmuNotifierOps, type MmuNotifierOptions, MmuSubscription, overlaps, type Piece } from './subscription.js';
 import type { VmaSet } from './vmaset.js';
 
 /**
@@ -20,66 +21,6 @@ import type { VmaSet } from './vmaset.js';
  *
  * Use: `mmuNotifierRegister`, callbacks, `mmuNotifierUnregister`: when that returns, none runs and none can start (N17).
  */
-
-export interface MmuNotifierOps {
-  /** Drop and flush what maps `range`, which is still mapped and referenced. Returns 0 or nothing; -EAGAIN only where !range.blockable. */
-  // biome-ignore lint/suspicious/noConfusingVoidType: a callback without a result is a usual one.
-  invalidateRangeStart?(sub: MmuSubscription, range: MmuNotifierRange): number | void;
-  /** The ptes are changed; page contents must not be touched any more. */
-  invalidateRangeEnd?(sub: MmuSubscription, range: MmuNotifierRange): void;
-  /** Whether the bytes [start, end) were used through the external MMU since the last call; clears and flushes that (N14). */
-  clearFlushYoung?(sub: MmuSubscription, start: number, end: number): boolean;
-  /** The mm goes away: called once, the last callback; the frames are freed after it. */
-  release?(sub: MmuSubscription): void;
-  /**
-   * Nothing of the subscription's range is mapped any more; called once, inside the bracket, before anything is freed. A
-   * subscription with this op lives as long as its area: it is removed by itself after the bracket.
-   */
-  areaClosed?(sub: MmuSubscription): void;
-  /** Around the mmap lock (S7), in the order of registration. */
-  mmapLock?(sub: MmuSubscription, mode: MmapLockMode): void;
-  mmapUnlock?(sub: MmuSubscription, mode: MmapLockMode): void;
-}
-
-export type MmapLockMode = 'read' | 'write';
-
-export interface MmuNotifierOptions {
-  /** Told, soon after, that the subscription broke its contract and is dead. */
-  onPoisoned?: (sub: MmuSubscription, reason: string) => void;
-}
-
-export class MmuSubscription {
-  readonly mm: Mm;
-  /** Bytes [start, end). */
-  readonly start: number;
-  readonly end: number;
-  readonly ops: MmuNotifierOps;
-  /** Counts up over the host: the lock order of `mmapLock` hooks. */
-  readonly id: number;
-  readonly onPoisoned: ((sub: MmuSubscription, reason: string) => void) | undefined;
-  /** Why it is not called any more. */
-  poisoned: string | undefined;
-  registered = true;
-  released = false;
-  closed = false;
-  node: IntervalNode<MmuSubscription> | undefined;
-
-  constructor(mm: Mm, start: number, end: number, ops: MmuNotifierOps, id: number, options: MmuNotifierOptions) {
-    this.mm = mm;
-    this.start = start;
-    this.end = end;
-    this.ops = ops;
-    this.id = id;
-    this.onPoisoned = options.onPoisoned;
-  }
-
-  overlaps(range: MmuNotifierRange): boolean {
-    for (let i = 0; i < range.nrRanges; i++) {
-      if (range.ranges[2 * i]! * PAGE_SIZE < this.end && range.ranges[2 * i + 1]! * PAGE_SIZE > this.start) return true;
-    }
-    return false;
-  }
-}
 
 const PAGE_SIZE = 4096;
 
@@ -102,7 +43,8 @@ export interface NotifierHost {
 export class MmuNotifiers {
   private readonly mm: Mm;
   private readonly host: NotifierHost;
-  private readonly tree = new IntervalTree<MmuSubscription>();
+  private readonly tree = new IntervalTree<Piece>();
+  private count = 0;
   /** Those with mmap lock hooks, by id. */
   readonly lockHooks: MmuSubscription[] = [];
   /** Their areas are gone; they go after the bracket. */
@@ -111,22 +53,29 @@ export class MmuNotifiers {
   private nrRunning = 0;
   private nrBrackets = 0;
   private current: RangeList | undefined;
-  private readonly collect: (sub: MmuSubscription) => void;
+  private readonly collect: (piece: Piece) => void;
 
   constructor(mm: Mm, host: NotifierHost) {
     this.mm = mm;
     this.host = host;
-    this.collect = (sub) => {
-      if (sub.overlaps(this.current!)) this.current!.begun[this.current!.nrBegun++] = sub;
+    this.collect = (piece) => {
+      const range = this.current!;
+      if (!overlaps(piece, range)) return;
+      if (piece.sub.pieces.length > 1 && range.isBegun(piece.sub)) return;
+      range.begun[range.nrBegun++] = piece.sub;
     };
   }
 
   get nrSubscriptions(): number {
-    return this.tree.size;
+    return this.count;
   }
 
   all(): MmuSubscription[] {
-    return this.tree.overlapping(0, VA_SIZE);
+    return this.overlapping(0, VA_SIZE);
+  }
+
+  private overlapping(start: number, end: number): MmuSubscription[] {
+    return [...new Set(this.tree.overlapping(start, end).map((piece) => piece.sub))];
   }
 
   get inBracket(): boolean {
@@ -139,16 +88,23 @@ export class MmuNotifiers {
       throw new KernelError('EINVAL', 'mmuNotifierRegister', `range ${range} must be a part of [0, 2^39)`);
     }
     this.refuseInside('mmuNotifierRegister');
-    const sub = new MmuSubscription(this.mm, start, end, ops, this.host.nextId(), options);
-    sub.node = this.tree.insert(start, end, sub);
+    const sub = new MmuSubscription(this.mm, ops, this.host.nextId(), options);
+    sub.pieces = [this.addPiece(sub, start, end)];
+    this.count++;
     if (ops.mmapLock !== undefined || ops.mmapUnlock !== undefined) this.lockHooks.push(sub);
     return sub;
+  }
+
+  private addPiece(sub: MmuSubscription, start: number, end: number): Piece {
+    const piece: { -readonly [K in keyof Piece]: Piece[K] | undefined } = { sub, start, end, node: undefined };
+    piece.node = this.tree.insert(start, end, piece as Piece);
+    return piece as Piece;
   }
 
   unregister(sub: MmuSubscription): void {
     if (!sub.registered) throw new KernelError('EINVAL', 'mmuNotifierUnregister', 'the subscription is not registered');
     this.refuseInside('mmuNotifierUnregister');
-    if (sub.poisoned !== undefined) this.host.pin(this.mm, sub.start, sub.end);
+    if (sub.poisoned !== undefined) this.pinAll(sub);
     this.releaseOne(sub);
     this.remove(sub);
   }
@@ -160,7 +116,8 @@ export class MmuNotifiers {
   }
 
   private remove(sub: MmuSubscription): void {
-    this.tree.remove(sub.node!);
+    for (const piece of sub.pieces) this.tree.remove(piece.node);
+    this.count--;
     sub.registered = false;
     const i = this.lockHooks.indexOf(sub);
     if (i >= 0) this.lockHooks.splice(i, 1);
@@ -222,10 +179,13 @@ export class MmuNotifiers {
 
   private pinRange(sub: MmuSubscription, range: MmuNotifierRange): void {
     for (let i = 0; i < range.nrRanges; i++) {
-      const start = Math.max(sub.start, range.ranges[2 * i]! * PAGE_SIZE);
-      const end = Math.min(sub.end, range.ranges[2 * i + 1]! * PAGE_SIZE);
-      if (start < end) this.host.pin(this.mm, start, end);
+      const [start, end] = [range.ranges[2 * i]! * PAGE_SIZE, range.ranges[2 * i + 1]! * PAGE_SIZE];
+      sub.forEachPart(start, end, (from, to) => this.host.pin(this.mm, from, to));
     }
+  }
+
+  private pinAll(sub: MmuSubscription): void {
+    for (const { start, end } of sub.pieces) this.host.pin(this.mm, start, end);
   }
 
   /** Closes the bracket for those whose start was delivered. Pairs with `invalidateRangeStart`. */
@@ -257,19 +217,20 @@ export class MmuNotifiers {
   clearFlushYoung(start: number, end: number): boolean {
     if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return false;
     let young = false;
-    this.tree.visit(start, end, (sub) => {
+    this.tree.visit(start, end, (piece) => {
+      const { sub } = piece;
       if (sub.poisoned !== undefined) young = true;
-      else if (sub.ops.clearFlushYoung !== undefined && this.youngOne(sub, start, end)) young = true;
+      else if (sub.ops.clearFlushYoung !== undefined && this.youngOne(piece, start, end)) young = true;
     });
     return young;
   }
 
-  private youngOne(sub: MmuSubscription, start: number, end: number): boolean {
+  private youngOne({ sub, ...piece }: Piece, start: number, end: number): boolean {
     this.host.calls.clearFlushYoung++;
     const began = this.enter();
     let result: unknown = true;
     try {
-      result = sub.ops.clearFlushYoung!(sub, Math.max(start, sub.start), Math.min(end, sub.end));
+      result = sub.ops.clearFlushYoung!(sub, Math.max(start, piece.start), Math.min(end, piece.end));
     } catch (error) {
       this.poison(sub, `clearFlushYoung threw ${String(error)}`);
     }
@@ -280,13 +241,39 @@ export class MmuNotifiers {
   /** Inside the UNMAP bracket of [start, end): tells the subscriptions of which nothing is mapped any more. */
   closeAreas(start: number, end: number, vmas: VmaSet): void {
     if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return;
-    for (const sub of this.tree.overlapping(start, end)) {
+    for (const sub of this.overlapping(start, end)) {
       if (sub.closed || sub.ops.areaClosed === undefined) continue;
-      if (vmas.intersects(Math.floor(sub.start / PAGE_SIZE), Math.ceil(sub.end / PAGE_SIZE))) continue;
+      if (sub.pieces.some((p) => vmas.intersects(Math.floor(p.start / PAGE_SIZE), Math.ceil(p.end / PAGE_SIZE))))
+        continue;
       sub.closed = true;
       this.closed.push(sub);
       this.guard(sub, 'areaClosed', () => sub.ops.areaClosed!(sub));
     }
+  }
+
+  /**
+   * After the bracket: what was mapped at the bytes [start, end) is now at `newStart`. Subscriptions that live with their area go with it;
+   * `left`: the old addresses stay mapped, and theirs.
+   */
+  moveAreas(start: number, end: number, newStart: number, left: boolean): void {
+    if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return;
+    for (const sub of this.overlapping(start, end)) {
+      if (sub.ops.areaClosed !== undefined)
+        sub.pieces = sub.pieces.flatMap((p) => this.movePiece(p, start, end, newStart, left));
+    }
+  }
+
+  private movePiece(piece: Piece, start: number, end: number, newStart: number, left: boolean): Piece[] {
+    const from = Math.max(piece.start, start);
+    const to = Math.min(piece.end, end);
+    if (from >= to) return [piece];
+    const moved = this.addPiece(piece.sub, newStart + (from - start), newStart + (to - start));
+    if (left) return [piece, moved];
+    this.tree.remove(piece.node);
+    const pieces = [moved];
+    if (piece.start < from) pieces.push(this.addPiece(piece.sub, piece.start, from));
+    if (to < piece.end) pieces.push(this.addPiece(piece.sub, to, piece.end));
+    return pieces;
   }
 
   /** After the bracket: the closed areas' subscriptions go. */
@@ -298,7 +285,7 @@ export class MmuNotifiers {
 
   /** The mm goes away: each release once, before its frames are freed (N18). */
   releaseAll(): void {
-    for (const sub of this.tree.overlapping(0, VA_SIZE)) this.releaseOne(sub);
+    for (const sub of this.all()) this.releaseOne(sub);
   }
 
   private releaseOne(sub: MmuSubscription): void {
@@ -344,7 +331,7 @@ export class MmuNotifiers {
     if (sub.poisoned !== undefined) return;
     sub.poisoned = reason;
     this.host.countPoisoned();
-    this.host.pin(this.mm, sub.start, sub.end);
+    this.pinAll(sub);
     const { onPoisoned } = sub;
     if (onPoisoned !== undefined) this.host.defer(() => onPoisoned(sub, reason));
   }

@@ -78,6 +78,29 @@ export class PageTable {
     this.pool.used[i >>> 9] = this.pool.used[i >>> 9]! + nrEntries;
   }
 
+  /**
+   * Moves the leaf table of `from` to `to`, both multiples of 512; what was mapped there is gone already. False when no table is left for
+   * the way to it.
+   */
+  moveLeaf(from: number, to: number): boolean {
+    const source = this.midEntry(from);
+    const mid = this.childOf(this.root + (to >>> 18), 1, (to >>> 18) << 18);
+    if (mid === 0) return false;
+    const target = mid * PTRS_PER_TABLE + ((to >>> 9) & 511);
+    const leaf = this.words.readOnce(source);
+    const old = this.words.readOnce(target);
+    if (old !== 0) this.freeIfEmpty(target, old);
+    this.set(source, 0);
+    this.set(target, leaf);
+    this.pool.rename(leaf, to);
+    return true;
+  }
+
+  /** Word index of the entry that names the leaf table of `vpn`, which exists. */
+  private midEntry(vpn: number): number {
+    return this.words.readOnce(this.root + (vpn >>> 18)) * PTRS_PER_TABLE + ((vpn >>> 9) & 511);
+  }
+
   private account(i: number, old: number, pte: number): void {
     if (old === 0) {
       if (pte !== 0) this.pool.used[i >>> 9] = this.pool.used[i >>> 9]! + 1;

@@ -1,5 +1,5 @@
 import type { Mm } from './mm.js';
-import type { MmuSubscription } from './notifier.js';
+import type { MmuSubscription } from './subscription.js';
 
 /**
  * What a bracket is about: an mm, an event, and the pages that go or lose rights, as sorted pairs [start vpn, end vpn).
@@ -49,6 +49,11 @@ export class RangeList implements MmuNotifierRange {
 
   constructor(mm: Mm) {
     this.mm = mm;
+  }
+
+  isBegun(sub: MmuSubscription): boolean {
+    for (let i = 0; i < this.nrBegun; i++) if (this.begun[i] === sub) return true;
+    return false;
   }
 
   reset(event: MmuNotifyEvent, blockable: boolean): void {

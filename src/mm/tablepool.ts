@@ -41,6 +41,11 @@ export class TablePool {
     return table;
   }
 
+  /** The table spans the pages from `firstVpn` from now on. */
+  rename(table: number, firstVpn: number): void {
+    this.firstVpns[table] = firstVpn;
+  }
+
   free(table: number): void {
     this.freeTables[this.nrFree++] = table;
   }

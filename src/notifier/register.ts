@@ -8,8 +8,7 @@ import { Registration } from './registration.js';
  *
  * Underneath, the subscription belongs to the mm and is keyed by the addresses that the VMA has now. So a split keeps the
  * registration on both halves, a merge does nothing, a partial unmap only clears, and what is mapped later into a hole of the area
- * belongs to it. When fork comes, the child has no registration; when mremap comes, the old addresses are cleared and the registration
- * follows the area.
+ * belongs to it. The child of a fork has no registration. mremap clears the old addresses, and the registration follows its area.
  */
 
 /**

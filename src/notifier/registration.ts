@@ -86,16 +86,14 @@ export class Registration implements MmuNotifierOps {
   }
 
   /** Pairs with `invalidateRangeEnd`. */
-  invalidateRangeStart(_sub: MmuSubscription, range: MmuNotifierRange): void {
+  invalidateRangeStart(sub: MmuSubscription, range: MmuNotifierRange): void {
     this.seq.begin(range.start, range.end);
-    const startVpn = this.start / PAGE_SIZE;
-    const endVpn = this.end / PAGE_SIZE;
     for (let i = 0; i < range.nrRanges; i++) {
-      const from = Math.max(startVpn, range.ranges[2 * i]!);
-      const to = Math.min(endVpn, range.ranges[2 * i + 1]!);
-      if (from >= to) continue;
-      if (range.event === MMU_NOTIFY_UNMAP) this.vma = this.mm.findVma(from * PAGE_SIZE) ?? this.vma;
-      this.mm.forEachPresent(from, to, this.clearOne);
+      const [start, end] = [range.ranges[2 * i]! * PAGE_SIZE, range.ranges[2 * i + 1]! * PAGE_SIZE];
+      sub.forEachPart(start, end, (from, to) => {
+        if (range.event === MMU_NOTIFY_UNMAP) this.vma = this.mm.findVma(from) ?? this.vma;
+        this.mm.forEachPresent(from / PAGE_SIZE, to / PAGE_SIZE, this.clearOne);
+      });
     }
   }
 

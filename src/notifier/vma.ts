@@ -10,8 +10,9 @@ import { Registration } from './registration.js';
 /** The registrations that cover some of `vma`, in the order of their addresses. */
 function registrationsOf(vma: Vma): Registration[] {
   const found: Registration[] = [];
-  for (const { ops, registered } of vma.mm.notifiers.all()) {
-    if (registered && ops instanceof Registration && ops.start < vma.end && ops.end > vma.start) found.push(ops);
+  for (const { ops, registered, pieces } of vma.mm.notifiers.all()) {
+    const covers = pieces.some(({ start, end }) => start < vma.end && end > vma.start);
+    if (registered && ops instanceof Registration && covers) found.push(ops);
   }
   return found;
 }
@@ -57,8 +58,11 @@ export const vmaDestroyPteNotifiers = vmaClosePteNotifiers;
 /** Whether nothing of the area is mapped outside `vma`. */
 function isLastPiece(registration: Registration, vma: Vma): boolean {
   const { vmas } = vma.mm;
-  const before = vmas.intersects(registration.start / PAGE_SIZE, vma.startVpn);
-  return !before && !vmas.intersects(vma.endVpn, registration.end / PAGE_SIZE);
+  return registration.sub!.pieces.every(({ start, end }) => {
+    const mapped = (from: number, to: number) => from < to && vmas.intersects(from, to);
+    const [first, last] = [start / PAGE_SIZE, end / PAGE_SIZE];
+    return !mapped(first, Math.min(vma.startVpn, last)) && !mapped(Math.max(vma.endVpn, first), last);
+  });
 }
 
 function bracket(
