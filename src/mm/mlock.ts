@@ -1,12 +1,13 @@
 import { KernelError } from '../base/index.js';
 import { checkFlags, hex, refuse, unsignedLong } from './args.js';
-import { bytesToPages, PAGE_SIZE, vaToVpn, vpnToVa } from './layout.js';
+import { bytesToPages, PAGE_SIZE, vaToVpn } from './layout.js';
 import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
 import type { Mm } from './mm.js';
-import { checkMapCount, eachVma, mergeAround, splitAt } from './mmap.js';
+import { eachVma } from './mmap.js';
 import { mlockPage, munlockPage } from './page.js';
 import { pteIsPresent, ptePfn } from './pte.js';
 import { VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, type Vma } from './vma.js';
+import { changeEach, changeVma } from './vmaflags.js';
 
 /**
  * mlock (Linux: mlock.c): pages that stay. It is what users of external MMUs had to do before notifiers, and the baseline to
@@ -61,28 +62,16 @@ function nrLocked(mm: Mm, startVpn: number, endVpn: number): number {
 
 /** Gives the VMAs of the range the lock flags, until a hole is met: that is ENOMEM. */
 function applyLock(mm: Mm, syscall: string, startVpn: number, endVpn: number, lock: number): void {
-  let next = startVpn;
-  for (let vma = mm.vmas.firstEndingAfter(startVpn); next < endVpn; vma = vma.next) {
-    if (vma === undefined || vma.startVpn > next)
-      refuse('ENOMEM', syscall, `address ${hex(vpnToVa(next))} of ${mm.name} must be mapped`);
-    vma = mlockFixup(mm, syscall, vma, next, Math.min(vma.endVpn, endVpn), lock);
-    next = Math.min(vma.endVpn, endVpn);
-  }
+  changeEach(mm, syscall, startVpn, endVpn, (vma, from, to) => mlockFixup(syscall, vma, from, to, lock));
 }
 
-/** Changes [startVpn, endVpn) of `vma`; returns the VMA that the range's end is in. */
-function mlockFixup(mm: Mm, syscall: string, vma: Vma, startVpn: number, endVpn: number, lock: number): Vma {
+function mlockFixup(syscall: string, vma: Vma, from: number, to: number, lock: number): void {
   const flags = (vma.flags & ~VM_LOCKED_MASK) | lock;
-  if (flags === vma.flags) return vma;
-  checkMapCount(mm, syscall, vma, startVpn, endVpn);
-  splitAt(mm, startVpn);
-  splitAt(mm, endVpn);
-  const part = mm.vmas.find(startVpn)!;
-  const changed = ((part.flags ^ flags) & VM_LOCKED) !== 0;
-  mm.vmas.setFlags(part, part.prot, flags);
-  if (changed) setPagesLocked(part, (lock & VM_LOCKED) !== 0);
-  mergeAround(mm, startVpn, endVpn);
-  return mm.vmas.find(endVpn - 1)!;
+  if (flags === vma.flags) return;
+  const changed = ((vma.flags ^ flags) & VM_LOCKED) !== 0;
+  changeVma(syscall, vma, from, to, vma.prot, flags, (part) => {
+    if (changed) setPagesLocked(part, (lock & VM_LOCKED) !== 0);
+  });
 }
 
 function setPagesLocked(vma: Vma, locked: boolean): void {
@@ -120,8 +109,11 @@ export function munlockall(mm: Mm): void {
 }
 
 function applyToAll(mm: Mm, lock: number): void {
-  for (let vma = mm.vmas.first; vma !== undefined; vma = vma.next)
-    vma = mlockFixup(mm, 'mlockall', vma, vma.startVpn, vma.endVpn, lock);
+  for (let vma = mm.vmas.first; vma !== undefined; ) {
+    const end = vma.endVpn;
+    mlockFixup('mlockall', vma, vma.startVpn, end, lock);
+    vma = mm.vmas.firstEndingAfter(end);
+  }
 }
 
 /** What mlock says where populating failed: no page can be had for now, or the memory cannot be accessed. */

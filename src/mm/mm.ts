@@ -8,6 +8,7 @@ import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
 import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './mlock.js';
 import { eachVma, MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './mmap.js';
 import { MmapLock } from './mmaplock.js';
+import { mprotect } from './mprotect.js';
 import { mremap } from './mremap.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
 import { refuseKilled } from './oom.js';
@@ -86,6 +87,15 @@ export class Mm {
   /** Unmaps every page in [va, va + length). Throws KernelError EINVAL, ENOMEM (too many VMAs) as munmap(2). */
   munmap(va: number, length: number): void {
     this.locked('munmap', () => munmap(this, va, length));
+  }
+
+  /**
+   * Gives the pages of [va, va + length) the rights `prot`; those before a hole, or before what a limit refuses, even where it throws.
+   * Throws KernelError EINVAL, ENOMEM as mprotect(2).
+   */
+  mprotect(va: number, length: number, prot: number): void {
+    const toPopulate = this.locked('mprotect', () => mprotect(this, va, length, prot));
+    for (let i = 0; i < toPopulate.length; i += 2) populateNow(this, toPopulate[i]!, toPopulate[i + 1]!);
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { ErrnoName } from '../base/index.js';
 import { checkPageAligned, hex, refuse, unsignedLong } from './args.js';
 import { bytesToPages, MMAP_MIN_ADDR, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
 import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
@@ -149,10 +150,10 @@ export function munmap(mm: Mm, addr: number, length: number): void {
 }
 
 /** Changing a part of `vma` splits it, which makes one more, or two. */
-export function checkMapCount(mm: Mm, syscall: string, vma: Vma, startVpn: number, endVpn: number): void {
+export function checkMapCount(syscall: string, vma: Vma, startVpn: number, endVpn: number, code: ErrnoName): void {
   const splits = vma.startVpn < startVpn || vma.endVpn > endVpn;
-  if (splits && mm.vmas.length >= MAX_MAP_COUNT)
-    refuse('ENOMEM', syscall, `an mm has at most ${MAX_MAP_COUNT} mappings`);
+  if (splits && vma.mm.vmas.length >= MAX_MAP_COUNT)
+    refuse(code, syscall, `an mm has at most ${MAX_MAP_COUNT} mappings`);
 }
 
 /** A hole in the middle of a VMA makes one more. */

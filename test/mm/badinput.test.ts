@@ -106,6 +106,30 @@ const munmap: Row[] = [
   ]),
 ];
 
+const mprotect: Row[] = [
+  ['unaligned', 'EINVAL', /addr 0x20000001/, (mm) => mm.mprotect(BASE + 1, P, 1)],
+  ['unaligned, nothing', 'EINVAL', /addr 0x20000001/, (mm) => mm.mprotect(BASE + 1, 0, 1)],
+  ['prot 64', 'EINVAL', /prot 0x40/, (mm) => mm.mprotect(BASE, P, 64)],
+  ['prot -1', 'EINVAL', /prot -1/, (mm) => mm.mprotect(BASE, P, -1)],
+  ['length -1', 'ENOMEM', /-1 bytes/, (mm) => mm.mprotect(BASE, -1, 1)],
+  ['length -1, prot 64', 'ENOMEM', /-1 bytes/, (mm) => mm.mprotect(BASE, -1, 64)],
+  ['length -4096', 'ENOMEM', /-4096 bytes/, (mm) => mm.mprotect(BASE, -P, 1)],
+  ['negative', 'ENOMEM', /-4096/, (mm) => mm.mprotect(-P, P, 1)],
+  ['both directions of growth', 'EINVAL', /prot 0x3000001/, (mm) => mm.mprotect(BASE, P, 0x3000001)],
+  ['growth downwards', 'EINVAL', /prot 0x1000001/, (mm) => mm.mprotect(BASE, P, 0x1000001)],
+  ['growth upwards', 'EINVAL', /prot 0x2000001/, (mm) => mm.mprotect(BASE, P, 0x2000001)],
+  ['growth in a hole', 'ENOMEM', /address 0x20020000/, (mm) => mm.mprotect(BASE + 32 * P, P, 0x1000001)],
+  ['a hole', 'ENOMEM', /address 0x20004000/, (mm) => mm.mprotect(BASE + 4 * P, P, 1)],
+  ['a hole first', 'ENOMEM', /address 0x20004000/, (mm) => mm.mprotect(BASE + 4 * P, 2 * P, 1)],
+  ['nothing there', 'ENOMEM', /address 0x20020000/, (mm) => mm.mprotect(BASE + 32 * P, P, 1)],
+  ['beyond the address space', 'ENOMEM', /address 0x8000000000/, (mm) => mm.mprotect(VA_SIZE, P, 1)],
+  ...NOT_INTEGERS.flatMap((bad): Row[] => [
+    [`addr ${bad}`, 'EINVAL', /addr .* integer/, (mm) => mm.mprotect(bad, P, 1)],
+    [`length ${bad}`, 'EINVAL', /length .* integer/, (mm) => mm.mprotect(BASE, bad, 1)],
+    [`prot ${bad}`, 'EINVAL', /prot .* integer/, (mm) => mm.mprotect(BASE, P, bad)],
+  ]),
+];
+
 const mlock: Row[] = [
   ['length -4096', 'ENOMEM', /addr and length/, (mm) => mm.mlock(BASE, -P)],
   ['negative', 'EINVAL', /addr and length/, (mm) => mm.mlock(-P, P)],
@@ -156,7 +180,7 @@ const setrlimit: Row[] = [
   ['resource 3', 'EINVAL', /resource 3/, (mm) => mm.getrlimit(3 as never)],
 ];
 
-const CALLS = { mmap, munmap, mlock, munlock, mlockall, madvise, setrlimit };
+const CALLS = { mmap, munmap, mprotect, mlock, munlock, mlockall, madvise, setrlimit };
 
 for (const [call, rows] of Object.entries(CALLS)) {
   test.each(rows)(`${call}: %s is %s, and changes nothing`, async (_what, errno, says, run) => {
@@ -184,6 +208,8 @@ test('what Linux ignores is ignored: unknown bits of prot and flags, an address 
   expect(mm.mmap(P, P, RW, ANON)).toBe(16 * P);
   expect(mm.mmap(100, P, RW, ANON)).toBeGreaterThan(16 * P);
   mm.munmap(BASE + 64 * P, P);
+  mm.mprotect(BASE, 0, 64);
+  mm.mprotect(BASE, P, RW | 8);
   await mm.mlock(BASE + 1, 0);
   await mm.mlock(BASE, 0);
   mm.munlock(BASE + 4 * P, 0);
