@@ -94,10 +94,7 @@ export class FrameTable {
     const pfn = this.freeHead;
     this.freeHead = this.lruNext[pfn]!;
     if (--this.nrFree < this.nrFreeLowest) this.nrFreeLowest = this.nrFree;
-    this.flags[pfn] = 0;
-    this.refcount[pfn] = 1;
-    this.lruNext[pfn] = 0;
-    this.generation[pfn] = this.generation[pfn]! + 1;
+    this.claim(pfn);
     return pfn;
   }
 
@@ -114,6 +111,46 @@ export class FrameTable {
     this.private[pfn] = 0;
     if (this.fillOnFree !== undefined) this.fillOnFree(pfnToPa(pfn));
     this.pushFree(pfn);
+  }
+
+  /** The frame `to`, newly given out, becomes what `from` was, in all but contents and place on a list; `from` is nobody's then. */
+  moveRow(from: number, to: number): void {
+    for (const field of [
+      this.flags,
+      this.refcount,
+      this.mapcount,
+      this.mlockcount,
+      this.mapping,
+      this.index,
+      this.private,
+    ]) {
+      field[to] = field[from]!;
+      field[from] = 0;
+    }
+  }
+
+  /** Empties the free list: its frames, sorted. Each is then `claim`ed or given back by `unclaim`, before anything else runs. */
+  takeFree(): number[] {
+    const list = this.freeList().sort((a, b) => a - b);
+    this.freeHead = 0;
+    this.nrFree = 0;
+    return list;
+  }
+
+  /** As `alloc`, of a frame from `takeFree`. */
+  claim(pfn: number): void {
+    this.flags[pfn] = 0;
+    this.refcount[pfn] = 1;
+    this.lruNext[pfn] = 0;
+    this.generation[pfn] = this.generation[pfn]! + 1;
+  }
+
+  unclaim(pfn: number): void {
+    this.pushFree(pfn);
+  }
+
+  isFree(pfn: number): boolean {
+    return (this.flags[pfn]! & PG_FREE) !== 0;
   }
 
   private pushFree(pfn: number): void {

@@ -1,11 +1,13 @@
 import { createMemory, KernelError, type WasmMemory } from '../base/index.js';
 import { AnonVmas } from './anonvma.js';
 import { Arena } from './arena.js';
+import { type CompactResult, compact } from './compact.js';
 import { pinMappedFrames } from './containment.js';
 import { forkMm } from './fork.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, Lru } from './lru.js';
+import { Migration } from './migrate.js';
 import { Mm } from './mm.js';
 import type { NotifierHost } from './notifier.js';
 import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './oom.js';
@@ -86,6 +88,7 @@ export class Host {
   readonly writeback: Writeback;
   readonly reclaim: Reclaim;
   readonly oom: Oom;
+  readonly migration: Migration;
   readonly gather: Gather;
   readonly pageOps: PageOps;
   readonly vmstat = new VmStat();
@@ -129,6 +132,7 @@ export class Host {
     this.writeback = new Writeback(this);
     this.reclaim = new Reclaim(this);
     this.oom = new Oom(this, options.oom ?? 'kill', options.onOom);
+    this.migration = new Migration(this);
     this.gather = new Gather(this);
     const { overcommit = 'heuristic', overcommitRatio = 50 } = options;
     this.overcommit = new Overcommit(overcommit, overcommitRatio, this.frames, nrSlots, this.vm);
@@ -173,6 +177,14 @@ export class Host {
       throw error;
     }
     return child;
+  }
+
+  /**
+   * Moves pages so that what is free lies in one run at the end of the frames. `blockable`: drivers must not refuse it. Page contents, rights and
+   * addresses stay; what is held by `tryGetPage` or under I/O does not move.
+   */
+  compact(blockable = true): CompactResult {
+    return compact(this, blockable);
   }
 
   /** Called by `mm.exit`. */

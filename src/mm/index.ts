@@ -2,6 +2,7 @@
 
 export { cpuRelax, Words, type WordsLabel } from '../base/index.js';
 export { checkHost } from './check.js';
+export type { CompactResult } from './compact.js';
 export { FAULT_FLAG_WRITE, FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV } from './fault.js';
 export { MIN_FRAMES } from './frames.js';
 export { Host, type HostOptions, type MmOptions } from './host.js';

@@ -53,6 +53,20 @@ export class Lru {
     this.nr[list] = this.nr[list]! - 1;
   }
 
+  /** `to`, which has the flags of `from` already, takes its place on its list. */
+  replace(from: number, to: number): void {
+    const { flags, lruNext, lruPrev } = this.frames;
+    const list = listOf(flags[to]!);
+    const next = lruNext[from]!;
+    const prev = lruPrev[from]!;
+    lruNext[to] = next;
+    lruPrev[to] = prev;
+    if (next !== 0) lruPrev[next] = to;
+    else this.tails[list] = to;
+    if (prev !== 0) lruNext[prev] = to;
+    else this.heads[list] = to;
+  }
+
   /** Takes the frame to the head of the list that its flags, changed in between, call for. */
   move(pfn: number, setFlags: number, clearFlags: number): void {
     this.remove(pfn);

@@ -61,6 +61,16 @@ export function pteSwapSlot(pte: number): number {
   return pte >>> VALUE_SHIFT;
 }
 
+/** Of a page that is on its way elsewhere: keeps the frame, and the rights and bits that it will have again in bits 11..5. */
+export function mkMigrationPte(pte: number): number {
+  return (ptePfn(pte) << PTE_PFN_SHIFT) | (((pte >>> 1) & 127) << 5) | PTE_KIND_MIGRATION;
+}
+
+/** The present entry that a migration entry becomes, when the page is in frame `pfn`. */
+export function migrationToPte(pte: number, pfn: number): number {
+  return mkPte(pfn, ((pte >>> 5) & 127) << 1);
+}
+
 export function pteIsMigration(pte: number): boolean {
   return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_MIGRATION;
 }

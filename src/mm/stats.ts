@@ -27,6 +27,9 @@ export class VmStat {
   kswapdWakeups = 0;
   /** Mms that were killed because memory ran out. */
   oomKill = 0;
+  /** Pages that went to another frame, and those that could not. */
+  pgmigrate_success = 0;
+  pgmigrate_fail = 0;
   pswpin = 0;
   pswpout = 0;
   swapReadErrors = 0;

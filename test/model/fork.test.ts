@@ -123,6 +123,20 @@ const shrink: fc.Arbitrary<Command> = fc.tuple(fc.boolean(), fc.boolean()).map((
   for (let k = 0; k < 4; k++) w.host.reclaim.shrink(true, sync, desperate);
 });
 
+const compact: fc.Arbitrary<Command> = fc.boolean().map((blockable) => async (w) => {
+  w.host.compact(blockable);
+});
+
+/** Takes pages to another place in the address space, and half of them back. */
+const mremap = on(async (_w, { mm, model }, a, b) => {
+  const far = BASE + 2 ** 30;
+  for (let p = a; p < b; p++) {
+    if (!model.has(p)) continue;
+    expect(mm.mremap(va(p), PAGE, PAGE, 3, far)).toBe(far);
+    expect(mm.mremap(far, PAGE, PAGE, 3, va(p))).toBe(va(p));
+  }
+});
+
 const hold: fc.Arbitrary<Command> = fc.boolean().map((held) => async (w) => {
   w.swap.held = held;
   if (held) w.host.reclaim.shrink(true, false, true);
@@ -151,8 +165,23 @@ async function run(commands: Command[]): Promise<void> {
   }
 }
 
-test('N20: families of forks agree with the model, under reclaim and with external MMUs', async () => {
-  const command = fc.oneof(write, write, read, external, external, fork, fork, exit, munmap, mmap, shrink, hold);
+test('N20 N22: families of forks agree with the model, under reclaim and with external MMUs', async () => {
+  const command = fc.oneof(
+    write,
+    write,
+    read,
+    external,
+    external,
+    fork,
+    fork,
+    exit,
+    munmap,
+    mmap,
+    mremap,
+    compact,
+    shrink,
+    hold,
+  );
   const property = fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 50 }), run);
   await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 60) });
 });

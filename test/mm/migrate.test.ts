@@ -1,0 +1,169 @@
+import { expect, test } from 'vitest';
+import {
+  checkHost,
+  FAULT_FLAG_WRITE,
+  FAULT_RETRY,
+  Host,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MemorySwap,
+  MMU_NOTIFY_NAMES,
+  type Mm,
+  mmuNotifierRegister,
+  VA_SIZE,
+} from '../../src/mm/index.js';
+import { TestDriver } from './testdriver.js';
+
+const PAGE = 4096;
+const NR_PAGES = 40;
+
+function setUp() {
+  const swap = new MemorySwap({ sizeBytes: 2 ** 22 });
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true });
+  const mm = host.createMm();
+  const va = mm.mmap(0, NR_PAGES * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  return { host, mm, va };
+}
+
+const write = (mm: Mm, va: number, value: number) => mm.writeSync(va, new Uint8Array(PAGE).fill(value));
+
+function read(mm: Mm, va: number): number {
+  const byte = new Uint8Array(1);
+  mm.readSync(va + 100, byte);
+  return byte[0]!;
+}
+
+function pfnOf(mm: Mm, va: number): number {
+  const pfn = mm.tryGetPage(va, 0);
+  mm.putPage(pfn);
+  return pfn;
+}
+
+/** Moves the page at `va` to a new frame. */
+function migrate(host: Host, mm: Mm, va: number, blockable = true): { from: number; to: number; nrMoved: number } {
+  const from = pfnOf(mm, va);
+  const to = host.frames.alloc(0);
+  return { from, to, nrMoved: host.migration.migrate([from], [to], blockable) };
+}
+
+test('N22: a page moves: one CLEAR bracket of one page for each mm that maps it, and contents, rights and counts stay', () => {
+  const { host, mm, va } = setUp();
+  write(mm, va, 7);
+  const child = mm.fork();
+  const events: unknown[] = [];
+  for (const [name, m] of [
+    ['parent', mm],
+    ['child', child],
+  ] as const) {
+    mmuNotifierRegister(m, 0, VA_SIZE, {
+      invalidateRangeStart: (_sub, r) =>
+        void events.push([name, MMU_NOTIFY_NAMES[r.event], r.start - va, r.end - r.start]),
+      invalidateRangeEnd: () => void events.push([name, 'end']),
+    });
+  }
+  const { from, to, nrMoved } = migrate(host, mm, va);
+  expect(nrMoved).toBe(1);
+  expect(events).toEqual([
+    ['parent', 'CLEAR', 0, PAGE],
+    ['child', 'CLEAR', 0, PAGE],
+    ['parent', 'end'],
+    ['child', 'end'],
+  ]);
+  expect([pfnOf(mm, va), pfnOf(child, va), host.frames.isFree(from)]).toEqual([to, to, true]);
+  checkHost(host);
+  expect([read(mm, va), read(child, va)]).toEqual([7, 7]);
+});
+
+test('M23 M27: an external writer loses its entry, writes again to the new frame, and no write is lost when it is swapped out', async () => {
+  const { host, mm, va } = setUp();
+  const driver = new TestDriver(mm);
+  driver.tryFault(va, true);
+  host.u8[driver.access(va, true)! + 100] = 1;
+  migrate(host, mm, va);
+  expect(driver.access(va, false)).toBeUndefined();
+  checkHost(host);
+  driver.tryFault(va, true);
+  host.u8[driver.access(va, true)! + 100]! += 1;
+  host.reclaim.shrink(true, true, true);
+  host.reclaim.shrink(true, true, true);
+  expect(mm.residentPages).toBe(0);
+  expect(read(mm, va)).toBe(2);
+});
+
+test('M27: a page that was written before it moved, and by nobody after, is not dropped as clean', () => {
+  const { host, mm, va } = setUp();
+  write(mm, va, 9);
+  migrate(host, mm, va);
+  host.reclaim.shrink(true, true, true);
+  expect(mm.residentPages).toBe(0);
+  expect(read(mm, va)).toBe(9);
+});
+
+test('N22: while the page is on its way, an external fault waits and installs nothing', () => {
+  const { host, mm, va } = setUp();
+  write(mm, va, 1);
+  const driver = new TestDriver(mm);
+  const inside: unknown[] = [];
+  const { copy } = host.pageOps;
+  Object.defineProperty(host, 'pageOps', {
+    value: {
+      ...host.pageOps,
+      copy: (dst: number, src: number) => {
+        inside.push(mm.tryGetPage(va, 0), mm.tryGetPage(va, FAULT_FLAG_WRITE), driver.access(va, false));
+        copy(dst, src);
+      },
+    },
+  });
+  migrate(host, mm, va);
+  expect(inside).toEqual([FAULT_RETRY, FAULT_RETRY, undefined]);
+  expect(read(mm, va)).toBe(1);
+});
+
+test('N12: a driver that refuses keeps its page where it is; one that is held stays as well', () => {
+  const { host, mm, va } = setUp();
+  write(mm, va, 1);
+  const driver = new TestDriver(mm);
+  driver.refuse = true;
+  const { from, to, nrMoved } = migrate(host, mm, va, false);
+  expect([nrMoved, pfnOf(mm, va), host.frames.isFree(to)]).toEqual([0, from, true]);
+  checkHost(host);
+  driver.refuse = false;
+  const held = mm.tryGetPage(va, 0);
+  expect(migrate(host, mm, va).nrMoved).toBe(0);
+  mm.putPage(held);
+  expect(migrate(host, mm, va).nrMoved).toBe(1);
+  expect([host.vmstat.pgmigrate_success, host.vmstat.pgmigrate_fail]).toEqual([1, 2]);
+  checkHost(host);
+});
+
+test('a locked page moves and stays locked; one in the swap cache keeps its slot', async () => {
+  const { host, mm, va } = setUp();
+  await mm.mlock(va, PAGE);
+  write(mm, va + PAGE, 3);
+  host.reclaim.shrink(true, true, true);
+  expect(read(mm, va + PAGE)).toBe(3);
+  expect(migrate(host, mm, va).nrMoved).toBe(1);
+  expect(migrate(host, mm, va + PAGE).nrMoved).toBe(1);
+  expect(host.nrMlocked).toBe(1);
+  checkHost(host);
+  const before = host.vmstat.pswpout;
+  host.reclaim.shrink(true, true, true);
+  expect([host.vmstat.pswpout - before, mm.residentPages]).toEqual([0, 1]);
+  expect(read(mm, va + PAGE)).toBe(3);
+});
+
+test('compaction leaves what is free in one run, and every page what it was', () => {
+  const { host, mm, va } = setUp();
+  for (let k = 0; k < NR_PAGES; k++) write(mm, va + k * PAGE, k + 1);
+  for (let k = 0; k < NR_PAGES; k += 2) mm.madviseDontneed(va + k * PAGE, PAGE);
+  const held = mm.tryGetPage(va + PAGE, 0);
+  const result = host.compact();
+  expect(result.nrFailed).toBe(0);
+  expect(result.nrMigrated).toBeGreaterThan(5);
+  expect(result.longestFreeRun).toBeGreaterThanOrEqual(64 - NR_PAGES / 2 - 1);
+  expect(pfnOf(mm, va + PAGE)).toBe(held);
+  mm.putPage(held);
+  checkHost(host);
+  for (let k = 0; k < NR_PAGES; k++) expect(read(mm, va + k * PAGE)).toBe(k % 2 === 0 ? 0 : k + 1);
+  expect(host.compact().longestFreeRun).toBe(64 - NR_PAGES / 2);
+});
