@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { exploreFile, formatResult, replayFile, type SearchResult } from '../explore/index.js';
+import { exploreFile, formatResult, replayFile, type SearchProgress, type SearchResult } from '../explore/index.js';
 import { parseCount } from './args.js';
 
 /** `unpin explore`: every schedule of a model, within a bound on preemptions. Exit code 1 when one fails. */
@@ -61,11 +61,11 @@ function atomicNote({ atomicSteps }: SearchResult): string {
 }
 
 /** Tells a terminal at once, and anything else every ten seconds. */
-function progress(): (schedules: number) => void {
+function progress(): (progress: SearchProgress) => void {
   const started = Date.now();
   const everyMs = process.stderr.isTTY ? 200 : 10_000;
   let next = started + everyMs;
-  return (schedules) => {
+  return ({ schedules }) => {
     const now = Date.now();
     if (now < next) return;
     next = now + everyMs;

@@ -1,41 +1,67 @@
+import type { Party } from './causality.js';
 import type { Model } from './model.js';
 import type { ExploredPromise } from './promise.js';
 import type { JobQueue, Steps } from './runtime.js';
 import type { Step } from './step.js';
 
-/** An actor of one run: where it stands, and what it may do next (run.ts). */
-export interface Actor extends JobQueue {
+/** Who makes steps in a run: an actor, where it stands, and what it may do next (run.ts); or an event of a device or timer. */
+
+export interface Thread {
+  owner: Actor | undefined;
+  readonly size: number;
+  /** Number of the last event of an actor that held it. */
+  last: number;
+  clock: number[];
+}
+
+export interface Actor extends JobQueue, Party {
   readonly index: number;
   readonly name: string;
   readonly main: (state: unknown) => unknown;
-  /** Actors of the same JavaScript thread, itself included. */
-  readonly thread: { owner: Actor | undefined; readonly size: number };
+  /** Shared with the actors of the same JavaScript thread. */
+  readonly thread: Thread;
   steps: Steps | undefined;
   pending: Step | undefined;
   result: ExploredPromise | undefined;
   /** Words that others had changed when it last called cpuRelax. */
   seenChanges: number;
   changes: number;
+  relaxes: number;
+}
+
+/** Something outside of all actors that will happen once, whenever the scheduler says so. */
+export interface PendingEvent extends JobQueue, Party {
+  readonly name: string;
+  readonly act: () => void;
 }
 
 /** In the order of the model, before their first step. */
 export function makeActors(model: Model<unknown>): Actor[] {
   const names = Object.keys(model.actors);
-  const threadOf = new Map<string, Actor['thread']>();
+  const threadOf = new Map<string, Thread>();
   for (const group of model.threads ?? []) {
-    const thread = { owner: undefined, size: group.length };
+    const thread = makeThread(group.length);
     for (const name of group) threadOf.set(name, thread);
   }
   return names.map((name, index) => ({
     index,
     name,
     main: model.actors[name]!,
-    thread: threadOf.get(name) ?? { owner: undefined, size: 1 },
+    thread: threadOf.get(name) ?? makeThread(1),
     jobs: [],
+    digest: 0,
+    last: index + 1,
+    slot: index,
+    clock: [],
     steps: undefined,
     pending: { op: 'start' },
     result: undefined,
     seenChanges: 0,
     changes: 0,
+    relaxes: 0,
   }));
+}
+
+function makeThread(size: number): Thread {
+  return { owner: undefined, size, last: 0, clock: [] };
 }

@@ -13,15 +13,31 @@ export type Func = FuncDeclaration | FunctionExpression | ArrowFunctionExpressio
 
 const children = new WeakMap<AnyNode, AnyNode[]>();
 
-/** The direct children in the order of the source. */
-export function childrenOf(node: AnyNode): AnyNode[] {
+/**
+ * The direct children in the order of the source.
+ * WHY: written out, and kept; a bundle has some hundred thousand nodes, and this was half of the time that loading takes.
+ */
+export function childrenOf(node: AnyNode): readonly AnyNode[] {
   let list = children.get(node);
   if (list === undefined) {
-    const found = Object.values(node).flatMap((value) => (Array.isArray(value) ? value : [value]));
-    list = [...new Set(found.filter(isNode))].sort((a, b) => a.start - b.start);
+    list = [];
+    for (const key in node) {
+      const value: unknown = node[key as keyof AnyNode];
+      if (typeof value !== 'object' || value === null) continue;
+      if (Array.isArray(value)) for (const one of value) addChild(list, one);
+      else addChild(list, value);
+    }
     children.set(node, list);
   }
   return list;
+}
+
+/** A property `{ x }` has one node as key and as value. */
+function addChild(list: AnyNode[], value: unknown): void {
+  if (!isNode(value) || list[list.length - 1] === value) return;
+  let at = list.length;
+  while (at > 0 && list[at - 1]!.start > value.start) at--;
+  list.splice(at, 0, value);
 }
 
 function isNode(value: unknown): value is AnyNode {

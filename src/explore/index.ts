@@ -3,10 +3,11 @@
 import { loadModel } from './load.js';
 import { Search, type SearchOptions, type SearchResult } from './search.js';
 
-export { type Model, model } from './model.js';
+export type { Edit } from './edit.js';
+export { label, type Model, type Mutant, model, slow, transfer, type Verdict } from './model.js';
 export { formatResult } from './print.js';
 export type { FailureKind, TraceEntry } from './run.js';
-export type { SearchFailure, SearchOptions, SearchResult } from './search.js';
+export type { SearchFailure, SearchOptions, SearchProgress, SearchResult } from './search.js';
 
 /**
  * Explores the model that `file` exports as `name` ('default'). Throws KernelError ENOENT, ENOEXEC or EINVAL when there is

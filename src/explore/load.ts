@@ -1,31 +1,44 @@
-import { statSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { existsSync, statSync } from 'node:fs';
+import { createRequire, SourceMap } from 'node:module';
 import { dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
 import { KernelError } from '../base/index.js';
 import { PROMISE } from './colour.js';
+import { type Edit, editPlugin } from './edit.js';
 import type { Model } from './model.js';
+import { Places } from './places.js';
 import { rewrite } from './rewrite.js';
 import { Runtime } from './runtime.js';
 
 /**
- * From a file to a model that can be run step by step: bundles it with all it imports (`unpin/...` is this package itself, in
- * the form in which the explorer runs: sources or dist), with the twin of base/sync in its place, rewrites the bundle and runs it.
+ * From a file to a model that can be run step by step: bundles it with all it imports (`unpin/...` is this package itself: its sources in a
+ * checkout, else dist), with twins of base/sync and of `Atomics` in their place, rewrites the bundle and runs it.
  */
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const ROOT = dirname(HERE);
-const EXTENSION = extname(fileURLToPath(import.meta.url));
+const SOURCES = join(HERE, '..', '..', 'src');
+const IN_CHECKOUT = existsSync(join(SOURCES, 'base', 'sync.ts'));
+const ROOT = IN_CHECKOUT ? SOURCES : dirname(HERE);
+const EXTENSION = IN_CHECKOUT ? '.ts' : extname(fileURLToPath(import.meta.url));
 
 /** Globals that would run code behind the scheduler's back. */
 const REPLACED = {
   queueMicrotask: '__x.queueMicrotask',
-  setTimeout: '__x.noTimer',
-  setInterval: '__x.noTimer',
-  setImmediate: '__x.noTimer',
+  setTimeout: '__x.setTimeout',
+  clearTimeout: '__x.clearTimeout',
+  setInterval: '__x.setInterval',
+  setImmediate: '__x.setImmediate',
+  clearImmediate: '__x.clearTimeout',
 };
+
+export interface LoadOptions {
+  /** Changes to the sources, as they are read. */
+  readonly edits?: readonly Edit[];
+  /** Files of this package (ends of their paths) whose plain accesses are looked at for races, besides the program's own. */
+  readonly races?: readonly string[];
+}
 
 export interface LoadedModel {
   readonly runtime: Runtime;
@@ -33,30 +46,65 @@ export interface LoadedModel {
 }
 
 /** `name`: the export that is the model. Throws KernelError ENOENT, EINVAL, ENOEXEC. */
-export async function loadModel(file: string, name = 'default'): Promise<LoadedModel> {
-  const { runtime, exports } = await loadExports(file);
-  const model = exports[name] as Partial<Model<unknown>> | undefined;
-  if (typeof model?.setup !== 'function' || typeof model.actors !== 'object' || typeof model.name !== 'string') {
+export async function loadModel(file: string, name = 'default', options: LoadOptions = {}): Promise<LoadedModel> {
+  const bundle = await bundled(file, options.edits ?? []);
+  const first = modelOf(file, name, bundle.run(options.races ?? []));
+  const { races } = first.model;
+  return races === undefined ? first : modelOf(file, name, bundle.run([...races, ...(options.races ?? [])]));
+}
+
+function modelOf(file: string, name: string, { runtime, exports }: Loaded): LoadedModel {
+  const model = exports[name];
+  if (!isModel(model)) {
     const what = `export '${name}' of ${file} must be a model: { name, setup, actors, ... }`;
     throw new KernelError('EINVAL', 'explore', `${what}; it exports ${Object.keys(exports).join(', ') || 'nothing'}`);
   }
-  return { runtime, model: model as Model<unknown> };
+  return { runtime, model };
+}
+
+export function isModel(value: unknown): value is Model<unknown> {
+  const model = value as Partial<Model<unknown>> | undefined;
+  return typeof model?.setup === 'function' && typeof model.actors === 'object' && typeof model.name === 'string';
+}
+
+interface Loaded {
+  readonly runtime: Runtime;
+  readonly exports: Record<string, unknown>;
 }
 
 /** All that the file exports, as it runs under the explorer. */
-export async function loadExports(file: string): Promise<{ runtime: Runtime; exports: Record<string, unknown> }> {
-  const runtime = new Runtime();
-  return { runtime, exports: evaluate(resolve(file), rewriteOrRefuse(file, await bundle(file)), runtime) };
+export async function loadExports(file: string, options: LoadOptions = {}): Promise<Loaded> {
+  return (await bundled(file, options.edits ?? [])).run(options.races ?? []);
 }
 
-async function bundle(file: string): Promise<string> {
+interface Bundle {
+  run(races: readonly string[]): Loaded;
+}
+
+async function bundled(file: string, edits: readonly Edit[]): Promise<Bundle> {
+  const { code, map } = await bundle(file, edits);
+  const places = new Places(new SourceMap(JSON.parse(map)), ROOT);
+  return {
+    run(races) {
+      const runtime = new Runtime();
+      runtime.locate = (stack) => places.locate(stack);
+      const rewritten = rewriteOrRefuse(file, () => rewrite(code, (line) => places.accesses(line, races)));
+      return { runtime, exports: evaluate(resolve(file), rewritten, runtime) };
+    },
+  };
+}
+
+async function bundle(file: string, edits: readonly Edit[]): Promise<{ code: string; map: string }> {
   if (!statSync(file, { throwIfNoEntry: false })?.isFile())
     throw new KernelError('ENOENT', 'explore', `${file} must be a file that exports a model`);
+  const editing = editPlugin(edits);
   try {
     const result = await build({
       entryPoints: [file],
       bundle: true,
       write: false,
+      outfile: 'explored.js',
+      sourcemap: 'external',
       format: 'cjs',
       platform: 'node',
       target: 'es2022',
@@ -65,13 +113,18 @@ async function bundle(file: string): Promise<string> {
         'class-private-method': false,
         'class-private-field': false,
         'dynamic-import': false,
+        'logical-assignment': false,
       },
       define: { ...REPLACED, 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
+      inject: [join(ROOT, 'explore', `atomics${EXTENSION}`)],
       logLevel: 'silent',
-      plugins: [seamPlugin],
+      plugins: [seamPlugin, editing.plugin],
     });
-    return result.outputFiles[0]!.text;
+    editing.check();
+    const [map, code] = result.outputFiles;
+    return { code: code!.text, map: map!.text };
   } catch (error) {
+    if (error instanceof KernelError) throw error;
     throw new KernelError('ENOEXEC', 'explore', firstLine(error));
   }
 }
@@ -89,7 +142,7 @@ const seamPlugin: Plugin = {
   setup(build) {
     build.onResolve({ filter: /(^|\/)sync\.js$/ }, ({ importer, resolveDir, path }) =>
       importer !== '' && resolve(resolveDir, path) === join(ROOT, 'base', 'sync.js')
-        ? { path: join(HERE, `seam${EXTENSION}`) }
+        ? { path: join(ROOT, 'explore', `seam${EXTENSION}`) }
         : undefined,
     );
     build.onResolve({ filter: /^unpin(\/|$)/ }, ({ path }) => ({ path: ownModule(path) }));
@@ -99,13 +152,13 @@ const seamPlugin: Plugin = {
 function ownModule(specifier: string): string {
   const sub = specifier.slice('unpin/'.length);
   // The explorer's own public face is what a model imports from it, and nothing that needs a bundler.
-  const path = sub === 'explore' ? join(HERE, 'model') : join(ROOT, ...sub.split('/'), 'index');
+  const path = sub === 'explore' ? join(ROOT, 'explore', 'model') : join(ROOT, ...sub.split('/'), 'index');
   return path + EXTENSION;
 }
 
-function rewriteOrRefuse(file: string, code: string): string {
+function rewriteOrRefuse(file: string, make: () => string): string {
   try {
-    return rewrite(code);
+    return make();
   } catch (error) {
     if (error instanceof SyntaxError) throw new KernelError('ENOEXEC', 'explore', `${file}: ${error.message}`);
     throw error;
@@ -114,6 +167,7 @@ function rewriteOrRefuse(file: string, code: string): string {
 
 type ModuleFunction = (module: { exports: object }, require: NodeJS.Require, x: Runtime, promise: unknown) => void;
 
+/** Lines of `code` keep their numbers: places.ts counts on it. */
 function evaluate(file: string, code: string, runtime: Runtime): Record<string, unknown> {
   const module = { exports: {} };
   const wrapped = `(function (module, require, __x, ${PROMISE}) { 'use strict'; const exports = module.exports; ${code}\n})`;

@@ -15,11 +15,12 @@ export function formatResult(result: SearchResult): string {
   return `${name}: no failure in ${extent(result)}\n`;
 }
 
-function extent({ distinct, complete, preemptions }: SearchResult): string {
-  const schedules = count(distinct, 'schedule');
-  return complete
-    ? `${schedules}, which are all`
-    : `${schedules}, all with at most ${count(preemptions, 'preemption')}`;
+/** What was covered, as a sentence's end. */
+export function extent({ distinct, states, complete, preemptions, walks }: SearchResult): string {
+  const runs = count(distinct, 'schedule') + (states === 0 ? '' : ` through ${count(states, 'state')}`);
+  if (complete) return `${runs}, which are all`;
+  const bound = `all with at most ${count(preemptions, 'preemption')}`;
+  return `${runs}, ${bound}${walks === 0 ? '' : `, nor in ${count(walks, 'random schedule')}`}`;
 }
 
 function count(n: number | 'none', what: string): string {
@@ -34,6 +35,8 @@ function failureTitle({ kind }: SearchFailure): string {
       return 'the check at the end fails';
     case 'threw':
       return 'an actor threw';
+    case 'data race':
+      return 'a data race';
     default:
       return kind;
   }
@@ -44,7 +47,9 @@ const MAX_LINES = 120;
 
 /** Steps that no other actor could notice are left out. */
 function columns(actors: readonly string[], trace: readonly TraceEntry[]): string {
-  const entries = trace.filter((entry) => entry.visible);
+  const shown = trace.filter((entry) => entry.visible);
+  if (shown.some(({ actor }) => actor < 0)) actors = [...actors, 'devices'];
+  const entries = shown.map((entry) => (entry.actor < 0 ? { ...entry, actor: actors.length - 1 } : entry));
   const widths = actors.map((name, i) =>
     Math.max(
       MIN_COLUMN,

@@ -37,6 +37,7 @@ export function createPromiseClass(runtime: Runtime): PromiseClass {
     private state: 'pending' | 'fulfilled' | 'rejected' = 'pending';
     private locked = false;
     private value: unknown;
+    private settler: JobQueue | undefined;
     private readonly subscribers: { queue: JobQueue; job: () => Steps }[] = [];
 
     constructor(executor?: Executor) {
@@ -77,13 +78,16 @@ export function createPromiseClass(runtime: Runtime): PromiseClass {
     private settle(state: 'pending' | 'fulfilled' | 'rejected', value: unknown): void {
       this.state = state;
       this.value = value;
-      for (const { queue, job } of this.subscribers) queue.jobs.push(job);
+      this.settler = runtime.current;
+      for (const { queue, job } of this.subscribers) runtime.push(queue, job);
       this.subscribers.length = 0;
     }
 
     subscribe(job: () => Steps): void {
-      if (this.settled) runtime.current.jobs.push(job);
-      else this.subscribers.push({ queue: runtime.current, job });
+      if (this.settled) {
+        if (this.settler !== runtime.current) runtime.performer?.sawSettled(this.settler!);
+        runtime.current.jobs.push(job);
+      } else this.subscribers.push({ queue: runtime.current, job });
     }
 
     outcome(): unknown {

@@ -1,14 +1,18 @@
 import {
   type AnyNode,
+  type AssignmentExpression,
   type CallExpression,
   type ClassBody,
+  type MemberExpression,
   type MethodDefinition,
   type NewExpression,
   type Program,
   parse,
+  type UpdateExpression,
 } from 'acorn';
-import { childrenOf, type Func, type FuncDeclaration, isFunc, mentions, nameOf, stripParens } from './ast.js';
+import { childrenOf, type Func, type FuncDeclaration, isFunc, mentions, nameOf, stripParens, walk } from './ast.js';
 import { type Colouring, colour } from './colour.js';
+import { BULK } from './plain.js';
 
 /**
  * Makes a script suspendable: each coloured function (colour.ts) becomes a generator behind a function of the same name and
@@ -20,15 +24,20 @@ import { type Colouring, colour } from './colour.js';
  * it run to its end in one step. `await` becomes a `yield*` too.
  */
 
-/** `code` is a script after esbuild, without optional chaining. Throws a SyntaxError where it cannot be done. */
-export function rewrite(code: string): string {
+/** What is to be told of the plain accesses of a line of the bundle: all, all but races, or nothing. */
+export type AccessesOf = (line: number) => 'plain' | 'quiet' | undefined;
+
+/**
+ * `code` is a script after esbuild, without optional chaining. Lines stay where they are. Throws a SyntaxError where it cannot be done.
+ */
+export function rewrite(code: string, accessesOf: AccessesOf = () => undefined): string {
   const program = parse(code, {
     ecmaVersion: 2024,
     sourceType: 'script',
     preserveParens: true,
     allowReturnOutsideFunction: true,
   });
-  return new Rewriter(code, colour(program)).program(program);
+  return new Rewriter(code, colour(program), accessesOf).program(program);
 }
 
 class Rewriter {
@@ -36,13 +45,20 @@ class Rewriter {
   private readonly colouring: Colouring;
   /** Whether the code being written is the own code of a coloured function, where `yield*` may stand. */
   private inside = false;
+  private readonly accessesOf: AccessesOf;
+  private readonly lineStarts: number[] = [0];
+  /** Element expressions that are no reads. */
+  private readonly targets = new Set<AnyNode>();
 
-  constructor(code: string, colouring: Colouring) {
+  constructor(code: string, colouring: Colouring, accessesOf: AccessesOf) {
     this.code = code;
     this.colouring = colouring;
+    this.accessesOf = accessesOf;
+    for (let at = code.indexOf('\n'); at >= 0; at = code.indexOf('\n', at + 1)) this.lineStarts.push(at + 1);
   }
 
   program(node: Program): string {
+    noteTargets(node, this.targets);
     return this.block(node, node.body, node.start, node.end);
   }
 
@@ -52,7 +68,13 @@ class Rewriter {
       case 'BlockStatement':
         return `{${this.block(node, node.body, node.start + 1, node.end - 1)}}`;
       case 'CallExpression':
-        return this.inside && this.colouring.mayReach(node) ? this.call(node) : this.plain(node);
+        return this.callExpression(node);
+      case 'MemberExpression':
+        return this.isElement(node) && !this.targets.has(node) ? this.element(node, 'get') : this.plain(node);
+      case 'AssignmentExpression':
+        return this.isElement(node.left) ? this.assignment(node, node.left) : this.plain(node);
+      case 'UpdateExpression':
+        return this.isElement(node.argument) ? this.update(node, node.argument) : this.plain(node);
       case 'NewExpression':
         return this.inside && this.colouring.mayReach(node) ? this.newPromise(node) : this.plain(node);
       case 'AwaitExpression':
@@ -124,10 +146,69 @@ class Rewriter {
     );
   }
 
+  private callExpression(node: CallExpression): string {
+    if (this.inside && this.colouring.mayReach(node)) return this.call(node);
+    const callee = stripParens(node.callee);
+    const bulk = this.bulkOf(callee);
+    if (bulk === undefined || callee.type !== 'MemberExpression') return this.plain(node);
+    return `${bulk}.bulk(${this.emit(callee.object)}, "${nameOf(callee)}", ${this.args(node)})`;
+  }
+
+  /** Who is to be told of a call that may move many elements. */
+  private bulkOf(callee: AnyNode): string | undefined {
+    if (callee.type !== 'MemberExpression' || callee.computed || callee.object.type === 'Super') return undefined;
+    return BULK.test(nameOf(callee) ?? '') ? this.accesses(callee) : undefined;
+  }
+
+  /** From 1. */
+  private lineOf({ start }: AnyNode): number {
+    let [low, high] = [0, this.lineStarts.length];
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1;
+      if (this.lineStarts[middle]! <= start) low = middle;
+      else high = middle;
+    }
+    return low + 1;
+  }
+
+  private accesses(node: AnyNode): string | undefined {
+    const accesses = this.accessesOf(this.lineOf(node));
+    return accesses && `__x.${accesses}`;
+  }
+
+  /** `a[i]`, where it may be an element of shared memory. */
+  private isElement(node: AnyNode): node is MemberExpression {
+    if (node.type !== 'MemberExpression' || !node.computed || node.object.type === 'Super') return false;
+    const { property } = node;
+    return !(property.type === 'Literal' && typeof property.value === 'string') && this.accesses(node) !== undefined;
+  }
+
+  private element(node: MemberExpression, method: 'get' | 'element'): string {
+    return `${this.accesses(node)}.${method}(${this.emit(node.object)}, ${this.emit(node.property)})`;
+  }
+
+  private assignment(node: AssignmentExpression, left: MemberExpression): string {
+    const value = this.emit(node.right);
+    if (node.operator !== '=')
+      return `${this.accesses(left)}.assign(${this.element(left, 'element')}, "${node.operator}", ${value})`;
+    return `${this.accesses(left)}.set(${this.emit(left.object)}, ${this.emit(left.property)}, ${value})`;
+  }
+
+  private update(node: UpdateExpression, target: MemberExpression): string {
+    const by = node.operator === '++' ? 1 : -1;
+    return `${this.accesses(target)}.step(${this.emit(target.object)}, ${this.emit(target.property)}, ${by}, ${!node.prefix})`;
+  }
+
   private call(node: CallExpression): string {
     const callee = stripParens(node.callee);
-    const args = `[${node.arguments.map((arg) => this.emit(arg)).join(', ')}]`;
-    return `(((__r = ${this.invocation(callee, args)}), __x.suspends) ? yield* __r : __r)`;
+    return `(((__r = ${this.invocation(callee, this.args(node))}), __x.suspends) ? yield* __r : __r)`;
+  }
+
+  /** The arguments as an array; line breaks between them stay. */
+  private args(node: CallExpression): string {
+    const list = node.arguments;
+    if (list.length === 0) return '[]';
+    return `[${this.splice(list, list[0]!.start, node.end - 1)}]`;
   }
 
   private newPromise(node: NewExpression): string {
@@ -139,6 +220,8 @@ class Rewriter {
     const { object, property } = callee;
     if (object.type === 'Super' || property.type === 'PrivateIdentifier') return this.direct(callee, args);
     const key = callee.computed ? this.emit(property) : JSON.stringify(nameOf(property));
+    const bulk = this.bulkOf(callee);
+    if (bulk !== undefined) return `__x.bulkMethod(${bulk}, ${this.emit(object)}, ${key}, ${args})`;
     return `__x.method(${this.emit(object)}, ${key}, ${args})`;
   }
 
@@ -165,7 +248,7 @@ class Rewriter {
   private declaration(node: FuncDeclaration): string {
     const name = node.id!.name;
     return (
-      `function* ${name}$gen${this.signature(node)}\n` +
+      `function* ${name}$gen${this.signature(node)} ` +
       `function ${name}() { return __x.atomic(${generatorOf(node)}, this, arguments); }`
     );
   }
@@ -214,11 +297,28 @@ class Rewriter {
   }
 
   private unsupported(node: AnyNode, what: string): never {
-    const line = this.code.slice(0, node.start).split('\n').length;
+    const line = this.lineOf(node);
     throw new SyntaxError(
       `the explorer cannot run ${what} (line ${line} of the bundle): ${this.code.slice(node.start, node.end).split('\n')[0]}`,
     );
   }
+}
+
+/** Where an element expression stands and is not read: what is assigned to, called, deleted. */
+function noteTargets(program: Program, targets: Set<AnyNode>): void {
+  const add = (node: AnyNode | null | undefined) => void (node && targets.add(stripParens(node)));
+  walk(program, (node) => {
+    if (node.type === 'AssignmentExpression' || node.type === 'AssignmentPattern') add(node.left);
+    else if (node.type === 'ForInStatement' || node.type === 'ForOfStatement') add(node.left);
+    else if (node.type === 'UpdateExpression' || node.type === 'RestElement') add(node.argument);
+    else if (node.type === 'UnaryExpression' && node.operator === 'delete') add(node.argument);
+    else if (node.type === 'CallExpression' || node.type === 'NewExpression') add(node.callee);
+    else if (node.type === 'TaggedTemplateExpression') add(node.tag);
+    else if (node.type === 'ArrayPattern') node.elements.forEach(add);
+    else if (node.type === 'ObjectPattern')
+      for (const property of node.properties) add(property.type === 'Property' ? property.value : property);
+    return true;
+  });
 }
 
 function generatorOf(node: FuncDeclaration): string {

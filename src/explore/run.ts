@@ -1,26 +1,40 @@
 import { KernelError } from '../base/index.js';
-import { type Actor, makeActors } from './actor.js';
+import { type Actor, makeActors, type PendingEvent } from './actor.js';
+import { Causality, type Party } from './causality.js';
 import { type Conflicts, SharedMemory } from './memory.js';
 import type { Model } from './model.js';
+import type { PairTable } from './pairs.js';
+import { type AccessKind, ATOMIC, MARKED, PLAIN, type Race, RaceDetector, timeOf } from './races.js';
 import type { JobQueue, Performer, Runtime, Steps } from './runtime.js';
-import { describeStep, isWordStep, isWrite, type Step, type WordStep, wordLabel } from './step.js';
+import {
+  describeStep,
+  isWordStep,
+  isWrite,
+  type Step,
+  WAIT_OK,
+  WAIT_TIMED_OUT,
+  type WordStep,
+  wordLabel,
+} from './step.js';
 
 /**
- * One run of a model from its setup to the end, under a schedule. `advance(actor)` performs the step that the actor stands
- * before and runs it to the next; who may be advanced is `enabled`.
+ * One run of a model from its setup to the end, under a schedule. `choose(who)` performs the step that an actor stands before and
+ * runs it to the next, or lets an event happen; who may be chosen is `enabled`, what a choice costs `costOf`.
  *
  * Steps that no other actor can notice are not worth a choice: `settle` performs them at once. A word's access is one of those
  * as long as `conflicts` does not know it as shared.
  */
 
-export type FailureKind = 'invariant' | 'check' | 'threw' | 'deadlock' | 'livelock';
+export type FailureKind = 'invariant' | 'check' | 'threw' | 'deadlock' | 'lost wake-up' | 'livelock' | 'data race';
 
 export interface RunFailure {
   readonly kind: FailureKind;
   readonly message: string;
+  readonly race?: Race;
 }
 
 export interface TraceEntry {
+  /** Index of the actor; -1: an event of a device or timer. */
   readonly actor: number;
   readonly text: string;
   /** Another actor could notice it, or it writes: worth being shown. */
@@ -29,39 +43,64 @@ export interface TraceEntry {
 
 /** What an invariant reads is read by one more actor: the steps that change it are worth a choice. */
 const OBSERVER = 26;
+/** Events touch words as one more. */
+const DEVICE = 27;
+/** A choice from here on is an event, by its place among the pending ones. */
+export const FIRST_EVENT = 32;
 
 export interface RunOptions {
   /** Steps of all actors after which a run counts as a livelock. */
   readonly maxSteps: number;
-  /** Access to shared words only; undefined: every access is a point of choice. */
-  readonly conflicts: Conflicts | undefined;
+  readonly conflicts: Conflicts;
+  /** Every access is a point of choice, shared or not. */
+  readonly everyStep: boolean;
+  /** Numbers for states (causality.ts), when they are asked for. */
+  readonly pairs: PairTable | undefined;
 }
 
 export class Run implements Performer {
+  /** Each step: an actor's index, or FIRST_EVENT and the event's place. */
   readonly order: number[] = [];
+  /** What `choose` was called with. */
+  readonly choices: number[] = [];
   readonly actors: readonly Actor[];
   failure: RunFailure | undefined;
   trace: TraceEntry[] | undefined;
-  /** Each step is an `advance` of its own, as a path counts them. */
+  /** Each step is a choice of its own, as a path counts them. */
   stepwise = false;
   /** A word turned out to be shared: earlier runs missed choices. */
   conflictsGrew = false;
   /** Accesses to shared words in code that cannot be suspended. */
   atomicSteps = 0;
+  /** Switches away from an actor that could have gone on. */
+  preemptions = 0;
+  /** Who had the processor last. */
+  last = -1;
+  /** Called where an actor looks again (cpuRelax). */
+  onRelax: ((actor: Actor) => void) | undefined;
+  readonly memory = new SharedMemory();
+  readonly causality: Causality | undefined;
+  private readonly races: RaceDetector | undefined;
   private readonly runtime: Runtime;
   private readonly model: Model<unknown>;
   private readonly options: RunOptions;
-  private readonly memory = new SharedMemory();
-  private readonly outside: JobQueue = { jobs: [] };
+  private readonly outside: JobQueue = { jobs: [], digest: 0 };
+  private readonly events: PendingEvent[] = [];
+  private readonly ready: number[] = [];
+  private nrEvents = 0;
   private state: unknown;
   private changes = 0;
+  private relaxed = false;
   private checking = false;
+  private inDevice = false;
 
   constructor(runtime: Runtime, model: Model<unknown>, options: RunOptions) {
     this.runtime = runtime;
     this.model = model;
     this.options = options;
     this.actors = makeActors(model);
+    this.causality = options.pairs && new Causality(options.pairs);
+    this.races = options.conflicts.plain ? new RaceDetector() : undefined;
     runtime.performer = this;
     this.state = this.setup();
   }
@@ -74,20 +113,31 @@ export class Run implements Performer {
     }
   }
 
-  /** Runs `body` with nobody else running; settles its promises. */
+  /** Runs `body` with nobody else running; settles its promises, and lets its events happen at once. */
   private runOutside(body: () => unknown): unknown {
-    const { runtime, outside } = this;
+    const { runtime, outside, events } = this;
     runtime.current = outside;
+    const nrPending = events.length;
     const result = body();
-    for (let job = outside.jobs.shift(); job !== undefined; job = outside.jobs.shift()) {
-      runtime.atomic(job, undefined, []);
+    for (;;) {
+      this.drain(outside);
+      if (events.length <= nrPending || !(result instanceof runtime.Promise) || result.settled) break;
+      this.happen(events.splice(nrPending, 1)[0]!);
+      runtime.current = outside;
     }
     if (!(result instanceof runtime.Promise)) return result;
     if (!result.settled) throw new Error('setup, invariant and check must not wait for what an actor does');
     return result.outcome();
   }
 
-  /** Those that `settle` would perform next. */
+  private drain(queue: JobQueue): void {
+    for (let job = queue.jobs.shift(); job !== undefined; job = queue.jobs.shift()) {
+      this.runtime.atomic(job, undefined, []);
+    }
+  }
+
+  // What code asks for while it runs.
+
   needsNoChoice(step: Step): boolean {
     if (this.stepwise || !isWordStep(step) || step.op === 'wait' || this.isShared(step)) return false;
     return this.memory.canPerform(step) && this.order.length < this.options.maxSteps;
@@ -96,18 +146,11 @@ export class Run implements Performer {
   performUnseen(step: WordStep): number {
     const actor = this.runtime.current as Actor;
     this.order.push(actor.index);
-    return this.performFor(actor, step);
-  }
-
-  private performFor(actor: Actor, step: WordStep): number {
-    const { key, old, now } = this.memory.perform(step, actor.index);
-    this.noteAccess(actor, step, key, old !== now);
-    return old;
+    return this.performFor(actor, actor.index, step);
   }
 
   private isShared(step: WordStep): boolean {
-    const { conflicts } = this.options;
-    return conflicts === undefined || conflicts.shared.has(this.memory.keyOf(step.words, step.index));
+    return this.options.everyStep || this.options.conflicts.shared.has(this.memory.keyOf(step.words, step.index));
   }
 
   performNow(step: Step): number {
@@ -119,42 +162,247 @@ export class Run implements Performer {
     }
     const { current } = this.runtime;
     if (current === this.outside) return this.performOutside(step);
+    if (this.inDevice) return this.performFor(current as PendingEvent, DEVICE, step);
     if (this.isShared(step)) this.atomicSteps++;
-    return this.performFor(current as Actor, step);
+    return this.performFor(current as Actor, (current as Actor).index, step);
   }
 
   private performOutside(step: WordStep): number {
-    const { key, old } = this.memory.perform(step, -1);
-    if (this.checking && this.options.conflicts?.note(key, OBSERVER, false)) this.conflictsGrew = true;
-    return old;
+    const key = this.memory.perform(step, -1);
+    if (this.checking && this.options.conflicts.note(key, OBSERVER, false)) this.conflictsGrew = true;
+    return this.memory.result;
   }
 
-  private noteAccess(actor: Actor, step: WordStep, key: number, changed: boolean): void {
-    if (changed && step.op !== 'lock' && step.op !== 'unlock') {
-      this.changes++;
-      actor.changes++;
-    }
+  private performFor(party: Party, who: number, step: WordStep): number {
+    const { memory } = this;
+    const key = memory.perform(step, who);
     const { conflicts } = this.options;
-    if (conflicts?.note(key, actor.index, isWrite(step))) this.conflictsGrew = true;
+    if (conflicts.note(key, who, isWrite(step))) this.conflictsGrew = true;
+    // Two events are one to `note`.
+    if (who === DEVICE && !conflicts.shared.has(key)) {
+      conflicts.shared.add(key);
+      this.conflictsGrew = true;
+    }
+    if (conflicts.shared.has(key)) {
+      if (memory.old !== memory.now && step.op !== 'lock' && step.op !== 'unlock') {
+        this.changes++;
+        if (who < OBSERVER) (party as Actor).changes++;
+      }
+      if (this.causality !== undefined) this.noteOrder(party, step, key);
+    }
+    if (this.races !== undefined) this.noteClocks(this.races, party, step, key);
+    return memory.result;
   }
+
+  private noteOrder(party: Party, step: WordStep, key: number): void {
+    const { causality, memory } = this;
+    const sleeps = step.op === 'wait' && memory.result === WAIT_OK;
+    if (step.op !== 'notify') {
+      if (memory.wrote) causality!.write(party, key);
+      else causality!.read(party, key);
+    }
+    if (sleeps || (step.op === 'notify' && memory.woken.length > 0)) causality!.write(party, memory.sleepersKey(step));
+    else if (step.op === 'notify') causality!.read(party, memory.sleepersKey(step));
+    if (step.op === 'notify') for (const actor of memory.woken) causality!.follow(this.actors[actor]!, party.last);
+  }
+
+  private noteClocks(races: RaceDetector, party: Party, step: WordStep, key: number): void {
+    const { op } = step;
+    if (op === 'notify') {
+      for (const actor of this.memory.woken) races.join(this.actors[actor]!, races.stamp(party));
+      return;
+    }
+    const kind = op === 'readOnce' || op === 'writeOnce' ? MARKED : ATOMIC;
+    const { array } = step.words;
+    const at = array.byteOffset + step.index * array.BYTES_PER_ELEMENT;
+    this.noteAccess(races, party, array.buffer, at, array.BYTES_PER_ELEMENT, kind, this.memory.wrote, step);
+    if (kind === ATOMIC && op !== 'store') races.acquire(party, key);
+    if (!this.memory.wrote) return;
+    if (kind === ATOMIC) races.release(party, key);
+    else races.overwrite(key);
+  }
+
+  private noteAccess(
+    races: RaceDetector,
+    party: Party,
+    buffer: object,
+    at: number,
+    lenBytes: number,
+    kind: AccessKind,
+    write: boolean,
+    what: WordStep | string,
+  ): void {
+    const text = typeof what === 'string' ? what : describeStep(what, this.memory.old, this.memory.now);
+    const place = typeof what === 'string' ? this.runtime.placeNow() : what.place;
+    const base = this.memory.memoryOf(buffer) * 2 ** 33;
+    for (let granule = at - (at & 7); granule < at + lenBytes; granule += 8) {
+      const from = Math.max(at, granule) - granule;
+      const to = Math.min(at + lenBytes, granule + 8) - granule;
+      const mask = ((1 << (to - from)) - 1) << from;
+      const race = races.access(base + granule, { party, time: timeOf(party), mask, kind, write, text, place });
+      if (race !== undefined) this.failRace(race);
+    }
+  }
+
+  private failRace(race: Race): void {
+    this.failure ??= { kind: 'data race', message: this.describeRace(race), race };
+  }
+
+  private describeRace({ before, now }: Race): string {
+    const line = ({ party, text, place }: Race['now']) => {
+      const where = place === undefined ? '' : ` at ${this.runtime.locate(place)}`;
+      return `  ${this.nameOf(party)}: ${text}${where}`;
+    };
+    return `nothing orders these two accesses to the same bytes:\n${line(before)}\n${line(now)}`;
+  }
+
+  private nameOf(party: Party): string {
+    return (party as Actor | PendingEvent).name;
+  }
+
+  /** A plain access to elements of an array over shared memory. Without `text` it is not looked at for races. */
+  plainAccess(array: ArrayBufferView, at: number, lenBytes: number, write: boolean, text?: () => string): void {
+    const { current } = this.runtime;
+    if (current === this.outside) return;
+    const { conflicts } = this.options;
+    if (text !== undefined && !conflicts.plain) conflicts.plain = this.conflictsGrew = true;
+    const who = this.inDevice ? DEVICE : (current as Actor).index;
+    const party = current as Actor | PendingEvent;
+    const base = this.memory.memoryOf(array.buffer) * 2 ** 33;
+    for (let word = at - (at & 3); word < at + lenBytes; word += 4) {
+      const key = base + word;
+      if (conflicts.note(key, who, write)) this.conflictsGrew = true;
+      if (this.causality === undefined || !conflicts.shared.has(key)) continue;
+      if (write) this.causality.write(party, key);
+      else this.causality.read(party, key);
+    }
+    if (this.races !== undefined && text !== undefined)
+      this.noteAccess(this.races, party, array.buffer, at, lenBytes, PLAIN, write, text());
+  }
+
+  /** A job of one was queued by another. */
+  pushed(queue: JobQueue): void {
+    const { current } = this.runtime;
+    if (queue === this.outside || current === this.outside) return;
+    if (this.causality !== undefined) queue.digest = this.causality.pair(queue.digest, (current as Actor).last);
+    if (this.races !== undefined) this.races.join(queue as Actor, this.races.stamp(current as Actor));
+  }
+
+  /** One subscribes to what another has settled. */
+  sawSettled(settler: JobQueue): void {
+    const { current } = this.runtime;
+    if (settler === this.outside || current === this.outside) return;
+    this.causality?.follow(current as Actor, (settler as Actor).last);
+    this.races?.join(current as Actor, (settler as Actor).clock);
+  }
+
+  addEvent(name: string, act: () => void): PendingEvent {
+    const { current } = this.runtime;
+    const creator = current === this.outside ? undefined : (current as Actor);
+    const last = this.causality?.pair(creator?.last ?? 0, 0) ?? 0;
+    if (creator !== undefined) creator.last = last;
+    const clock = creator === undefined || this.races === undefined ? [] : this.races.stamp(creator);
+    const slot = this.actors.length + this.nrEvents++;
+    const event = { name, act, jobs: [], digest: 0, last, slot, clock };
+    this.events.push(event);
+    return event;
+  }
+
+  removeEvent(event: PendingEvent): void {
+    const at = this.events.indexOf(event);
+    if (at >= 0) this.events.splice(at, 1);
+  }
+
+  // The schedule.
 
   isEnabled(actor: Actor): boolean {
     const { pending, thread } = actor;
     if (pending === undefined || (thread.owner !== undefined && thread.owner !== actor)) return false;
     if (isWordStep(pending)) return this.memory.canPerform(pending);
-    if (pending.op === 'woken') return !this.memory.isAsleep(actor.index);
-    if (pending.op === 'relax') return this.changes - actor.changes !== actor.seenChanges;
+    if (pending.op === 'woken') return pending.timed === true || !this.memory.isAsleep(actor.index);
+    if (pending.op === 'relax') return this.mayLookAgain(actor);
     return true;
   }
 
-  enabled(): number[] {
-    return this.actors.filter((actor) => this.isEnabled(actor)).map((actor) => actor.index);
+  /** Others have changed something since it looked. */
+  private mayLookAgain(actor: Actor): boolean {
+    return this.changes - actor.changes !== actor.seenChanges;
+  }
+
+  /** Who may be chosen: valid until the next choice. */
+  enabled(): readonly number[] {
+    const { ready, actors, events } = this;
+    ready.length = 0;
+    for (const actor of actors) if (this.isEnabled(actor)) ready.push(actor.index);
+    for (let i = 0; i < events.length; i++) ready.push(FIRST_EVENT + i);
+    return ready;
+  }
+
+  /** The actor that a switch would preempt, or -1: none could go on, or it gives way by itself (cpuRelax). */
+  holder(): number {
+    const actor = this.actors[this.last];
+    return actor !== undefined && this.isEnabled(actor) && actor.pending!.op !== 'relax' && !this.wouldTimeOut(actor)
+      ? this.last
+      : -1;
+  }
+
+  private wouldTimeOut({ pending, index }: Actor): boolean {
+    return pending?.op === 'woken' && this.memory.isAsleep(index);
+  }
+
+  /** Of one of the enabled: 1 for a preemption, and for a time-out while somebody else can go on. */
+  costOf(who: number, holder: number): number {
+    if (who < FIRST_EVENT && this.wouldTimeOut(this.actors[who]!)) return this.ready.length > 1 ? 1 : 0;
+    return holder < 0 || who === holder ? 0 : 1;
+  }
+
+  choose(who: number): void {
+    if (this.stepwise && !this.isChoice(who)) {
+      this.advance(who);
+      return;
+    }
+    this.preemptions += this.costOf(who, this.holder());
+    this.choices.push(who);
+    if (who >= FIRST_EVENT) {
+      this.advanceEvent(who);
+      return;
+    }
+    this.last = who;
+    this.advance(who);
+  }
+
+  /** A number for where all stand: runs with equal numbers are in the same state. After `settle`. */
+  stateKey(replaced?: Actor, id = 0): number {
+    const causality = this.causality!;
+    let key = 0;
+    for (const actor of this.actors) {
+      key = causality.pair(key, actor === replaced ? id : actor.last);
+      if (actor.digest !== 0) key = causality.pair(causality.pair(key, 1), actor.digest);
+      if (actor.relaxes > 0) key = causality.pair(key, this.mayLookAgain(actor) ? 2 : 3);
+    }
+    return this.events.length === 0 ? key : causality.pair(key, causality.chain(this.events.map(({ last }) => last)));
+  }
+
+  /** The state to which a choice would lead, where that can be told beforehand; else 0. */
+  peekKey(who: number): number {
+    const actor = this.actors[who];
+    if (actor === undefined || this.relaxed || !isWordStep(actor.pending!)) return 0;
+    const step = actor.pending;
+    if (step.op === 'wait' || step.op === 'notify') return 0;
+    const key = this.memory.keyOf(step.words, step.index);
+    return this.stateKey(actor, this.causality!.peek(actor, key, this.memory.wouldWrite(step)));
   }
 
   private isVisible(actor: Actor): boolean {
     const step = actor.pending!;
-    if (!isWordStep(step)) return step.op === 'resume' || (step.op === 'start' && actor.thread.size > 1);
-    return this.isShared(step);
+    if (isWordStep(step)) return this.isShared(step);
+    if (step.op === 'woken') return this.wouldTimeOut(actor);
+    return step.op === 'resume' || step.op === 'relax' || (step.op === 'start' && actor.thread.size > 1);
+  }
+
+  /** Whether a choice of it is one that `settle` would not have made. */
+  isChoice(who: number): boolean {
+    return who >= FIRST_EVENT || this.isVisible(this.actors[who]!);
   }
 
   /** Performs what needs no choice, until every actor stands before a visible step, or waits. */
@@ -170,7 +418,31 @@ export class Run implements Performer {
     }
   }
 
-  advance(index: number): void {
+  private advanceEvent(who: number): void {
+    this.order.push(who);
+    const event = this.events.splice(who - FIRST_EVENT, 1)[0]!;
+    this.trace?.push({ actor: -1, text: event.name, visible: true });
+    try {
+      this.happen(event);
+    } catch (error) {
+      this.fail('threw', `${event.name} threw ${describeError(error)}`);
+    }
+    this.wakeIdle();
+  }
+
+  /** All that the event does is one step. */
+  private happen(event: PendingEvent): void {
+    this.runtime.current = event;
+    this.inDevice = true;
+    try {
+      event.act();
+      this.drain(event);
+    } finally {
+      this.inDevice = false;
+    }
+  }
+
+  private advance(index: number): void {
     const actor = this.actors[index]!;
     this.order.push(index);
     this.runtime.current = actor;
@@ -182,7 +454,7 @@ export class Run implements Performer {
       this.fail('threw', `${actor.name} threw ${describeError(error)}`);
       return;
     }
-    if (actor.steps === undefined) actor.thread.owner = undefined;
+    if (actor.steps === undefined) this.leaveThread(actor);
     this.wakeIdle();
     if (this.order.length >= this.options.maxSteps) {
       this.fail(
@@ -192,21 +464,58 @@ export class Run implements Performer {
     }
   }
 
+  private enterThread(actor: Actor): void {
+    const { thread } = actor;
+    if (thread.size === 1) return;
+    this.causality?.follow(actor, thread.last);
+    this.races?.join(actor, thread.clock);
+  }
+
+  private leaveThread(actor: Actor): void {
+    const { thread } = actor;
+    thread.owner = undefined;
+    if (thread.size === 1) return;
+    thread.last = actor.last;
+    if (this.races !== undefined) thread.clock = this.races.stamp(actor);
+  }
+
   /** Performs the pending step; its result goes to the code that asked for it. */
   private perform(actor: Actor): number {
     const step = actor.pending!;
     const visible = this.trace !== undefined && (this.isVisible(actor) || (isWordStep(step) && isWrite(step)));
-    let old = 0;
-    let now = 0;
+    let result = 0;
+    let [old, now] = [0, 0];
     if (isWordStep(step)) {
-      const access = this.memory.perform(step, actor.index);
-      ({ old, now } = access);
-      this.noteAccess(actor, step, access.key, old !== now);
-    } else if (step.op === 'start') actor.steps = this.mainSteps(actor);
-    else if (step.op === 'resume') actor.steps = actor.jobs.shift()!();
-    else if (step.op === 'relax') actor.seenChanges = this.changes - actor.changes;
+      result = this.performFor(actor, actor.index, step);
+      ({ old, now } = this.memory);
+    } else result = this.performPlain(actor, step.op);
     this.trace?.push({ actor: actor.index, text: describeStep(step, old, now), visible });
-    return old;
+    return result;
+  }
+
+  private performPlain(actor: Actor, op: 'start' | 'resume' | 'woken' | 'relax'): number {
+    if (op === 'start') {
+      this.enterThread(actor);
+      actor.steps = this.mainSteps(actor);
+    } else if (op === 'resume') {
+      this.enterThread(actor);
+      this.causality?.follow(actor, actor.digest);
+      actor.steps = actor.jobs.shift()!();
+    } else if (op === 'relax') this.relax(actor);
+    else if (this.memory.isAsleep(actor.index)) {
+      this.memory.timeOut(actor.index);
+      this.causality?.follow(actor, 0);
+      return WAIT_TIMED_OUT;
+    }
+    return op === 'woken' ? WAIT_OK : 0;
+  }
+
+  private relax(actor: Actor): void {
+    actor.seenChanges = this.changes - actor.changes;
+    actor.relaxes++;
+    this.relaxed = true;
+    this.causality?.follow(actor, 0);
+    this.onRelax?.(actor);
   }
 
   private *mainSteps(actor: Actor): Steps<void> {
@@ -217,7 +526,7 @@ export class Run implements Performer {
   private resume(actor: Actor, value: number): void {
     const step = actor.pending;
     if (step?.op === 'wait' && this.memory.isAsleep(actor.index)) {
-      actor.pending = { op: 'woken' };
+      actor.pending = step.timed ? { op: 'woken', timed: true } : { op: 'woken' };
       return;
     }
     const next = actor.steps!.next(value);
@@ -239,30 +548,6 @@ export class Run implements Performer {
     if (this.failure === undefined && this.model.invariant) this.verify('invariant', this.model.invariant);
   }
 
-  /** Nobody can go on: the end, or a deadlock. */
-  finish(): void {
-    if (this.failure !== undefined) return;
-    const stuck = this.actors.filter((actor) => actor.pending !== undefined || actor.result?.settled === false);
-    if (stuck.length === 0) {
-      if (this.model.check) this.verify('check', this.model.check);
-      return;
-    }
-    for (const actor of stuck)
-      this.trace?.push({ actor: actor.index, text: `(${this.whyStuck(actor)})`, visible: true });
-    const kind = stuck.some((actor) => actor.pending?.op === 'relax') ? 'livelock' : 'deadlock';
-    this.fail(kind, stuck.map((actor) => `${actor.name} ${this.whyStuck(actor)}`).join('; '));
-  }
-
-  private whyStuck({ pending, index }: Actor): string {
-    if (pending === undefined) return 'awaits a promise that nobody settles';
-    if (pending.op === 'relax') return 'looks again and again, and nobody changes what it waits for';
-    if (pending.op === 'woken') return 'waits, and nobody is left to wake it';
-    if (!isWordStep(pending)) return 'waits for its thread';
-    const holder = this.memory.holderOf(pending);
-    const who = holder === undefined ? 'nobody who is left' : holder === index ? 'itself' : this.actors[holder]?.name;
-    return `waits for lock ${wordLabel(pending)}, held by ${who ?? 'setup'}`;
-  }
-
   private verify(kind: 'invariant' | 'check', test: (state: unknown) => unknown): void {
     this.checking = kind === 'invariant';
     try {
@@ -274,7 +559,47 @@ export class Run implements Performer {
     this.checking = false;
   }
 
-  private fail(kind: FailureKind, message: string): void {
+  /** Nobody can go on: the end, or a deadlock. */
+  finish(): void {
+    if (this.failure !== undefined) return;
+    const stuck = this.actors.filter((actor) => actor.pending !== undefined || actor.result?.settled === false);
+    if (stuck.length === 0) {
+      if (this.model.check) this.verify('check', this.model.check);
+      return;
+    }
+    for (const actor of stuck)
+      this.trace?.push({ actor: actor.index, text: `(${this.whyStuck(actor)})`, visible: true });
+    this.fail(this.kindOfEnd(stuck), stuck.map((actor) => `${actor.name} ${this.whyStuck(actor)}`).join('; '));
+  }
+
+  private kindOfEnd(stuck: readonly Actor[]): FailureKind {
+    if (stuck.some(({ pending }) => pending?.op === 'relax')) return 'livelock';
+    return stuck.some((actor) => this.sleepsOnChanged(actor) !== undefined) ? 'lost wake-up' : 'deadlock';
+  }
+
+  /** The wait that goes on although the word has left the value for which it was. */
+  private sleepsOnChanged({ pending, index }: Actor): WordStep | undefined {
+    const step = pending?.op === 'woken' ? this.memory.waitOf(index) : undefined;
+    return step !== undefined && this.memory.hasChanged(step) ? step : undefined;
+  }
+
+  private whyStuck(actor: Actor): string {
+    const { pending, index } = actor;
+    if (pending === undefined) return 'awaits a promise that nobody settles';
+    if (pending.op === 'relax') return 'looks again and again, and nobody changes what it waits for';
+    if (pending.op === 'woken') {
+      const changed = this.sleepsOnChanged(actor);
+      if (changed === undefined) return 'waits, and nobody is left to wake it';
+      const [was, is] = [changed.value, changed.words.array[changed.index]];
+      return `sleeps at ${wordLabel(changed)} until it is not ${was}; it is ${is}, and nobody is left to wake it`;
+    }
+    if (!isWordStep(pending)) return 'waits for its thread';
+    const holder = this.memory.holderOf(pending);
+    const who = holder === undefined ? 'nobody who is left' : holder === index ? 'itself' : this.actors[holder]?.name;
+    return `waits for lock ${wordLabel(pending)}, held by ${who ?? 'setup'}`;
+  }
+
+  fail(kind: FailureKind, message: string): void {
     this.failure ??= { kind, message };
   }
 }

@@ -1,4 +1,5 @@
 import { type NativeTwin, nativeTwins } from './natives.js';
+import { PlainAccesses } from './plain.js';
 import { createPromiseClass, type ExploredPromise, type PromiseClass } from './promise.js';
 import type { Step } from './step.js';
 
@@ -18,6 +19,8 @@ const GENERATOR = Symbol('generator');
 /** A thread of control: it has a queue of jobs, as a JavaScript thread has its microtasks. */
 export interface JobQueue {
   readonly jobs: (() => Steps)[];
+  /** A number for who queued jobs from outside, and when (causality.ts). */
+  digest: number;
 }
 
 export interface Performer {
@@ -29,6 +32,15 @@ export interface Performer {
    */
   needsNoChoice(step: Step): boolean;
   performUnseen(step: Step): number;
+  /** A plain access to `lenBytes` of shared memory, from byte `at` of the array's buffer; without `text` it is no race. */
+  plainAccess(array: ArrayBufferView, at: number, lenBytes: number, write: boolean, text?: () => string): void;
+  /** The code that runs has queued a job for another. */
+  pushed(queue: JobQueue): void;
+  /** The code that runs has subscribed to what another has settled. */
+  sawSettled(settler: JobQueue): void;
+  /** `act` happens once, as a step of its own, when the scheduler says so. */
+  addEvent(name: string, act: () => void): object;
+  removeEvent(event: object): void;
 }
 
 /** What an asynchronous function yields to `drive`, which is its caller or the job that resumed it. */
@@ -43,9 +55,16 @@ export class Runtime {
   /** Whether what `method` or `call` just returned is a generator to be delegated to. */
   suspends = false;
   /** Whose code is running now. */
-  current: JobQueue = { jobs: [] };
+  current: JobQueue = { jobs: [], digest: 0 };
   /** What performs steps: the run that is under way. */
   performer: Performer | undefined;
+  /** Whether steps remember where in the program they are. */
+  tracing = false;
+  /** A stack to `file:line`; load.ts knows how. */
+  locate: (stack: string) => string = (stack) => stack;
+  /** Plain accesses of rewritten code: of files that are looked at for races, and of others. */
+  readonly plain = new PlainAccesses(this, true);
+  readonly quiet = new PlainAccesses(this, false);
   /** Calls that cannot suspend, one inside the other. */
   private atomicDepth = 0;
   readonly Promise: PromiseClass;
@@ -73,11 +92,20 @@ export class Runtime {
     return steps;
   }
 
+  /** As `method`, of a name in BULK. */
+  bulkMethod(accesses: PlainAccesses, object: Any, key: string, args: Any[]): Any {
+    accesses.noteBulk(object, key, args);
+    return this.method(object, key, args);
+  }
+
   call(f: Plain, self: Any, args: Any[]): Any {
     if (typeof f !== 'function') throw new TypeError(`${String(f)} is not a function`);
-    if (f === this.schedulingPoint && (this.atomicDepth > 0 || this.performer!.needsNoChoice(args[0]))) {
-      this.suspends = false;
-      return this.atomicDepth > 0 ? this.performer!.performNow(args[0]) : this.performer!.performUnseen(args[0]);
+    if (f === this.schedulingPoint) {
+      if (this.tracing) args[0].place = this.placeNow();
+      if (this.atomicDepth > 0 || this.performer!.needsNoChoice(args[0])) {
+        this.suspends = false;
+        return this.atomicDepth > 0 ? this.performer!.performNow(args[0]) : this.performer!.performUnseen(args[0]);
+      }
     }
     const generator = f[GENERATOR];
     const result = generator === undefined ? f.apply(self, args) : generator.apply(self, args);
@@ -173,13 +201,69 @@ export class Runtime {
     this.current.jobs.push(() => this.invoke(job, undefined, []));
   };
 
-  /** In place of setTimeout and its like. */
-  readonly noTimer = (): never => {
-    throw new Error('a timer has no schedule; use an actor');
+  push(queue: JobQueue, job: () => Steps): void {
+    queue.jobs.push(job);
+    if (queue !== this.current) this.performer!.pushed(queue);
+  }
+
+  /** A promise of what `body` returns, which runs as an event (device.ts). */
+  event(name: string, body: Plain): ExploredPromise {
+    const promise = new this.Promise();
+    this.performer!.addEvent(name, () => {
+      try {
+        promise.resolve(this.atomic(() => this.invoke(body, undefined, []), undefined, []));
+      } catch (error) {
+        promise.reject(error);
+      }
+    });
+    return promise;
+  }
+
+  /** In place of setTimeout and setImmediate: the time is not looked at, the callback is a job of the thread that asked for it. */
+  readonly setTimeout = (callback: Plain, _ms?: number, ...args: Any[]): Timer => {
+    const queue = this.current;
+    const fire = () => this.push(queue, () => this.invoke(callback, undefined, args));
+    return new Timer(this.performer!.addEvent('(a timer fires)', fire));
   };
+
+  readonly setImmediate = (callback: Plain, ...args: Any[]): Timer => this.setTimeout(callback, 0, ...args);
+
+  readonly clearTimeout = (timer: Timer | undefined): void => {
+    if (timer !== undefined) this.performer!.removeEvent(timer.event);
+  };
+
+  readonly setInterval = (): never => {
+    throw new Error('setInterval has no end, so no schedule has; use setTimeout');
+  };
+
+  placeNow(): string | undefined {
+    if (!this.tracing) return undefined;
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 60;
+    const { stack } = new Error();
+    Error.stackTraceLimit = stackTraceLimit;
+    return stack;
+  }
 
   *await(value: unknown): Steps {
     return yield new AwaitRequest(this.Promise.resolve(value)) as unknown as Step;
+  }
+}
+
+/** What setTimeout returns, with the face of Node's. */
+class Timer {
+  readonly event: object;
+  constructor(event: object) {
+    this.event = event;
+  }
+  ref(): this {
+    return this;
+  }
+  unref(): this {
+    return this;
+  }
+  hasRef(): boolean {
+    return true;
   }
 }
 

@@ -13,29 +13,29 @@ export type { WordsLabel };
 
 export class Words implements SharedWords {
   readonly length: number;
-  readonly i32: Int32Array;
+  readonly array: Int32Array;
   readonly label: WordsLabel | undefined;
 
   constructor(memory: { buffer: SharedArrayBuffer }, byteOffset: number, length: number, label?: WordsLabel) {
-    this.i32 = new Int32Array(memory.buffer, byteOffset, length);
+    this.array = new Int32Array(memory.buffer, byteOffset, length);
     this.length = length;
     this.label = label;
   }
 
   readOnce(i: number): number {
-    return __x.schedulingPoint({ op: 'read', words: this, index: i, value: 0 });
+    return __x.schedulingPoint({ op: 'readOnce', words: this, index: i, value: 0 });
   }
 
   writeOnce(i: number, value: number): void {
-    __x.schedulingPoint({ op: 'write', words: this, index: i, value });
+    __x.schedulingPoint({ op: 'writeOnce', words: this, index: i, value });
   }
 
   load(i: number): number {
-    return __x.schedulingPoint({ op: 'read', words: this, index: i, value: 0 });
+    return __x.schedulingPoint({ op: 'load', words: this, index: i, value: 0 });
   }
 
   store(i: number, value: number): void {
-    __x.schedulingPoint({ op: 'write', words: this, index: i, value });
+    __x.schedulingPoint({ op: 'store', words: this, index: i, value });
   }
 
   fetchAdd(i: number, value: number): number {

@@ -31,7 +31,9 @@ it('prints both actors of the broken driver in columns, and a path that replays'
 it('says how much it explored when nothing fails', async () => {
   const result = await explore('examples/mended-driver.ts', '--preemptions', '1');
   expect(result).toMatchObject({ code: 0, stderr: '' });
-  expect(result.stdout).toMatch(/^mended driver: no failure in \d+ schedules, all with at most 1 preemption\n$/);
+  expect(result.stdout).toMatch(
+    /^mended driver: no failure in \d+ schedules through \d+ states, all with at most 1 preemption\n$/,
+  );
 });
 
 it('explores JavaScript outside of the package, and notes what ran as one step', async () => {
@@ -48,7 +50,7 @@ it('explores JavaScript outside of the package, and notes what ran as one step',
   const result = await explore(outside, '--model', 'both', '--preemptions', 'none');
   expect(result.code).toBe(0);
   expect(result.stdout).toMatch(
-    /both: no failure in \d+ schedules?, which are all\nnote: shared words were touched \d+ times? in/,
+    /both: no failure in \d+ schedules? through \d+ states, which are all\nnote: shared words were touched \d+ times? in/,
   );
 });
 

@@ -4,11 +4,11 @@ import type { Model } from '../../src/explore/model.js';
 import { rewrite } from '../../src/explore/rewrite.js';
 import { Search, type SearchResult } from '../../src/explore/search.js';
 import { Words } from '../../src/mm/index.js';
-import * as native from './models/language.js';
+import * as native from './cases/language.js';
 
 /** What the explorer makes of the language: results stay what they are, and every access can be told from the next. */
 
-const { runtime, exports } = await loadExports('test/explore/models/language.ts');
+const { runtime, exports } = await loadExports('test/explore/cases/language.ts');
 const explored = exports as unknown as typeof native;
 
 interface Seen {

@@ -6,7 +6,7 @@ import type { Model } from '../../src/explore/model.js';
 import type { Runtime } from '../../src/explore/runtime.js';
 import * as seam from '../../src/explore/seam.js';
 import { Search, type SearchOptions } from '../../src/explore/search.js';
-import * as native from './models/programs.js';
+import * as native from './cases/programs.js';
 
 /** The seam's twin against the seam, and the reduced search against brute force, on random programs. */
 
@@ -15,7 +15,7 @@ let runtime: Runtime;
 let programs: Factory;
 
 beforeAll(async () => {
-  const loaded = await loadExports('test/explore/models/programs.ts');
+  const loaded = await loadExports('test/explore/cases/programs.ts');
   runtime = loaded.runtime;
   programs = loaded.exports.programs as Factory;
 });

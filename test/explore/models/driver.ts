@@ -1,4 +1,4 @@
-import { model } from 'unpin/explore';
+import { type Mutant, model, slow } from 'unpin/explore';
 import {
   checkHost,
   cpuRelax,
@@ -15,34 +15,26 @@ import {
   mmuNotifierRegister,
   PROT_READ,
   PROT_WRITE,
+  type SwapDevice,
   Words,
 } from 'unpin/mm';
 import { PteNotifier, pteNotifierReadBegin, pteNotifierReadRetry, pteNotifierRegister } from 'unpin/notifier';
 
-/** The real mm with a driver on its general form, as it must be, and with one protection missing; and mm's own asynchronous half. */
+/** The real mm with a driver on its general form, and on the proposal's face; and mm's own asynchronous half. */
 
 const PTE_PRESENT = 1;
 const LOCK = 4;
 const ENTRY = 5;
-
-interface Without {
-  seq?: boolean;
-  bracket?: boolean;
-  retryUnderLock?: boolean;
-  zap?: boolean;
-}
 
 class Driver {
   readonly words: Words;
   private readonly seq: InvalidateSeq;
   private readonly mm: Mm;
   private readonly va: number;
-  private readonly without: Without;
 
-  constructor(mm: Mm, va: number, without: Without) {
+  constructor(mm: Mm, va: number) {
     this.mm = mm;
     this.va = va;
-    this.without = without;
     const names = ['driver', 'entry'];
     this.words = new Words(mm.host.memory, mm.host.arenaAlloc(24, 4), 6, {
       word: (i) => (i < INVALIDATE_SEQ_WORDS ? INVALIDATE_SEQ_LABEL.word(i) : names[i - LOCK]!),
@@ -56,14 +48,14 @@ class Driver {
 
   private start(start: number, end: number): void {
     this.words.lock(LOCK);
-    if (!this.without.bracket) this.seq.begin(start, end);
-    if (!this.without.zap) this.words.writeOnce(ENTRY, 0);
+    this.seq.begin(start, end);
+    this.words.writeOnce(ENTRY, 0);
     this.words.unlock(LOCK);
   }
 
   private end(): void {
     this.words.lock(LOCK);
-    if (!this.without.bracket) this.seq.end();
+    this.seq.end();
     this.words.unlock(LOCK);
   }
 
@@ -79,21 +71,20 @@ class Driver {
   }
 
   private install(seq: number, pfn: number): boolean {
-    const early = this.without.retryUnderLock ? this.seq.readRetry(seq, this.va) : false;
     this.words.lock(LOCK);
-    const stale = this.without.retryUnderLock ? early : !this.without.seq && this.seq.readRetry(seq, this.va);
+    const stale = this.seq.readRetry(seq, this.va);
     if (!stale) this.words.writeOnce(ENTRY, pfn);
     this.words.unlock(LOCK);
     return !stale;
   }
 }
 
-function setup(without: Without) {
-  const host = new Host({ frames: 64, arenaBytes: 4096, pageTables: 8, swap: new MemorySwap({ sizeBytes: 65536 }) });
+function setup(swap: SwapDevice = new MemorySwap({ sizeBytes: 65536 })) {
+  const host = new Host({ frames: 64, arenaBytes: 4096, pageTables: 8, swap });
   const mm = host.createMm();
   const va = mm.mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
   mm.writeSync(va, new Uint8Array([1]));
-  return { host, mm, va, driver: new Driver(mm, va, without) };
+  return { host, mm, va, driver: new Driver(mm, va) };
 }
 
 type State = ReturnType<typeof setup>;
@@ -104,10 +95,43 @@ const TAKE_AWAY = {
   dontneed: ({ mm, va }: State) => mm.madviseDontneed(va, 4096),
 };
 
-function race(operation: keyof typeof TAKE_AWAY, without: Without = {}) {
+const DRIVER = 'models/driver.ts';
+/** Each leaves a freed frame mapped. */
+const fails = /^check: N4: /;
+
+const WITHOUT: Record<string, Mutant> = {
+  seq: {
+    name: 'the fault asks for no retry',
+    file: DRIVER,
+    find: 'const stale = this.seq.readRetry(seq, this.va);',
+    replace: 'const stale = seq < 0;',
+    fails,
+  },
+  bracket: {
+    name: 'no bracket is counted',
+    edits: [
+      { file: DRIVER, find: 'this.seq.begin(start, end);', replace: 'void [start, end];' },
+      { file: DRIVER, find: 'this.seq.end();', replace: '' },
+    ],
+    fails,
+  },
+  retryUnderLock: {
+    name: 'the retry is asked for before the lock is taken',
+    file: DRIVER,
+    find: `this.words.lock(LOCK);
+    const stale = this.seq.readRetry(seq, this.va);`,
+    replace: `const stale = this.seq.readRetry(seq, this.va);
+    this.words.lock(LOCK);`,
+    fails,
+  },
+  zap: { name: 'start leaves the entry', file: DRIVER, find: 'this.words.writeOnce(ENTRY, 0);', replace: '', fails },
+};
+
+function race(operation: keyof typeof TAKE_AWAY, mutants: readonly Mutant[]) {
   return model({
     name: `${operation} and a fault`,
-    setup: () => setup(without),
+    mutants,
+    setup: () => setup(),
     actors: {
       [operation]: TAKE_AWAY[operation],
       fault: ({ driver }: State) => driver.fault(),
@@ -122,22 +146,17 @@ function race(operation: keyof typeof TAKE_AWAY, without: Without = {}) {
   });
 }
 
-export const reclaim = race('reclaim');
-export const munmap = race('munmap');
-export const dontneed = race('dontneed');
-export const munmapNoSeq = race('munmap', { seq: true });
-export const dontneedNoSeq = race('dontneed', { seq: true });
-export const noSeq = race('reclaim', { seq: true });
-export const noBracket = race('reclaim', { bracket: true });
-export const retryBeforeLock = race('reclaim', { retryUnderLock: true });
-export const noZap = race('reclaim', { zap: true });
+export const reclaim = race('reclaim', Object.values(WITHOUT));
+export const munmap = race('munmap', [WITHOUT.seq!, WITHOUT.zap!]);
+export const dontneed = race('dontneed', [WITHOUT.seq!, WITHOUT.zap!]);
 
 /** The proposal's face, with and without an address to ask for. */
-function face(name: string, retry: (pn: PteNotifier, seq: number, va: number) => boolean) {
+function face(name: string, retry: (pn: PteNotifier, seq: number, va: number) => boolean, mutants: readonly Mutant[]) {
   return model({
     name,
+    mutants,
     setup() {
-      const state = setup({});
+      const state = setup();
       const { host, mm, va } = state;
       const words = new Words(host.memory, host.arenaAlloc(4, 4), 1, 'entry');
       const pn = new PteNotifier({ clear: () => words.exchange(0, 0) });
@@ -160,36 +179,72 @@ function face(name: string, retry: (pn: PteNotifier, seq: number, va: number) =>
   });
 }
 
-export const faceWithAddress = face('ReadRetry with an address', pteNotifierReadRetry);
-export const faceWithout = face('ReadRetry of the area', (pn, seq) => pteNotifierReadRetry(pn, seq));
-export const faceNoRetry = face('no ReadRetry', () => false);
+const REGISTRATION = 'notifier/registration.ts';
 
-/** Two faults and a reclaim on the mm thread: they take turns where they wait. */
-export const asynchronous = model({
-  name: 'asynchronous faults',
-  setup() {
-    const state = setup({});
-    state.host.reclaim.shrink(true, true, true);
-    return state;
+export const faceWithAddress = face('ReadRetry with an address', pteNotifierReadRetry, [
+  {
+    name: 'no ReadRetry',
+    file: DRIVER,
+    find: 'if (retry(pn, seq, va)) words',
+    replace: 'if (seq < 0) words',
+    fails,
   },
-  threads: [['read', 'write', 'reclaim']],
-  actors: {
-    read: async ({ mm, va }) => {
+  {
+    name: 'clear is called before the bracket is counted',
+    edits: [
+      { file: REGISTRATION, find: 'this.seq.begin(range.start, range.end);', replace: '' },
+      {
+        file: REGISTRATION,
+        find: 'this.mm.forEachPresent(from, to, this.clearOne); } }',
+        replace: 'this.mm.forEachPresent(from, to, this.clearOne); } this.seq.begin(range.start, range.end); }',
+      },
+    ],
+    fails,
+  },
+]);
+export const faceWithout = face('ReadRetry of the area', (pn, seq) => pteNotifierReadRetry(pn, seq), [
+  {
+    name: 'the end of a bracket does not move seq',
+    file: 'mm/invalidateseq.ts',
+    find: 'words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);',
+    replace: '',
+    fails,
+  },
+]);
+
+/** Two faults and a reclaim on the mm thread: they take turns where they wait, for a device that is done at once or whenever it likes. */
+function asynchronousFaults(name: string, preemptions: number, makeSwap: () => SwapDevice) {
+  return model({
+    name,
+    preemptions,
+    setup() {
+      const state = setup(makeSwap());
+      state.host.reclaim.shrink(true, true, true);
+      return state;
+    },
+    threads: [['read', 'write', 'reclaim']],
+    actors: {
+      read: async ({ mm, va }) => {
+        const byte = new Uint8Array(1);
+        await mm.read(va, byte);
+        if (byte[0] !== 1 && byte[0] !== 2) throw new Error(`read ${byte[0]}`);
+      },
+      write: async ({ mm, va }) => {
+        while (mm.tryGetPage(va, FAULT_FLAG_WRITE) === FAULT_RETRY) await mm.faultIn(va, FAULT_FLAG_WRITE);
+        mm.putPage(mm.pageTable.get(va / 4096) >>> 12);
+        await mm.write(va, new Uint8Array([2]));
+      },
+      reclaim: ({ host }) => void host.reclaim.shrink(true, true, true),
+    },
+    async check({ host, mm, va }) {
       const byte = new Uint8Array(1);
       await mm.read(va, byte);
-      if (byte[0] !== 1 && byte[0] !== 2) throw new Error(`read ${byte[0]}`);
+      checkHost(host);
+      return byte[0] === 2 ? undefined : `N15: the write is lost: ${byte[0]}`;
     },
-    write: async ({ mm, va }) => {
-      while (mm.tryGetPage(va, FAULT_FLAG_WRITE) === FAULT_RETRY) await mm.faultIn(va, FAULT_FLAG_WRITE);
-      mm.putPage(mm.pageTable.get(va / 4096) >>> 12);
-      await mm.write(va, new Uint8Array([2]));
-    },
-    reclaim: ({ host }) => void host.reclaim.shrink(true, true, true),
-  },
-  async check({ host, mm, va }) {
-    const byte = new Uint8Array(1);
-    await mm.read(va, byte);
-    checkHost(host);
-    return byte[0] === 2 ? undefined : `N15: the write is lost: ${byte[0]}`;
-  },
-});
+  });
+}
+
+const memorySwap = () => new MemorySwap({ sizeBytes: 65536 });
+export const asynchronous = asynchronousFaults('asynchronous faults', 1, memorySwap);
+export const slowDevice = asynchronousFaults('faults and a slow device', 1, () => slow(memorySwap(), 'read', 'write'));

@@ -1,27 +1,24 @@
-import { model } from 'unpin/explore';
+import { type Mutant, model } from 'unpin/explore';
 import { Words } from 'unpin/mm';
-import { type FutexWords, futexLock, futexUnlock } from '../../../src/base/futex.js';
+import { futexLock, futexUnlock } from '../../../src/base/futex.js';
 
-/** base/futex.ts itself, step by step, and variants of it that lack something. */
+/** base/futex.ts itself, step by step. */
 
 const LOCK = 0;
 const COUNTER = 1;
 
-interface Lock {
-  lock(words: FutexWords, i: number): void;
-  unlock(words: FutexWords, i: number): void;
-}
-
 /** So many actors, each of which adds one under the lock. */
-function contended(name: string, nrActors: number, { lock, unlock }: Lock) {
+function contended(name: string, nrActors: number, preemptions: number | 'none', mutants: readonly Mutant[]) {
   const add = (words: Words) => {
-    lock(words, LOCK);
+    futexLock(words, LOCK);
     words.writeOnce(COUNTER, words.readOnce(COUNTER) + 1);
-    unlock(words, LOCK);
+    futexUnlock(words, LOCK);
   };
   const names = ['one', 'two', 'three'].slice(0, nrActors);
   return model({
     name,
+    preemptions,
+    mutants,
     setup: () =>
       new Words({ buffer: new SharedArrayBuffer(64) }, 0, 2, { word: (i) => (i === LOCK ? 'lock' : 'counter') }),
     actors: Object.fromEntries(names.map((actor) => [actor, add])),
@@ -33,41 +30,42 @@ function contended(name: string, nrActors: number, { lock, unlock }: Lock) {
   });
 }
 
-const asItIs: Lock = { lock: futexLock, unlock: futexUnlock };
-export const two = contended('two on the futex lock', 2, asItIs);
-export const three = contended('three on the futex lock', 3, asItIs);
+const FUTEX = 'base/futex.ts';
+const SLOW = 'while (words.exchange(i, 2) !== 0) words.wait(i, 2);';
 
-/** Looks, then takes: two may see it free. */
-export const lookThenTake = contended('look, then take', 2, {
-  lock(words, i) {
-    if (words.compareExchange(i, 0, 0) === 0) words.exchange(i, 1);
-    else futexLock(words, i);
+export const two = contended('two on the futex lock', 2, 'none', [
+  {
+    name: 'it looks, then takes: two may see it free',
+    file: FUTEX,
+    find: 'if (words.compareExchange(i, 0, 1) !== 0) futexLockSlow(words, i);',
+    replace: 'if (words.compareExchange(i, 0, 0) !== 0) futexLockSlow(words, i); else words.exchange(i, 1);',
+    fails: /^check: .* two held the lock at once/,
   },
-  unlock: futexUnlock,
-});
+  {
+    name: 'unlock does not notify',
+    file: FUTEX,
+    find: 'if (words.exchange(i, 0) === 2) words.notify(i, 1);',
+    replace: 'words.exchange(i, 0);',
+    fails: /^lost wake-up/,
+  },
+  {
+    name: 'a waiter leaves no mark before it sleeps',
+    file: FUTEX,
+    find: SLOW,
+    replace: 'while (words.compareExchange(i, 0, 1) !== 0) words.wait(i, 1);',
+    fails: /^lost wake-up/,
+  },
+]);
 
-/** Nobody is woken. */
-export const noNotify = contended('unlock without notify', 2, {
-  lock: futexLock,
-  unlock: (words, i) => void words.exchange(i, 0),
-});
-
-/** Who was woken takes the lock as if nobody else waited: a third sleeps on. */
-export const takesAsHeld = contended('a woken waiter takes it as 1', 3, {
-  lock(words, i) {
-    if (words.compareExchange(i, 0, 1) === 0) return;
-    while (words.compareExchange(i, 0, 1) !== 0) {
+export const three = contended('three on the futex lock', 3, 3, [
+  {
+    name: 'who was woken takes the lock as if nobody else waited',
+    file: FUTEX,
+    find: SLOW,
+    replace: `while (words.compareExchange(i, 0, 1) !== 0) {
       words.compareExchange(i, 1, 2);
       words.wait(i, 2);
-    }
+    }`,
+    fails: /^lost wake-up/,
   },
-  unlock: futexUnlock,
-});
-
-/** The waiter does not leave its mark before it sleeps. */
-export const noMark = contended('a waiter leaves no mark', 2, {
-  lock(words, i) {
-    while (words.compareExchange(i, 0, 1) !== 0) words.wait(i, 1);
-  },
-  unlock: futexUnlock,
-});
+]);

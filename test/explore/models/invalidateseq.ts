@@ -1,9 +1,8 @@
-import { model } from 'unpin/explore';
+import { type Mutant, model } from 'unpin/explore';
 import { cpuRelax, INVALIDATE_SEQ_LABEL, InvalidateSeq, Words } from 'unpin/mm';
 
 /**
- * N8: InvalidateSeq between an mm that takes two pages away, one after the other, and a fault on the first of them; as it is, and with
- * each of its protections taken out. begin and end run without the driver's lock, as in src/notifier, or under it, as in src/kvm.
+ * N8: InvalidateSeq between an mm that takes two pages away, one after the other, and a fault on the first of them. begin and end run without the driver's lock, as in src/notifier, or under it, as in src/kvm.
  */
 
 const SEQ = 0;
@@ -52,12 +51,6 @@ class Driver {
     }
   }
 
-  /** The sequence number is read too late. */
-  faultLate(seq: InvalidateSeq): void {
-    const pfn = this.words.readOnce(PTE);
-    this.install(seq, seq.readBegin(), pfn);
-  }
-
   private install(seq: InvalidateSeq, begun: number, pfn: number): boolean {
     const { words } = this;
     words.lock(LOCK);
@@ -68,49 +61,63 @@ class Driver {
   }
 }
 
-/** The count drops before seq moves. */
-class EndsBackwards extends InvalidateSeq {
-  private readonly w: Words;
-  constructor(words: Words) {
-    super(words, SEQ);
-    this.w = words;
-  }
-  override end(): void {
-    this.w.store(1, this.w.readOnce(1) - 1);
-    this.w.store(0, this.w.readOnce(0) + 1);
-  }
-}
+const fails = /^check: N8: /;
+const SEQ_FILE = 'mm/invalidateseq.ts';
+const MODEL = 'models/invalidateseq.ts';
 
-/** Only seq is looked at, not the bracket that is under way. */
-class IgnoresBracket extends InvalidateSeq {
-  override readRetry(seq: number): boolean {
-    return this.readBegin() !== seq;
-  }
-}
+const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'end: the count drops before seq moves',
+    file: SEQ_FILE,
+    find: `words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);
+    words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);`,
+    replace: `words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
+    words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);`,
+    fails,
+  },
+  {
+    name: 'readRetry: seq is compared before the count is looked at',
+    edits: [
+      {
+        file: SEQ_FILE,
+        find: 'if (words.load(base + IN_PROGRESS) !== 0) {',
+        replace: 'if (words.load(base + SEQ) !== seq) return true; if (words.load(base + IN_PROGRESS) !== 0) {',
+      },
+      { file: SEQ_FILE, find: 'return words.load(base + SEQ) !== seq;', replace: 'return false;' },
+    ],
+    fails,
+  },
+  {
+    name: 'readRetry: seq is not looked at',
+    file: SEQ_FILE,
+    find: 'return words.load(base + SEQ) !== seq;',
+    replace: 'return seq < 0;',
+    fails,
+  },
+  {
+    name: 'the fault reads seq after the look-up',
+    file: MODEL,
+    find: `const begun = seq.readBegin();
+      const pfn = words.readOnce(PTE);`,
+    replace: `const pfn = words.readOnce(PTE);
+      const begun = seq.readBegin();`,
+    fails,
+  },
+];
 
-/** Only the bracket that is under way is looked at, not the one that ran in between. */
-class IgnoresSeq extends InvalidateSeq {
-  override readRetry(_seq: number, va: number): boolean {
-    return super.readRetry(this.readBegin(), va);
-  }
-}
+const IGNORES_BRACKET: Mutant = {
+  name: 'readRetry: the bracket under way is not looked at',
+  file: SEQ_FILE,
+  find: 'if (words.load(base + IN_PROGRESS) !== 0) {',
+  replace: 'if (seq < 0) {',
+  fails: /^invariant: N3: /,
+};
 
-/** seq is compared before the bracket that is under way is looked at. */
-class RetriesBackwards extends InvalidateSeq {
-  private readonly w: Words;
-  constructor(words: Words) {
-    super(words, SEQ);
-    this.w = words;
-  }
-  override readRetry(seq: number, va: number): boolean {
-    if (this.w.load(0) !== seq) return true;
-    return this.w.load(1) !== 0 && va / 4096 >= this.w.readOnce(2) && va / 4096 < this.w.readOnce(3);
-  }
-}
-
-function protocol(name: string, locked: boolean, seqOf: (driver: Driver) => InvalidateSeq, late = false) {
+function protocol(name: string, locked: boolean, mutants: readonly Mutant[]) {
   return model({
     name,
+    mutants,
+    preemptions: 3,
     setup() {
       const driver = new Driver();
       driver.words.store(PTE, PFN);
@@ -118,10 +125,10 @@ function protocol(name: string, locked: boolean, seqOf: (driver: Driver) => Inva
     },
     actors: {
       mm: (driver) => {
-        driver.invalidate(seqOf(driver), VA, locked);
-        driver.invalidate(seqOf(driver), OTHER_VA, locked);
+        driver.invalidate(driver.seq(), VA, locked);
+        driver.invalidate(driver.seq(), OTHER_VA, locked);
       },
-      fault: (driver) => (late ? driver.faultLate(seqOf(driver)) : driver.fault(seqOf(driver))),
+      fault: (driver) => driver.fault(driver.seq()),
     },
     invariant(driver) {
       if (driver.closed && driver.words.load(ENTRY) !== 0) return 'N3: an entry is mapped between start and end';
@@ -134,10 +141,5 @@ function protocol(name: string, locked: boolean, seqOf: (driver: Driver) => Inva
   });
 }
 
-export const asItIs = protocol('as in src/notifier', false, (driver) => driver.seq());
-export const asItIsLocked = protocol('as in src/kvm', true, (driver) => driver.seq());
-export const endsBackwards = protocol('count before seq in end', false, (driver) => new EndsBackwards(driver.words));
-export const ignoresBracket = protocol('no look at the bracket', true, ({ words }) => new IgnoresBracket(words, SEQ));
-export const ignoresSeq = protocol('no look at seq', true, ({ words }) => new IgnoresSeq(words, SEQ));
-export const retriesBackwards = protocol('seq before count', false, ({ words }) => new RetriesBackwards(words));
-export const readsLate = protocol('seq after the look-up', true, (driver) => driver.seq(), true);
+export const asItIs = protocol('InvalidateSeq as in src/notifier', false, MUTANTS);
+export const asItIsLocked = protocol('InvalidateSeq as in src/kvm', true, [MUTANTS[2]!, MUTANTS[3]!, IGNORES_BRACKET]);

@@ -182,7 +182,7 @@ export const differs = model({
   },
 });
 
-/** queueMicrotask is a job of the actor; a timer is refused. */
+/** queueMicrotask is a job of the actor; a timer that has no end is refused. */
 export const microtask = model({
   name: 'microtask',
   setup: () => new Words(memory(), 0, 1, 'word'),
@@ -190,10 +190,10 @@ export const microtask = model({
   check: (words) => (words.load(0) === 1 ? undefined : 'the microtask did not run'),
 });
 
-export const timer = model({
-  name: 'timer',
+export const interval = model({
+  name: 'interval',
   setup: () => ({}),
-  actors: { one: () => void setTimeout(() => {}, 1) },
+  actors: { one: () => void setInterval(() => {}, 1) },
 });
 
 export const imports = model({

@@ -1,11 +1,12 @@
 import { type Model, model } from '../../../src/explore/model.js';
-import { Words } from '../../../src/mm/index.js';
+import { cpuRelax, Words } from '../../../src/mm/index.js';
 
 /** Random small programs over three words and two locks. */
 
 export type Instruction =
   | { op: 'read' | 'once' | 'write' | 'add' | 'or' | 'and' | 'take' | 'lock' | 'unlock' | 'notify'; word: number }
-  | { op: 'cas'; word: number; expected: number };
+  | { op: 'once=' | 'relax'; word: number }
+  | { op: 'cas' | 'wait' | 'until'; word: number; expected: number };
 
 export interface State {
   words: Words;
@@ -27,6 +28,10 @@ export function run(state: State, actor: number, program: readonly Instruction[]
     else if (op === 'notify') words.notify(word);
     else if (op === 'add') register += words.fetchAdd(word, actor + 1);
     else if (op === 'take') register += words.exchange(word, register);
+    else if (op === 'once=') words.writeOnce(word, register);
+    else if (op === 'wait') words.wait(word, instruction.expected);
+    else if (op === 'relax') cpuRelax();
+    else if (op === 'until') for (let n = 0; words.load(word) === instruction.expected && n < 2; n++) cpuRelax();
     else if (op === 'cas') register += words.compareExchange(word, instruction.expected, register);
     else if (op === 'lock') words.lock(LOCKS + word);
     else words.unlock(LOCKS + word);
