@@ -190,14 +190,10 @@ export const faceWithAddress = face('ReadRetry with an address', pteNotifierRead
     fails,
   },
   {
-    name: 'clear is called before the bracket is counted',
+    name: 'no bracket is counted',
     edits: [
       { file: REGISTRATION, find: 'this.seq.begin(range.start, range.end);', replace: '' },
-      {
-        file: REGISTRATION,
-        find: 'this.mm.forEachPresent(from, to, this.clearOne); } }',
-        replace: 'this.mm.forEachPresent(from, to, this.clearOne); } this.seq.begin(range.start, range.end); }',
-      },
+      { file: REGISTRATION, find: 'this.seq.end();', replace: '' },
     ],
     fails,
   },
