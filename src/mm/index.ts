@@ -1,6 +1,7 @@
 /** The primary MMU and the general notifiers. */
 
 export { cpuRelax, Words, type WordsLabel } from '../base/index.js';
+export type { Iovec } from './access.js';
 export { checkHost } from './check.js';
 export type { CompactResult } from './compact.js';
 export { FAULT_FLAG_WRITE, FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV } from './fault.js';

@@ -1,5 +1,5 @@
 import { bug, KernelError } from '../base/index.js';
-import { accessMm, accessMmSync } from './access.js';
+import { accessMm, accessMmSync, type Iovec, processVmRw } from './access.js';
 import { pageRange, refuse } from './args.js';
 import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV, handleMmFault } from './fault.js';
 import { faultIn, faultInSync } from './faultin.js';
@@ -265,6 +265,19 @@ export class Mm {
     await accessMm(this, va, src.length, FAULT_FLAG_WRITE, (pa, at, len) =>
       this.host.u8.set(src.subarray(at, at + len), pa),
     );
+  }
+
+  /**
+   * Fills the buffers of `local`, one after the other, from the runs of `remote` (Linux: process_vm_readv). Returns the bytes that were moved:
+   * fewer where a page cannot be had after others could. Rejects as `faultIn` does where there is none; EINVAL for more than 1024 runs.
+   */
+  processVmReadv(local: readonly Uint8Array[], remote: readonly Iovec[]): Promise<number> {
+    return processVmRw(this, local, remote, 0);
+  }
+
+  /** The other way: from the buffers of `local` into the runs of `remote` (Linux: process_vm_writev). */
+  processVmWritev(local: readonly Uint8Array[], remote: readonly Iovec[]): Promise<number> {
+    return processVmRw(this, local, remote, FAULT_FLAG_WRITE);
   }
 
   readSync(va: number, dst: Uint8Array): void {
