@@ -29,7 +29,9 @@ export const ERRNO = {
   ERANGE: 34,
   EDEADLK: 35,
   ENOSYS: 38,
+  EOVERFLOW: 75,
   EOPNOTSUPP: 95,
+  EDQUOT: 122,
   EHWPOISON: 133,
 } as const;
 

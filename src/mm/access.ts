@@ -1,5 +1,5 @@
 import { KernelError } from '../base/index.js';
-import { FAULT_FLAG_WRITE } from './fault.js';
+import { FAULT_FLAG_WRITE } from './faultcode.js';
 import { PAGE_SIZE, pfnToPa, VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
 

@@ -1,4 +1,5 @@
 import { bug } from '../base/index.js';
+import { checkFilePte, checkFileVma, checkPageCache } from './checkfile.js';
 import {
   PG_DIRTY,
   PG_FREE,
@@ -54,6 +55,7 @@ export function checkHost(host: Host, heldRefs = 0): void {
   }
   checkCounters('the host', host.vm, vm);
   checkExclusive(host, seen);
+  checkPageCache(host, seen.slotCount);
   checkTables(host, seen);
   checkFrames(host, seen, heldRefs);
   checkLists(host);
@@ -98,6 +100,7 @@ function checkVmas(mm: Mm): void {
     end = vma.endVpn;
     vm.add(vma, vma.nrPages);
     if (vma.anonVma !== undefined && !linked(vma, vma.startVpn)) bug('N6', `${mm.name}: VMA not in its anonVma`);
+    if (vma.file !== undefined) checkFileVma(vma);
   }
   checkTree(mm);
   checkCounters(mm.name, mm.vm, vm);
@@ -164,6 +167,7 @@ function checkPresent(vma: Vma, vpn: number, pte: number, seen: Seen): void {
   if (!rmapVisit(host, pfn, (v, page) => v === vma && page === vpn))
     bug('N6', `${where} is not found by the reverse map`);
   checkClean(vma, pfn, where);
+  if (vma.file !== undefined) checkFilePte(vma, vpn, pte);
 }
 
 /** Who may write a frame without asking is alone with it, its swap slot included. */
@@ -230,10 +234,13 @@ function checkFrame(host: Host, pfn: number, flags: number): number {
   const cached = (flags & PG_SWAPCACHE) !== 0;
   if (cached && swap.cache[frames.private[pfn]!] !== pfn) bug('N22', `frame ${pfn} is not what its swap slot caches`);
   const onList = (flags & PG_LRU) !== 0;
-  const busy = (flags & (PG_LOCKED | PG_WRITEBACK)) !== 0;
+  const inFile = frames.mapping[pfn]! < 0;
+  const isShmem = (flags & PG_SWAPBACKED) !== 0;
+  // A page of a file stays on its list while it is written.
+  const busy = (flags & PG_LOCKED) !== 0 || ((flags & PG_WRITEBACK) !== 0 && !(inFile && !isShmem));
   if (onList === busy)
     bug('N27', `frame ${pfn} with flags 0x${flags.toString(16)}: on a list, or under I/O, and not both`);
-  return refcount - frames.mapcount[pfn]! - (cached ? 1 : 0) - ((flags & PG_LOCKED) !== 0 ? 1 : 0);
+  return refcount - frames.mapcount[pfn]! - (cached ? 1 : 0) - (inFile ? 1 : 0) - ((flags & PG_LOCKED) !== 0 ? 1 : 0);
 }
 
 function checkLists(host: Host): void {

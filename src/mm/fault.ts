@@ -1,4 +1,6 @@
 import { breakCow, markDirty } from './cow.js';
+import { FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV } from './faultcode.js';
+import { filemapFault, filemapMkwrite } from './filemap.js';
 import { PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from './frames.js';
 import { pfnToPa } from './layout.js';
 import type { Mm } from './mm.js';
@@ -29,18 +31,6 @@ import type { Vma } from './vma.js';
  * The asynchronous half is faultin.ts; it comes here again after every wait.
  */
 
-/** Asked for in order to write: the page becomes dirty. */
-export const FAULT_FLAG_WRITE = 1;
-
-/** It needs I/O or a free frame: `faultIn`, then try again. */
-export const FAULT_RETRY = -1;
-/** No VMA there, or not with that right. */
-export const FAULT_SIGSEGV = -2;
-/** The page's contents are lost: a machine check for its owner. */
-export const FAULT_HWPOISON = -3;
-/** No page table can be had. */
-export const FAULT_OOM = -4;
-
 /**
  * Returns the pfn that is mapped then, without a reference, or a FAULT_ number. Frames are taken as long as more than
  * `reserve` are free. Runs with mmapLock held for read.
@@ -51,7 +41,11 @@ export function handleMmFault(mm: Mm, vpn: number, write: boolean, reserve: numb
   const i = mm.pageTable.ensure(vpn);
   if (i === 0) return FAULT_OOM;
   const pte = mm.pageTable.words.readOnce(i);
-  if (pte === PTE_NONE) return anonFault(mm, vma, vpn, i, write, reserve);
+  if (pte === PTE_NONE) {
+    return vma.file === undefined
+      ? anonFault(mm, vma, vpn, i, write, reserve)
+      : filemapFault(mm, vma, vpn, i, write, reserve);
+  }
   if (pteIsPresent(pte)) return presentFault(mm, vma, vpn, i, pte, write, reserve);
   if (pteIsSwap(pte)) return swapFault(mm, vma, vpn, i, pte, write, reserve);
   return pteIsMigration(pte) ? FAULT_RETRY : FAULT_HWPOISON;
@@ -81,6 +75,7 @@ function presentFault(mm: Mm, vma: Vma, vpn: number, i: number, pte: number, wri
     mm.pageTable.set(i, pte | PTE_ACCESSED);
     return ptePfn(pte);
   }
+  if (vma.shared) return filemapMkwrite(mm, vma, i, pte);
   const pfn = breakCow(mm, vma, vpn, i, pte, reserve);
   if (pfn === 0) return FAULT_RETRY;
   mm.host.vmstat.pgfault++;

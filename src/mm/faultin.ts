@@ -1,5 +1,7 @@
 import { KernelError } from '../base/index.js';
-import { FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV, handleMmFault } from './fault.js';
+import { handleMmFault } from './fault.js';
+import { FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGBUS, FAULT_SIGSEGV } from './faultcode.js';
+import { FileFault, filemapWait, filemapWaitSync } from './filemap.js';
 import { vaToVpn } from './layout.js';
 import type { Mm } from './mm.js';
 import { describeShortage, refuseKilled } from './oom.js';
@@ -14,17 +16,18 @@ import { pteIsSwap, pteSwapSlot } from './pte.js';
 /** Frames that only swap-ins may take. */
 const SWAP_IN_RESERVE = 2;
 
-/** Rejects with KernelError EFAULT, EHWPOISON, ENOMEM. */
+/** Rejects with KernelError EFAULT, EHWPOISON, ENOMEM; EIO, or what else the store said, for a page of a file that cannot be read. */
 export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void> {
   const vpn = vaToVpn(va);
+  let file: FileFault | undefined;
   for (;;) {
     refuseKilled(mm, 'faultIn');
-    const result = attempt(mm, vpn, write);
+    const result = attempt(mm, vpn, write, file);
     if (result !== FAULT_RETRY) return settle(mm, va, write, result);
-    const slot = slotOf(mm, vpn);
-    const reading = slot < 0 ? undefined : mm.host.swapIn.start(slot);
-    if (reading !== undefined) await reading;
-    else if (!(await mm.host.reclaim.directReclaim(reserveFor(slot), { mm, va }))) noMemory(mm, va);
+    file = fileFaultOf(mm, vpn, file);
+    const waiting = file === undefined ? startSwapIn(mm, vpn) : filemapWait(mm.vmas.find(vpn)!, vpn, write, file);
+    if (waiting !== undefined) await waiting;
+    else if (!(await mm.host.reclaim.directReclaim(reserveFor(slotOf(mm, vpn)), { mm, va }))) noMemory(mm, va);
   }
 }
 
@@ -34,17 +37,34 @@ export function faultInSync(mm: Mm, va: number, write: boolean): void {
     throw new KernelError('EOPNOTSUPP', 'faultInSync', `swap device ${mm.host.device?.name} cannot block; use faultIn`);
   }
   const vpn = vaToVpn(va);
+  let file: FileFault | undefined;
   for (;;) {
     refuseKilled(mm, 'faultIn');
-    const result = attempt(mm, vpn, write);
+    const result = attempt(mm, vpn, write, file);
     if (result !== FAULT_RETRY) {
       settle(mm, va, write, result);
       return;
     }
+    file = fileFaultOf(mm, vpn, file);
     const slot = slotOf(mm, vpn);
-    const progress = slot >= 0 && mm.host.swapIn.readSync(slot);
+    const progress =
+      file === undefined
+        ? slot >= 0 && mm.host.swapIn.readSync(slot)
+        : filemapWaitSync(mm.vmas.find(vpn)!, vpn, write, file);
     if (!progress && !mm.host.reclaim.directReclaimSync(reserveFor(slot), { mm, va })) noMemory(mm, va);
   }
+}
+
+/** What the fault knows of the file that it is on; undefined where the page is not the file's business. */
+function fileFaultOf(mm: Mm, vpn: number, known: FileFault | undefined): FileFault | undefined {
+  const file = mm.vmas.find(vpn)?.file;
+  if (file === undefined || slotOf(mm, vpn) >= 0) return undefined;
+  return known?.file === file ? known : new FileFault(file);
+}
+
+function startSwapIn(mm: Mm, vpn: number): Promise<void> | undefined {
+  const slot = slotOf(mm, vpn);
+  return slot < 0 ? undefined : mm.host.swapIn.start(slot);
 }
 
 /** New pages leave some frames to swap-ins, which free a slot each: with swap full, what exists can still be reached (N26). */
@@ -52,10 +72,14 @@ function reserveFor(slot: number): number {
   return slot < 0 ? SWAP_IN_RESERVE : 0;
 }
 
-function attempt(mm: Mm, vpn: number, write: boolean): number {
+function attempt(mm: Mm, vpn: number, write: boolean, file: FileFault | undefined): number {
+  const { throttle } = mm.host.pageCache;
+  throttle.pass = file?.throttled ?? false;
   mm.mmapLock.lock('read');
   const result = handleMmFault(mm, vpn, write, SWAP_IN_RESERVE);
   mm.mmapLock.unlock();
+  throttle.pass = false;
+  if (result > 0 && file?.want.major) mm.host.vmstat.pgmajfault++;
   return result;
 }
 
@@ -69,6 +93,9 @@ function settle(mm: Mm, va: number, write: boolean, result: number): void {
   const where = `address 0x${va.toString(16)} of ${mm.name}`;
   if (result === FAULT_SIGSEGV) {
     throw new KernelError('EFAULT', 'faultIn', `${where} must be mapped ${write ? 'for writing' : 'for reading'}`);
+  }
+  if (result === FAULT_SIGBUS) {
+    throw new KernelError('EFAULT', 'faultIn', `${where} must not lie beyond the end of the file that is mapped there`);
   }
   if (result === FAULT_HWPOISON) {
     throw new KernelError('EHWPOISON', 'faultIn', `the page at ${where} was damaged in swap; its contents are lost`);

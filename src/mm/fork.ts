@@ -12,6 +12,7 @@ import {
 } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from './range.js';
 import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, Vma } from './vma.js';
+import { vmaSetFile } from './vmafile.js';
 
 /**
  * fork (Linux: dup_mmap, copy_page_range): a second mm with the same contents, made by sharing the frames. Neither may write a shared
@@ -40,6 +41,7 @@ export function forkMm(parent: Mm, child: Mm): void {
 function forkVma(vma: Vma, child: Mm): void {
   if ((vma.flags & VM_ACCOUNT) !== 0) child.host.overcommit.check('fork', vma.nrPages);
   const copy = new Vma(child, vma.startVpn, vma.endVpn, vma.prot, vma.flags & ~VM_LOCKED_MASK, vma.pgoff);
+  vmaSetFile(copy, vma.file);
   child.host.anonVmas.fork(copy, vma);
   child.vmas.insert(copy);
   // Without an anonVma it has no page of its own: what it maps is found again by faults.

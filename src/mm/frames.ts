@@ -40,6 +40,13 @@ export const PG_FREE = 1 << 9;
 export const PG_SWAPBACKED = 1 << 11;
 /** Never freed: the zero page. */
 export const PG_RESERVED = 1 << 12;
+/** `private` is a number of the store's, of which it is told when the page leaves the page cache. */
+export const PG_PRIVATE = 1 << 13;
+/** Reclaim wants the page as soon as it is written. */
+export const PG_RECLAIM = 1 << 14;
+
+/** A page of a file was read or written by call once since it came to the inactive list. */
+export const PG_REFERENCED = 1 << 15;
 
 /** What a freed frame is filled with in debug builds: unlike zero, and unlike an address. */
 export const FREE_PATTERN = 0x6b;
@@ -104,7 +111,7 @@ export class FrameTable {
       bug('N4', `frame ${pfn} freed with refcount ${this.refcount[pfn]}, mapcount ${this.mapcount[pfn]}`);
     }
     const flags = this.flags[pfn]!;
-    if ((flags & ~(PG_DIRTY | PG_ACTIVE | PG_READAHEAD | PG_SWAPBACKED)) !== 0)
+    if ((flags & ~(PG_DIRTY | PG_ACTIVE | PG_READAHEAD | PG_SWAPBACKED | PG_REFERENCED)) !== 0)
       bug('N4', `frame ${pfn} freed with flags 0x${flags.toString(16)}`);
     this.mapping[pfn] = 0;
     this.index[pfn] = 0;

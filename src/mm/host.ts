@@ -1,8 +1,10 @@
 import { createMemory, KernelError, type WasmMemory } from '../base/index.js';
 import { AnonVmas } from './anonvma.js';
 import { Arena } from './arena.js';
+import type { BackingStore } from './backingstore.js';
 import { type CompactResult, compact } from './compact.js';
 import { pinMappedFrames } from './containment.js';
+import { createShmemFile, type File, type FileMode, openFile } from './file.js';
 import { forkMm } from './fork.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
@@ -12,6 +14,7 @@ import { Mm } from './mm.js';
 import type { NotifierHost } from './notifier.js';
 import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './oom.js';
 import { Overcommit, type OvercommitPolicy } from './overcommit.js';
+import { PageCache } from './pagecache.js';
 import { createPageOps, type PageOps } from './pageops.js';
 import { MAX_SWAP_SLOTS } from './pte.js';
 import { Reclaim } from './reclaim.js';
@@ -45,6 +48,14 @@ export interface HostOptions {
   readonly defer?: (fn: () => void) => void;
   /** A callback that takes longer poisons its subscription (N19); default: no limit. */
   readonly notifierBudgetMs?: number;
+  /** Percent of free frames and file pages that may be dirty before who writes to files waits (Linux: vm.dirty_ratio); default 20. */
+  readonly dirtyRatio?: number;
+  /** As `dirtyRatio`, before write-back begins (Linux: vm.dirty_background_ratio); default 10. */
+  readonly dirtyBackgroundRatio?: number;
+  /** Runs `fn` after `ms` milliseconds, unless the function that it returns is called before; needed for `ioTimeoutMs`. */
+  readonly setTimer?: (fn: () => void, ms: number) => () => void;
+  /** Who waits for a backing store is told EIO after this many milliseconds; default 30 000, as Linux's for a disk command. */
+  readonly ioTimeoutMs?: number;
   /** Told of each transfer of the swap device that failed, and of each damaged page read from it. */
   readonly onSwapError?: (operation: 'read' | 'write', error: unknown) => void;
   /** What happens when nothing can be reclaimed; default 'kill': the largest mm dies, and the others live. */
@@ -71,6 +82,9 @@ export interface MmOptions {
 }
 
 const DEFAULT_ARENA_BYTES = 16 * 2 ** 20;
+const DEFAULT_DIRTY_RATIO = 20;
+const DEFAULT_DIRTY_BACKGROUND_RATIO = 10;
+const DEFAULT_IO_TIMEOUT_MS = 30_000;
 const DEFAULT_RLIMIT_MEMLOCK = 8 * 2 ** 20;
 
 export class Host {
@@ -90,6 +104,7 @@ export class Host {
   readonly oom: Oom;
   readonly migration: Migration;
   readonly gather: Gather;
+  readonly pageCache: PageCache;
   readonly pageOps: PageOps;
   readonly vmstat = new VmStat();
   readonly mms = new Set<Mm>();
@@ -136,6 +151,7 @@ export class Host {
     this.gather = new Gather(this);
     const { overcommit = 'heuristic', overcommitRatio = 50 } = options;
     this.overcommit = new Overcommit(overcommit, overcommitRatio, this.frames, nrSlots, this.vm);
+    this.pageCache = makePageCache(this, options);
     this.notifierHost = this.makeNotifierHost();
   }
 
@@ -185,6 +201,29 @@ export class Host {
    */
   compact(blockable = true): CompactResult {
     return compact(this, blockable);
+  }
+
+  /**
+   * Opens a store: all who open it share its pages. `mode` 'r', 'w' or 'rw'; default 'rw', or 'r' where the store is read-only. Throws KernelError EINVAL,
+   * EROFS.
+   */
+  openFile(store: BackingStore, options: { mode?: FileMode } = {}): File {
+    return openFile(this, store, options.mode ?? (store.readOnly ? 'r' : 'rw'));
+  }
+
+  /** A file of zeros without a store, whose pages go to swap (Linux: memfd_create): memory to share between mms. It ends with its last user. */
+  memfdCreate(name: string, sizeBytes = 0): File {
+    return createShmemFile(this, name, sizeBytes);
+  }
+
+  /** Writes all dirty pages of files; what fails, each opener's fsync reports. */
+  sync(): Promise<void> {
+    return this.pageCache.sync();
+  }
+
+  /** Writes what is dirty of a store that nobody has open, forgets its pages, and closes it. Rejects with KernelError EBUSY, EIO. */
+  closeStore(store: BackingStore): Promise<void> {
+    return this.pageCache.closeStore(store);
   }
 
   /** Called by `mm.exit`. */
@@ -250,18 +289,28 @@ export class Host {
       swapMetadataBytes: swap.metadataBytes,
       nrActive: lru.nr[LRU_ACTIVE_ANON]! + lru.nr[LRU_ACTIVE_FILE]!,
       nrInactive: lru.nr[LRU_INACTIVE_ANON]! + lru.nr[LRU_INACTIVE_FILE]!,
+      nrFilePages: this.pageCache.counts.nrFilePages,
+      nrShmem: this.pageCache.counts.nrShmem,
+      nrDirty: this.pageCache.counts.nrDirty,
+      nrWriteback: this.pageCache.counts.nrWriteback,
+      nrDirtied: this.pageCache.counts.nrDirtied,
+      nrWritten: this.pageCache.counts.nrWritten,
       nrUnevictable: lru.nr[LRU_UNEVICTABLE]!,
       vmstat: { ...vmstat },
     };
   }
 
-  /** Ends every mm, waits for I/O under way, closes the swap device. */
+  /** Ends every mm, writes dirty pages of files, waits for I/O under way, closes stores and the swap device. Rejects with KernelError EIO when pages of files are lost. */
   async stop(): Promise<void> {
     for (const mm of [...this.mms]) mm.exit();
     await this.reclaim.stop();
-    await this.writeback.drain();
-    await this.swapIn.drain();
-    await this.device?.close();
+    try {
+      await this.pageCache.stop();
+    } finally {
+      await this.writeback.drain();
+      await this.swapIn.drain();
+      await this.device?.close();
+    }
   }
 }
 
@@ -275,4 +324,15 @@ function rlimitsOf(options: MmOptions): Rlimits {
 
 function defaultNrTables(nrFrames: number, nrSlots: number): number {
   return 1024 + 4 * Math.ceil((nrFrames + nrSlots) / PTRS_PER_TABLE);
+}
+
+function makePageCache(host: Host, options: HostOptions): PageCache {
+  return new PageCache(
+    host,
+    { setTimer: options.setTimer, timeoutMs: options.ioTimeoutMs ?? DEFAULT_IO_TIMEOUT_MS },
+    {
+      dirtyRatio: options.dirtyRatio ?? DEFAULT_DIRTY_RATIO,
+      dirtyBackgroundRatio: options.dirtyBackgroundRatio ?? DEFAULT_DIRTY_BACKGROUND_RATIO,
+    },
+  );
 }

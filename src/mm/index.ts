@@ -2,9 +2,21 @@
 
 export { cpuRelax, Words, type WordsLabel } from '../base/index.js';
 export type { Iovec } from './access.js';
+export { type BackingStore, MemoryStore, type StorePages } from './backingstore.js';
 export { checkHost } from './check.js';
 export type { CompactResult } from './compact.js';
-export { FAULT_FLAG_WRITE, FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGSEGV } from './fault.js';
+export { FAULT_FLAG_WRITE, FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGBUS, FAULT_SIGSEGV } from './faultcode.js';
+export {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  type File,
+  type FileMode,
+  POSIX_FADV_DONTNEED,
+  POSIX_FADV_NORMAL,
+  POSIX_FADV_RANDOM,
+  POSIX_FADV_SEQUENTIAL,
+  POSIX_FADV_WILLNEED,
+} from './file.js';
 export { MIN_FRAMES } from './frames.js';
 export { Host, type HostOptions, type MmOptions } from './host.js';
 export { INVALIDATE_SEQ_LABEL, INVALIDATE_SEQ_WORDS, InvalidateSeq } from './invalidateseq.js';
@@ -24,6 +36,7 @@ export {
   MAP_SHARED_VALIDATE,
 } from './mmap.js';
 export { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from './mremap.js';
+export { MS_ASYNC, MS_INVALIDATE, MS_SYNC } from './msync.js';
 export { mmuNotifierRegister, mmuNotifierUnregister } from './notifier.js';
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';

@@ -41,10 +41,11 @@ export class Migration {
 
   /** Whether the page in the frame can go elsewhere now: nobody but ptes and caches refers to it, and no transfer is under way. */
   isMovable(pfn: number): boolean {
-    const { flags, refcount, mapcount } = this.host.frames;
+    const { flags, refcount, mapcount, mapping } = this.host.frames;
     const f = flags[pfn]!;
     if ((f & PG_LRU) === 0 || (f & (PG_LOCKED | PG_WRITEBACK | PG_PINNED)) !== 0) return false;
-    return refcount[pfn] === mapcount[pfn]! + ((f & PG_SWAPCACHE) !== 0 ? 1 : 0);
+    const caches = ((f & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
+    return refcount[pfn] === mapcount[pfn]! + caches;
   }
 
   /**
@@ -97,11 +98,12 @@ export class Migration {
     if (pteIsMigration(pte) && migrationPfn(pte) === this.from) pageTable.set(i, migrationToPte(pte, this.to));
   }
 
-  /** All that the frame table knows of the page, its place on the lru, and the swap cache. */
+  /** All that the frame table knows of the page, its place on the lru, and in swap cache and page cache. */
   private moveState(from: number, to: number): void {
-    const { frames, lru, swap } = this.host;
+    const { frames, lru, swap, pageCache } = this.host;
     const slot = (frames.flags[from]! & PG_SWAPCACHE) !== 0 ? frames.private[from]! : -1;
     if (slot >= 0) swap.cache[slot] = to;
+    if (frames.mapping[from]! < 0) pageCache.ofFrame(from).replace(from, to);
     frames.moveRow(from, to);
     lru.replace(from, to);
   }

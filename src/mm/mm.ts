@@ -1,8 +1,10 @@
 import { bug, KernelError } from '../base/index.js';
 import { accessMm, accessMmSync, type Iovec, processVmRw } from './access.js';
 import { pageRange, refuse } from './args.js';
-import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV, handleMmFault } from './fault.js';
+import { handleMmFault } from './fault.js';
+import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './faultcode.js';
 import { faultIn, faultInSync } from './faultin.js';
+import type { File } from './file.js';
 import type { Host } from './host.js';
 import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
 import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './mlock.js';
@@ -10,6 +12,7 @@ import { eachVma, MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from '
 import { MmapLock } from './mmaplock.js';
 import { mprotect } from './mprotect.js';
 import { mremap } from './mremap.js';
+import { msync } from './msync.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
 import { refuseKilled } from './oom.js';
 import { getPage, putPage } from './page.js';
@@ -73,15 +76,21 @@ export class Mm {
   }
 
   /**
-   * Maps `length` bytes of private anonymous memory; `flags` must have MAP_PRIVATE and MAP_ANONYMOUS, and may have MAP_FIXED,
-   * MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, MAP_LOCKED. Returns its address. What is to be populated is, as far as that
-   * needs no waiting; `await populate` for the rest. Throws KernelError EINVAL, ENOMEM, EPERM, EEXIST, EBADF, EAGAIN as mmap(2).
+   * Maps `length` bytes: with MAP_ANONYMOUS of new memory, else of `file` from byte `offset` on. `flags` has MAP_PRIVATE (what is written goes to a
+   * copy) or MAP_SHARED (all who map it see it, and the file gets it), and may have MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE,
+   * MAP_LOCKED. Returns its address. What is to be populated is, as far as that needs no waiting; `await populate` for the rest. Throws
+   * KernelError EINVAL, ENOMEM, EPERM, EEXIST, EBADF, EAGAIN, EACCES, EOVERFLOW, EOPNOTSUPP as mmap(2).
    */
-  mmap(addr: number, length: number, prot: number, flags: number): number {
-    const va = this.locked('mmap', () => mmap(this, addr, length, prot, flags));
+  mmap(addr: number, length: number, prot: number, flags: number, file?: File, offset = 0): number {
+    const va = this.locked('mmap', () => mmap(this, addr, length, prot, flags, file, offset));
     if (this.findVma(va)!.locked || (flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE)
       populateNow(this, vaToVpn(va), vaToVpn(va) + bytesToPages(length));
     return va;
+  }
+
+  /** Writes shared mappings of files back: see msync.ts. Rejects with KernelError EINVAL, ENOMEM, EBUSY, and as `file.fsync`. */
+  async msync(addr: number, length: number, flags: number): Promise<void> {
+    await msync(this, addr, length, flags);
   }
 
   /** Unmaps every page in [va, va + length). Throws KernelError EINVAL, ENOMEM (too many VMAs) as munmap(2). */

@@ -1,12 +1,24 @@
 import type { ErrnoName } from '../base/index.js';
 import { checkPageAligned, hex, refuse, unsignedLong } from './args.js';
+import { createShmemFile, type File } from './file.js';
 import { bytesToPages, MMAP_MIN_ADDR, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
 import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
 import type { Mm } from './mm.js';
 import { MMU_NOTIFY_UNMAP } from './range.js';
 import { checkExpandVm } from './rlimit.js';
 import { zapPages } from './unmap.js';
-import { PROT_EXEC, PROT_READ, PROT_WRITE, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, Vma } from './vma.js';
+import {
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+  VM_ACCOUNT,
+  VM_LOCKED,
+  VM_MAYSHARE,
+  VM_NORESERVE,
+  VM_SHARED,
+  Vma,
+} from './vma.js';
+import { checkFileRange, checkFileRights, checkOffset, vmaClearFile, vmaRelinkFile, vmaSetFile } from './vmafile.js';
 import { isDataMapping } from './vmcounters.js';
 
 /**
@@ -32,6 +44,22 @@ export const MAP_SHARED_VALIDATE = 0x03;
 const MAP_TYPE = 0x0f;
 const MAP_GROWSDOWN = 0x100;
 const MAP_HUGETLB = 0x4_0000;
+const MAP_EXECUTABLE = 0x1000;
+const MAP_DENYWRITE = 0x800;
+const MAP_STACK = 0x2_0000;
+const LEGACY_MAP_MASK =
+  MAP_SHARED_VALIDATE |
+  MAP_FIXED |
+  MAP_ANONYMOUS |
+  MAP_DENYWRITE |
+  MAP_EXECUTABLE |
+  MAP_GROWSDOWN |
+  MAP_LOCKED |
+  MAP_NORESERVE |
+  MAP_POPULATE |
+  MAP_NONBLOCK |
+  MAP_STACK |
+  MAP_HUGETLB;
 
 /** Where the search for a free range starts. */
 const MMAP_BASE_VPN = vaToVpn(0x1000_0000);
@@ -41,23 +69,41 @@ export const MAX_MAP_COUNT = 65530;
 const PROT_MASK = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 /** Returns the address. Arguments are looked at in Linux's order; bits of `prot` and `flags` that mean nothing are ignored as there. */
-export function mmap(mm: Mm, addr: number, length: number, prot: number, flags: number): number {
-  const nrPages = checkMmap(mm, addr, length, prot, flags);
+export function mmap(
+  mm: Mm,
+  addr: number,
+  length: number,
+  prot: number,
+  flags: number,
+  file: File | undefined,
+  offset: number,
+): number {
+  if ((flags & MAP_ANONYMOUS) !== 0) file = undefined;
+  const nrPages = checkMmap(mm, addr, length, prot, flags, file, offset);
   const startVpn = placeFor(mm, addr, nrPages, flags);
-  const vmFlags = vmFlagsOf(mm, prot, flags);
+  const vmFlags = vmFlagsOf(mm, prot, flags, file);
   checkLockable(mm, nrPages, flags, vmFlags);
-  checkType(flags);
+  checkType(flags, prot, file);
   const endVpn = startVpn + nrPages;
   checkSplit(mm, 'mmap', startVpn, endVpn);
   checkRoom(mm, startVpn, endVpn, prot, vmFlags);
   unmapLocked(mm, startVpn, endVpn);
   const vma = new Vma(mm, startVpn, endVpn, prot & PROT_MASK, vmFlags, startVpn);
+  mapFile(vma, file, offset);
   mm.vmas.insert(vma);
   mergeAround(mm, startVpn, endVpn);
   return vpnToVa(startVpn);
 }
 
-function checkMmap(mm: Mm, addr: number, length: number, prot: number, flags: number): number {
+function checkMmap(
+  mm: Mm,
+  addr: number,
+  length: number,
+  prot: number,
+  flags: number,
+  file: File | undefined,
+  offset: number,
+): number {
   for (const [name, value] of [
     ['addr', addr],
     ['prot', prot],
@@ -65,13 +111,30 @@ function checkMmap(mm: Mm, addr: number, length: number, prot: number, flags: nu
   ] as const)
     unsignedLong('mmap', name, value);
   const len = unsignedLong('mmap', 'length', length);
-  if ((flags & MAP_ANONYMOUS) === 0)
-    refuse('EBADF', 'mmap', `flags ${hex(flags)} must have MAP_ANONYMOUS: there is no file`);
+  checkOffset(offset);
+  if ((flags & MAP_ANONYMOUS) === 0) checkOpen(file, flags);
   if ((flags & MAP_HUGETLB) !== 0) refuse('ENOMEM', 'mmap', 'MAP_HUGETLB must not be set: there are no huge pages');
   if (len === 0) refuse('EINVAL', 'mmap', 'length 0 must be at least 1');
   if (len > VA_SIZE) refuse('ENOMEM', 'mmap', `length ${length} must be at most 2^39`);
+  if (file !== undefined) checkFileRange(file, offset, bytesToPages(len));
   if (mm.vmas.length > MAX_MAP_COUNT) refuse('ENOMEM', 'mmap', `an mm has at most ${MAX_MAP_COUNT} mappings`);
   return bytesToPages(len);
+}
+
+function checkOpen(file: File | undefined, flags: number): void {
+  if (file === undefined)
+    refuse('EBADF', 'mmap', `flags ${hex(flags)} must have MAP_ANONYMOUS, or a file must be given`);
+  if (file.closed) refuse('EBADF', 'mmap', `${file.name} must be open`);
+  if ((flags & MAP_HUGETLB) !== 0) refuse('EINVAL', 'mmap', 'MAP_HUGETLB must not be set: there are no huge pages');
+}
+
+/** The VMA is not in its mm's set yet. */
+function mapFile(vma: Vma, file: File | undefined, offset: number): void {
+  if (file === undefined && !vma.shared) return;
+  const backing = file ?? createShmemFile(vma.mm.host, 'shared memory', vma.end - vma.start);
+  vma.pgoff = file === undefined ? 0 : offset / PAGE_SIZE;
+  vmaSetFile(vma, backing);
+  if (file === undefined) backing.close();
 }
 
 export function placeFor(mm: Mm, addr: number, nrPages: number, flags: number): number {
@@ -96,8 +159,8 @@ export function fixedPlace(mm: Mm, addr: number, nrPages: number, flags: number)
   return vpn;
 }
 
-function vmFlagsOf(mm: Mm, prot: number, flags: number): number {
-  let vmFlags = mm.defFlags;
+function vmFlagsOf(mm: Mm, prot: number, flags: number, file: File | undefined): number {
+  let vmFlags = mm.defFlags | sharedFlags(flags, file);
   if ((flags & MAP_LOCKED) !== 0) vmFlags |= VM_LOCKED;
   const { policy } = mm.host.overcommit;
   if ((flags & MAP_NORESERVE) !== 0 && policy !== 'never') vmFlags |= VM_NORESERVE;
@@ -111,16 +174,21 @@ function checkLockable(mm: Mm, nrPages: number, flags: number, vmFlags: number):
   if ((vmFlags & VM_LOCKED) !== 0) checkMlockLimits(mm, 'mmap', nrPages, 'EAGAIN');
 }
 
-function checkType(flags: number): void {
+/** As Linux: what nobody may ever write through a mapping is handled as a private one. */
+function sharedFlags(flags: number, file: File | undefined): number {
+  if ((flags & MAP_SHARED) === 0) return 0;
+  return file === undefined || file.writable ? VM_SHARED | VM_MAYSHARE : VM_MAYSHARE;
+}
+
+function checkType(flags: number, prot: number, file: File | undefined): void {
   const type = flags & MAP_TYPE;
-  if (type === MAP_SHARED || (flags & MAP_GROWSDOWN) !== 0) {
-    refuse(
-      'EOPNOTSUPP',
-      'mmap',
-      `flags ${hex(flags)} must have MAP_PRIVATE, and not MAP_GROWSDOWN: other kinds are not built`,
-    );
-  }
-  if (type !== MAP_PRIVATE) refuse('EINVAL', 'mmap', `flags ${hex(flags)} must have MAP_PRIVATE or MAP_SHARED`);
+  if (type !== MAP_PRIVATE && type !== MAP_SHARED && !(type === MAP_SHARED_VALIDATE && file !== undefined))
+    refuse('EINVAL', 'mmap', `flags ${hex(flags)} must have MAP_PRIVATE or MAP_SHARED`);
+  if ((flags & MAP_GROWSDOWN) !== 0)
+    refuse('EOPNOTSUPP', 'mmap', `flags ${hex(flags)} must not have MAP_GROWSDOWN: that is not built`);
+  if (type === MAP_SHARED_VALIDATE && (flags & ~LEGACY_MAP_MASK) !== 0)
+    refuse('EOPNOTSUPP', 'mmap', `flags ${hex(flags)} must all be known, with MAP_SHARED_VALIDATE`);
+  if (file !== undefined) checkFileRights(file, prot, type !== MAP_PRIVATE);
 }
 
 /** RLIMIT_AS, RLIMIT_DATA and the commit limit: what is mapped over counts less. */
@@ -172,16 +240,20 @@ export function unmapLocked(mm: Mm, startVpn: number, endVpn: number): void {
   splitAt(mm, startVpn);
   splitAt(mm, endVpn);
   startUnmap(mm, startVpn, endVpn);
+  const files: File[] = [];
   for (let vma = mm.vmas.firstEndingAfter(startVpn); vma !== undefined && vma.startVpn < endVpn; ) {
     const { next } = vma;
     mm.vmas.remove(vma);
     zapPages(vma, vma.startVpn, vma.endVpn);
     mm.pageTable.prune(vma.startVpn, vma.endVpn);
     mm.host.anonVmas.unlink(vma);
+    const file = vmaClearFile(vma);
+    if (file !== undefined) files.push(file);
     vma = next;
   }
   mm.notifiers.closeAreas(vpnToVa(startVpn), vpnToVa(endVpn), mm.vmas);
   mm.notifiers.invalidateRangeEnd(mm.range);
+  for (const file of files) file.put();
 }
 
 function startUnmap(mm: Mm, startVpn: number, endVpn: number): void {
@@ -213,6 +285,8 @@ export function splitAt(mm: Mm, vpn: number): void {
   mm.vmas.insert(right);
   mm.host.anonVmas.relink(vma);
   mm.host.anonVmas.clone(right, vma);
+  vmaRelinkFile(vma);
+  vmaSetFile(right, vma.file);
 }
 
 /** Joins VMAs inside and at the edges of [startVpn, endVpn) that differ in nothing. */
@@ -226,7 +300,7 @@ export function mergeAround(mm: Mm, startVpn: number, endVpn: number): void {
 }
 
 function canMerge(a: Vma, b: Vma): boolean {
-  if (a.endVpn !== b.startVpn || a.prot !== b.prot || a.flags !== b.flags) return false;
+  if (a.endVpn !== b.startVpn || a.prot !== b.prot || a.flags !== b.flags || a.file !== b.file) return false;
   if (a.pgoffOf(a.endVpn) !== b.pgoff) return false;
   if (a.anonVma === b.anonVma) return true;
   // A forked VMA keeps to itself: what joined it would be looked for in the whole family (Linux: is_mergeable_anon_vma).
@@ -240,4 +314,6 @@ function mergeNext(mm: Mm, a: Vma, b: Vma): void {
   if (a.anonVma === undefined) mm.host.anonVmas.clone(a, b);
   else mm.host.anonVmas.relink(a);
   mm.host.anonVmas.unlink(b);
+  vmaRelinkFile(a);
+  vmaClearFile(b)?.put();
 }

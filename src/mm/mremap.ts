@@ -7,6 +7,7 @@ import { PTE_NONE } from './pte.js';
 import { MMU_NOTIFY_UNMAP } from './range.js';
 import { checkExpandVm } from './rlimit.js';
 import { VM_ACCOUNT, VM_LOCKED, VM_LOCKED_MASK, VM_SHARED, Vma } from './vma.js';
+import { vmaClearFile, vmaRelinkFile, vmaSetFile } from './vmafile.js';
 
 /**
  * mremap (Linux: mremap.c): a mapping shrinks, grows, or goes elsewhere with its pages, which are not copied: their ptes move, and where both
@@ -158,6 +159,7 @@ function canGrow(mm: Mm, vma: Vma, nrPages: number): boolean {
 function grow(mm: Mm, vma: Vma, nrPages: number): void {
   mm.vmas.resize(vma, vma.startVpn, vma.endVpn + nrPages);
   mm.host.anonVmas.relink(vma);
+  vmaRelinkFile(vma);
   mergeAround(mm, vma.startVpn, vma.endVpn);
 }
 
@@ -170,8 +172,9 @@ function moveVma(mm: Mm, r: Request, newVpn: number): number {
   }
   const old = mm.vmas.find(r.oldVpn)!;
   // Untouched anonymous memory takes the index of its new place, and may be merged there.
-  const pgoff = old.anonVma === undefined && (old.flags & VM_SHARED) === 0 ? newVpn : old.pgoffOf(r.oldVpn);
+  const pgoff = old.anonVma === undefined && old.file === undefined ? newVpn : old.pgoffOf(r.oldVpn);
   const vma = new Vma(mm, newVpn, newVpn + r.newNr, old.prot, old.flags, pgoff);
+  vmaSetFile(vma, old.file);
   mm.vmas.insert(vma);
   mm.host.anonVmas.clone(vma, old);
   const moved = r.oldNr === 0 || moveBracket(mm, r, old, vma);
@@ -188,6 +191,7 @@ function moveVma(mm: Mm, r: Request, newVpn: number): number {
 function dropVma(mm: Mm, vma: Vma): void {
   mm.vmas.remove(vma);
   mm.host.anonVmas.unlink(vma);
+  vmaClearFile(vma)?.put();
 }
 
 /** Pairs start and end around the move. False when page tables were short: then everything is where it was. */

@@ -11,6 +11,8 @@ import { PAGE_SIZE } from './layout.js';
 export interface PageOps {
   zero(pa: number): void;
   fill(pa: number, byte: number): void;
+  /** Zeros any number of bytes. */
+  clear(pa: number, lenBytes: number): void;
   copy(dstPa: number, srcPa: number): void;
   /** As an int32. */
   checksum(pa: number, slot: number, generation: number): number;
@@ -27,6 +29,8 @@ export function createPageOps(memory: WasmMemory): PageOps {
   zero.get(0).i32(0).i32(PAGE_SIZE).memoryFill();
   const fill = module.func('fill', [I32, I32], []).code;
   fill.get(0).get(1).i32(PAGE_SIZE).memoryFill();
+  const clear = module.func('clear', [I32, I32], []).code;
+  clear.get(0).i32(0).get(1).memoryFill();
   const copy = module.func('copy', [I32, I32], []).code;
   copy.get(0).get(1).i32(PAGE_SIZE).memoryCopy();
   emitChecksum(module.func('checksum', [I32, I32, I32], [I32]).code);

@@ -1,4 +1,4 @@
-import { FAULT_FLAG_WRITE } from './fault.js';
+import { FAULT_FLAG_WRITE } from './faultcode.js';
 import { vpnToVa } from './layout.js';
 import type { Mm } from './mm.js';
 import { PROT_WRITE, VM_LOCKONFAULT, VM_SHARED, type Vma } from './vma.js';

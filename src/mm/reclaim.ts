@@ -1,13 +1,14 @@
-import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_SWAPCACHE } from './frames.js';
+import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from './frames.js';
 import type { Host } from './host.js';
 import { PAGE_SIZE } from './layout.js';
-import { LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from './lru.js';
+import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from './lru.js';
 import type { Mm } from './mm.js';
 import type { OomAsker } from './oom.js';
 import { dropRef, tryDropSwapCache } from './page.js';
 import { mkSwapPte, PTE_ACCESSED, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR } from './range.js';
 import { removeRmap, rmapVisit, tryToUnmapOne } from './rmap.js';
+import { shmemSwapOut } from './shmem.js';
 import type { Vma } from './vma.js';
 
 /**
@@ -119,7 +120,7 @@ export class Reclaim {
     while (scan-- > 0 && this.nrBatch < this.batchSize) {
       const pfn = lru.tail(inactive);
       vmstat.pgscan++;
-      if (this.isHeld(pfn)) lru.move(pfn, 0, 0);
+      if (this.isHeld(pfn) || this.isUnderWriteback(pfn)) lru.move(pfn, 0, 0);
       else if (!desperate && this.wasUsed(pfn)) {
         vmstat.pgactivate++;
         lru.move(pfn, PG_ACTIVE, 0);
@@ -130,10 +131,16 @@ export class Reclaim {
     }
   }
 
-  /** Somebody beside ptes and swap cache has a reference: between `tryGetPage` and `putPage` a page stays. */
+  /** A page of a file stays on its list while it is written. */
+  private isUnderWriteback(pfn: number): boolean {
+    return (this.host.frames.flags[pfn]! & PG_WRITEBACK) !== 0;
+  }
+
+  /** Somebody beside ptes and caches has a reference: between `tryGetPage` and `putPage` a page stays. */
   private isHeld(pfn: number): boolean {
-    const { flags, refcount, mapcount } = this.host.frames;
-    return refcount[pfn]! > mapcount[pfn]! + ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0);
+    const { flags, refcount, mapcount, mapping } = this.host.frames;
+    const caches = ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
+    return refcount[pfn]! > mapcount[pfn]! + caches;
   }
 
   /** Whether the page was used since the last look, through host ptes or external ones; takes the marks away. */
@@ -161,7 +168,8 @@ export class Reclaim {
   private unmapBatch(blockable: boolean): void {
     this.mms.length = 0;
     for (let k = 0; k < this.nrBatch; k++) {
-      if (this.prepareSlot(this.batch[k]!)) rmapVisit(this.host, this.batch[k]!, this.gatherRange);
+      this.visiting = this.batch[k]!;
+      if (this.prepareSlot(this.visiting)) rmapVisit(this.host, this.visiting, this.gatherRange);
     }
     for (const mm of this.mms) this.startBracket(mm, blockable);
     for (let k = 0; k < this.nrBatch; k++) this.unmapPage(this.batch[k]!);
@@ -171,6 +179,7 @@ export class Reclaim {
   /** False when the page must stay, because there is no slot for it. A clean page without a slot is zeros: it needs none. */
   private prepareSlot(pfn: number): boolean {
     const { frames, swap } = this.host;
+    if (frames.mapping[pfn]! < 0) return true;
     if ((frames.flags[pfn]! & PG_SWAPCACHE) !== 0 || (frames.flags[pfn]! & PG_DIRTY) === 0) return true;
     const slot = swap.alloc();
     if (slot < 0) return false;
@@ -180,6 +189,8 @@ export class Reclaim {
 
   private addToRange(vma: Vma, vpn: number): void {
     const { mm } = vma;
+    const pte = mm.pageTable.get(vpn);
+    if (!pteIsPresent(pte) || ptePfn(pte) !== this.visiting) return;
     if (!mm.inReclaim) {
       mm.inReclaim = true;
       mm.range.reset(MMU_NOTIFY_CLEAR, true);
@@ -200,8 +211,8 @@ export class Reclaim {
   }
 
   private unmapPage(pfn: number): void {
-    const flags = this.host.frames.flags[pfn]!;
-    if ((flags & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY) return;
+    const { flags, mapping } = this.host.frames;
+    if ((flags[pfn]! & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY && mapping[pfn]! >= 0) return;
     this.visiting = pfn;
     this.refused = rmapVisit(this.host, pfn, this.checkRefused);
     if (!this.refused) rmapVisit(this.host, pfn, this.unmapOne);
@@ -225,27 +236,49 @@ export class Reclaim {
   /** After the brackets: frees what is clean, writes what is dirty, puts back what could not be unmapped. */
   private evict(sync: boolean): number {
     const { host } = this;
-    const { frames, swap } = host;
+    const { frames } = host;
     const dirty: number[] = [];
+    const dirtyFile: number[] = [];
     let nrFreed = 0;
     for (let k = 0; k < this.nrBatch; k++) {
       const pfn = this.batch[k]!;
-      const flags = frames.flags[pfn]!;
       if (frames.mapcount[pfn] !== 0 || this.isHeld(pfn)) this.putBack(pfn);
-      else if ((flags & PG_SWAPCACHE) !== 0 && (flags & PG_DIRTY) !== 0) dirty.push(pfn);
-      else {
-        if ((flags & PG_SWAPCACHE) !== 0) {
-          swap.removeFromCache(pfn);
-          dropRef(host, pfn);
-        }
-        frames.free(pfn);
-        nrFreed++;
-      }
+      else if (frames.mapping[pfn]! < 0) nrFreed += this.evictCached(pfn, dirty, dirtyFile);
+      else nrFreed += this.evictAnon(pfn, dirty);
     }
     host.vmstat.pgsteal += nrFreed;
     dirty.sort((a, b) => frames.private[a]! - frames.private[b]!);
     host.writeback.submit(dirty, sync);
-    return nrFreed + dirty.length;
+    return nrFreed + dirty.length + host.pageCache.writeback.writeReclaimed(dirtyFile, sync);
+  }
+
+  private evictAnon(pfn: number, dirty: number[]): number {
+    const { frames, swap } = this.host;
+    const flags = frames.flags[pfn]!;
+    if ((flags & PG_SWAPCACHE) !== 0 && (flags & PG_DIRTY) !== 0) {
+      dirty.push(pfn);
+      return 0;
+    }
+    if ((flags & PG_SWAPCACHE) !== 0) {
+      swap.removeFromCache(pfn);
+      dropRef(this.host, pfn);
+    }
+    frames.free(pfn);
+    return 1;
+  }
+
+  /** A page of a file or of shared memory: the one reference is its cache's. */
+  private evictCached(pfn: number, dirty: number[], dirtyFile: number[]): number {
+    const { pageCache, frames, lru } = this.host;
+    if ((frames.flags[pfn]! & PG_DIRTY) === 0) {
+      if (pageCache.tryEvict(pfn)) return 1;
+      this.putBack(pfn);
+    } else if ((frames.flags[pfn]! & PG_SWAPBACKED) === 0) {
+      lru.add(pfn);
+      dirtyFile.push(pfn);
+    } else if (shmemSwapOut(this.host, pageCache.ofFrame(pfn), pfn)) dirty.push(pfn);
+    else this.putBack(pfn);
+    return 0;
   }
 
   private putBack(pfn: number): void {
@@ -259,7 +292,8 @@ export class Reclaim {
   /** Passes without a frame gained after which there is none to be had: each page was looked at twice. */
   private maxFruitless(): number {
     const { nr } = this.host.lru;
-    return 8 + Math.ceil((2 * (nr[LRU_ACTIVE_ANON]! + nr[LRU_INACTIVE_ANON]!)) / this.batchSize);
+    const nrPages = nr[LRU_ACTIVE_ANON]! + nr[LRU_INACTIVE_ANON]! + nr[LRU_ACTIVE_FILE]! + nr[LRU_INACTIVE_FILE]!;
+    return 8 + Math.ceil((2 * nrPages) / this.batchSize);
   }
 
   /**
@@ -275,20 +309,20 @@ export class Reclaim {
   }
 
   private async reclaimUntilFree(reserve: number, asker: OomAsker | undefined): Promise<boolean> {
-    const { frames, oom, vmstat, writeback } = this.host;
+    const { frames, oom, vmstat } = this.host;
     vmstat.allocstall++;
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
       const nr = this.shrink(true, false, fruitless > 1);
       if (frames.nrFree > reserve) break;
-      if (writeback.nrPages > 0) await writeback.next();
+      if (this.isWriting) await this.nextWritten();
       if (frames.nrFree > reserve) break;
       if (vmstat.pgsteal === before && ++fruitless > limit) {
         if (!oom.outOfMemory(asker)) return false;
         fruitless = 0;
       }
-      if (nr === 0 && writeback.nrPages === 0) await this.yield();
+      if (nr === 0 && !this.isWriting) await this.yield();
     }
     return true;
   }
@@ -317,16 +351,26 @@ export class Reclaim {
   }
 
   private async kswapd(): Promise<void> {
-    const { frames, vmstat, writeback } = this.host;
+    const { frames, vmstat, writeback, pageCache } = this.host;
     await this.yield();
     for (let failures = 0; !this.stopped && frames.nrFree < this.high && failures < KSWAPD_MAX_FAILURES; ) {
       const before = vmstat.pgsteal;
-      const nr = writeback.nrPages >= this.batchSize * 2 ? 0 : this.shrink(false, false, false);
-      if (nr === 0 && writeback.nrPages > 0) await writeback.next();
+      const nrWriting = writeback.nrPages + pageCache.counts.nrWriteback;
+      const nr = nrWriting >= this.batchSize * 2 ? 0 : this.shrink(false, false, false);
+      if (nr === 0 && this.isWriting) await this.nextWritten();
       else await this.yield();
       if (vmstat.pgsteal !== before) failures = 0;
       else if (nr === 0) failures++;
     }
+  }
+
+  /** Transfers are under way whose end frees frames, or tells that they are of no use. */
+  private get isWriting(): boolean {
+    return this.host.writeback.nrPages > 0 || this.host.pageCache.writeback.nrActive > 0;
+  }
+
+  private nextWritten(): Promise<void> {
+    return Promise.race([this.host.writeback.next(), this.host.pageCache.writeback.next()]);
   }
 
   private yield(): Promise<void> {

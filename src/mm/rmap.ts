@@ -70,7 +70,8 @@ export function isAnon(host: Host, pfn: number): boolean {
 /** Calls `fn` for each VMA and virtual page that may map the frame, until it returns true. */
 export function rmapVisit(host: Host, pfn: number, fn: (vma: Vma, vpn: number) => unknown): boolean {
   const { frames } = host;
-  const root: RmapRoot | undefined = host.anonVmas.get(frames.mapping[pfn]!);
+  const id = frames.mapping[pfn]!;
+  const root: RmapRoot | undefined = id < 0 ? host.pageCache.get(-id) : host.anonVmas.get(id);
   if (root === undefined) return false;
   const index = frames.index[pfn]!;
   return root.visit(index, (vma) => fn(vma, vma.vpnOf(index)));

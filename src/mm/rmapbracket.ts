@@ -1,5 +1,6 @@
 import type { Host } from './host.js';
 import type { Mm } from './mm.js';
+import { pteIsPresent, ptePfn } from './pte.js';
 import type { MmuNotifyEvent } from './range.js';
 import { rmapVisit } from './rmap.js';
 import type { Vma } from './vma.js';
@@ -14,6 +15,7 @@ export class RmapBracket {
   private readonly host: Host;
   private readonly mms: Mm[] = [];
   private event: MmuNotifyEvent = 0;
+  private adding = 0;
   private readonly addPage: (vma: Vma, vpn: number) => void;
   private readonly isRefused: (vma: Vma) => boolean;
 
@@ -28,12 +30,15 @@ export class RmapBracket {
     this.mms.length = 0;
   }
 
-  /** Every page that may map the frame will be in a range. */
+  /** Every page that maps the frame will be in a range. */
   add(pfn: number): void {
+    this.adding = pfn;
     rmapVisit(this.host, pfn, this.addPage);
   }
 
   private addToRange(mm: Mm, vpn: number): void {
+    const pte = mm.pageTable.get(vpn);
+    if (!pteIsPresent(pte) || ptePfn(pte) !== this.adding) return;
     if (!mm.inReclaim) {
       mm.inReclaim = true;
       mm.range.reset(this.event, true);

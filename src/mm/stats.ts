@@ -37,6 +37,12 @@ export class VmStat {
   /** Read-ahead pages, and those of them that were used. */
   swapRa = 0;
   swapRaHit = 0;
+  /** Pages read from stores, and transfers with stores that failed. */
+  filePagesRead = 0;
+  fileReadErrors = 0;
+  fileWriteErrors = 0;
+  /** Writers of file pages that had to wait because too much was dirty. */
+  dirtyThrottled = 0;
   /** Brackets that reached at least one subscription. */
   brackets = 0;
   /** TLB shootdowns, as drivers count them. */
@@ -79,5 +85,13 @@ export interface HostStats {
   nrActive: number;
   nrInactive: number;
   nrUnevictable: number;
+  /** Pages of files and of shared memory that are cached. */
+  nrFilePages: number;
+  nrShmem: number;
+  /** Pages of files that wait to be written, and those under way; those that became dirty, and were written, since the start. */
+  nrDirty: number;
+  nrWriteback: number;
+  nrDirtied: number;
+  nrWritten: number;
   vmstat: VmStat;
 }

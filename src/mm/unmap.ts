@@ -3,7 +3,7 @@ import type { Mm } from './mm.js';
 import { dropRef, tryDropSwapCache } from './page.js';
 import { PTE_NONE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from './pte.js';
 import type { MmuNotifyEvent } from './range.js';
-import { removeRmap } from './rmap.js';
+import { isAnon, removeRmap } from './rmap.js';
 import type { Vma } from './vma.js';
 
 /**
@@ -50,16 +50,31 @@ export function zapRange(mm: Mm, vma: Vma, startVpn: number, endVpn: number, eve
 
 /** Clears the ptes of [startVpn, endVpn), which lies in `vma`; inside a bracket. Skips what was never touched. */
 export function zapPages(vma: Vma, startVpn: number, endVpn: number): void {
-  const { pageTable } = vma.mm;
+  zapWhere(vma, startVpn, endVpn, false);
+}
+
+/** As `zapPages`, but leaves a private mapping's own copies. */
+export function zapFilePages(vma: Vma, startVpn: number, endVpn: number): void {
+  zapWhere(vma, startVpn, endVpn, true);
+}
+
+function zapWhere(vma: Vma, startVpn: number, endVpn: number, keepAnon: boolean): void {
+  const { pageTable, host } = vma.mm;
   let vpn = startVpn;
   while ((vpn = pageTable.skipEmpty(vpn, endVpn)) < endVpn) {
     const end = Math.min(endVpn, ((vpn >>> 9) + 1) << 9);
     const i = pageTable.find(vpn);
     for (let k = 0; k < end - vpn; k++) {
-      if (pageTable.words.readOnce(i + k) !== PTE_NONE) zapPte(vma, i + k);
+      const pte = pageTable.words.readOnce(i + k);
+      if (pte !== PTE_NONE && !(keepAnon && isOwn(host, pte))) zapPte(vma, i + k);
     }
     vpn = end;
   }
+}
+
+/** Not a page of the page cache. */
+function isOwn(host: Host, pte: number): boolean {
+  return !pteIsPresent(pte) || isAnon(host, ptePfn(pte));
 }
 
 function zapPte(vma: Vma, i: number): void {

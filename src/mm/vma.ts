@@ -1,4 +1,5 @@
 import type { AnonVma } from './anonvma.js';
+import type { File } from './file.js';
 import { PAGE_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
 
@@ -11,8 +12,13 @@ export const PROT_EXEC = 4;
 
 /** Flags of a VMA, with Linux's numbers (mm.h). The rights are `prot`. */
 export const VM_SHARED = 0x8;
+/** Asked for as shared: without VM_SHARED where the file is open for reading alone. */
+export const VM_MAYSHARE = 0x80;
 /** Locked in memory by mlock: its pages are not reclaimed. */
 export const VM_LOCKED = 0x2000;
+/** Read ahead much, or not at all: MADV_SEQUENTIAL, MADV_RANDOM. */
+export const VM_SEQ_READ = 0x8000;
+export const VM_RAND_READ = 0x1_0000;
 /** Not copied by fork (MADV_DONTFORK). */
 export const VM_DONTCOPY = 0x2_0000;
 /** Locked as its pages come, not before: MLOCK_ONFAULT. */
@@ -38,6 +44,9 @@ export class Vma {
   anonVma: AnonVma | undefined;
   /** All anonVmas that it is linked into, its own first (Linux: anon_vma_chain). */
   anonVmaChain: readonly AnonVma[] = [];
+
+  /** What it maps; undefined: anonymous memory of its own. */
+  file: File | undefined;
 
   /** Neighbours by address; written by the VmaSet. */
   prev: Vma | undefined;
@@ -77,6 +86,15 @@ export class Vma {
 
   get locked(): boolean {
     return (this.flags & VM_LOCKED) !== 0;
+  }
+
+  get shared(): boolean {
+    return (this.flags & VM_SHARED) !== 0;
+  }
+
+  /** Whether PROT_WRITE may be set: not for a shared mapping of a file that is open for reading alone (Linux: VM_MAYWRITE). */
+  get mayWrite(): boolean {
+    return (this.flags & (VM_SHARED | VM_MAYSHARE)) !== VM_MAYSHARE;
   }
 
   pgoffOf(vpn: number): number {

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
 import { PAGE_SIZE, type SwapDevice } from '../mm/index.js';
 import { Limiter } from './limiter.js';
+import { after } from './views.js';
 
 /**
  * A swap device in a file. Consecutive slots move in one readv or writev of the frames themselves, no copy in between; a few
@@ -147,15 +148,6 @@ function runs(slots: readonly number[]): [number, number][] {
     first = i;
   }
   return found;
-}
-
-/** What of `views` lies after the first `lenBytes` bytes. */
-function after(views: Uint8Array[], lenBytes: number): Uint8Array[] {
-  let i = 0;
-  while (i < views.length && lenBytes >= views[i]!.length) lenBytes -= views[i++]!.length;
-  const rest = views.slice(i);
-  if (lenBytes > 0) rest[0] = rest[0]!.subarray(lenBytes);
-  return rest;
 }
 
 export interface FileSwapOptions {

@@ -1,4 +1,5 @@
 /** What needs Node. */
 
 export { nodeEnvironment } from './environment.js';
+export { FileStore, openFileStore } from './filestore.js';
 export { FileSwap, openFileSwap } from './fileswap.js';
