@@ -159,8 +159,6 @@ function mix(place: number, value: WordValue, salt: number): number {
 export class Conflicts {
   /** An actor made a plain access to shared memory: races are looked for. */
   plain = false;
-  /** An actor calls cpuRelax. */
-  relaxes = false;
   readonly shared = new Set<WordKey>();
   private readonly readers = new Map<WordKey, number>();
   private readonly writers = new Map<WordKey, number>();

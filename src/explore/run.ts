@@ -4,7 +4,7 @@ import { Causality, type Party } from './causality.js';
 import { type Conflicts, SharedMemory } from './memory.js';
 import type { Model } from './model.js';
 import type { PairTable } from './pairs.js';
-import { type Access, type AccessKind, ATOMIC, MARKED, PLAIN, type Race, RaceDetector, timeOf } from './races.js';
+import { type AccessKind, ATOMIC, MARKED, PLAIN, type Race, RaceDetector, timeOf } from './races.js';
 import type { JobQueue, Performer, Runtime, Steps } from './runtime.js';
 import {
   describeStep,
@@ -30,6 +30,7 @@ export type FailureKind = 'invariant' | 'check' | 'threw' | 'deadlock' | 'lost w
 export interface RunFailure {
   readonly kind: FailureKind;
   readonly message: string;
+  readonly race?: Race;
 }
 
 export interface TraceEntry {
@@ -88,8 +89,7 @@ export class Run implements Performer {
   private readonly ready: number[] = [];
   private nrEvents = 0;
   private state: unknown;
-  /** For each word, who touched it, as bits; kept where somebody calls cpuRelax. */
-  private readonly touched = new Map<number, number>();
+  private changes = 0;
   private relaxed = false;
   private checking = false;
   private inDevice = false;
@@ -183,28 +183,15 @@ export class Run implements Performer {
       conflicts.shared.add(key);
       this.conflictsGrew = true;
     }
-    if (conflicts.relaxes) this.noteNews(who, step, key);
-    if (this.causality !== undefined && conflicts.shared.has(key)) this.noteOrder(party, step, key);
+    if (conflicts.shared.has(key)) {
+      if (memory.old !== memory.now && step.op !== 'lock' && step.op !== 'unlock') {
+        this.changes++;
+        if (who < OBSERVER) (party as Actor).changes++;
+      }
+      if (this.causality !== undefined) this.noteOrder(party, step, key);
+    }
     if (this.races !== undefined) this.noteClocks(this.races, party, step, key);
     return memory.result;
-  }
-
-  /**
-   * Who calls cpuRelax may look again when since the last time it has touched a word for the first time, or changed one, or another has
-   * changed one that it had touched.
-   */
-  private noteNews(who: number, { op }: WordStep, key: number): void {
-    const { memory, touched, actors } = this;
-    const before = touched.get(key) ?? 0;
-    const bit = 1 << who;
-    if ((before & bit) === 0) {
-      touched.set(key, before | bit);
-      if (who < OBSERVER) actors[who]!.news = true;
-    }
-    if (memory.old === memory.now || op === 'lock' || op === 'unlock') return;
-    if (who < OBSERVER) actors[who]!.wrote = true;
-    if ((before & ~bit) === 0) return;
-    for (const actor of actors) if (actor.index !== who && (before & (1 << actor.index)) !== 0) actor.news = true;
   }
 
   private noteOrder(party: Party, step: WordStep, key: number): void {
@@ -257,19 +244,20 @@ export class Run implements Performer {
     }
   }
 
-  private failRace({ before, now }: Race): void {
-    if (this.failure !== undefined) return;
-    const describe = ({ party, text, place }: Access) =>
-      `${(party as Actor | PendingEvent).name} ${text}${place === undefined ? '' : ` at ${this.runtime.locate(place)}`}`;
-    this.fail('data race', `nothing orders these accesses to the same bytes: ${describe(before)}; ${describe(now)}`);
-    for (const access of [before, now]) this.traceRace(access);
+  private failRace(race: Race): void {
+    this.failure ??= { kind: 'data race', message: this.describeRace(race), race };
   }
 
-  /** What the columns end with. */
-  private traceRace({ party, text, place }: Access): void {
-    const actor = (party as Partial<Actor>).index ?? -1;
-    const lines = place === undefined ? [text] : [text, `  at ${this.runtime.locate(place)}`];
-    for (const line of lines) this.trace?.push({ actor, text: line, visible: true });
+  private describeRace({ before, now }: Race): string {
+    const line = ({ party, text, place }: Race['now']) => {
+      const where = place === undefined ? '' : ` at ${this.runtime.locate(place)}`;
+      return `  ${this.nameOf(party)}: ${text}${where}`;
+    };
+    return `nothing orders these two accesses to the same bytes:\n${line(before)}\n${line(now)}`;
+  }
+
+  private nameOf(party: Party): string {
+    return (party as Actor | PendingEvent).name;
   }
 
   /** A plain access to elements of an array over shared memory. Without `text` it is not looked at for races. */
@@ -332,8 +320,13 @@ export class Run implements Performer {
     if (pending === undefined || (thread.owner !== undefined && thread.owner !== actor)) return false;
     if (isWordStep(pending)) return this.memory.canPerform(pending);
     if (pending.op === 'woken') return pending.timed === true || !this.memory.isAsleep(actor.index);
-    if (pending.op === 'relax') return actor.news || actor.wrote;
+    if (pending.op === 'relax') return this.mayLookAgain(actor);
     return true;
+  }
+
+  /** Others have changed something since it looked. */
+  private mayLookAgain(actor: Actor): boolean {
+    return this.changes - actor.changes !== actor.seenChanges;
   }
 
   /** Who may be chosen: valid until the next choice. */
@@ -357,16 +350,9 @@ export class Run implements Performer {
     return pending?.op === 'woken' && this.memory.isAsleep(index);
   }
 
-  /** It would look again although nobody else has done anything. */
-  private wouldSpin({ pending, news }: Actor): boolean {
-    return pending?.op === 'relax' && !news;
-  }
-
-  /** Of one of the enabled: 1 for a preemption, and for a time-out or a vain look while somebody else can go on. */
+  /** Of one of the enabled: 1 for a preemption, and for a time-out while somebody else can go on. */
   costOf(who: number, holder: number): number {
-    const actor = this.actors[who];
-    if (actor !== undefined && (this.wouldTimeOut(actor) || this.wouldSpin(actor)))
-      return this.ready.length > 1 ? 1 : 0;
+    if (who < FIRST_EVENT && this.wouldTimeOut(this.actors[who]!)) return this.ready.length > 1 ? 1 : 0;
     return holder < 0 || who === holder ? 0 : 1;
   }
 
@@ -392,7 +378,7 @@ export class Run implements Performer {
     for (const actor of this.actors) {
       key = causality.pair(key, actor === replaced ? id : actor.last);
       if (actor.digest !== 0) key = causality.pair(causality.pair(key, 1), actor.digest);
-      if (actor.relaxes > 0) key = causality.pair(key, 2 + (actor.news ? 1 : 0) + (actor.wrote ? 2 : 0));
+      if (actor.relaxes > 0) key = causality.pair(key, this.mayLookAgain(actor) ? 2 : 3);
     }
     return this.events.length === 0 ? key : causality.pair(key, causality.chain(this.events.map(({ last }) => last)));
   }
@@ -525,9 +511,7 @@ export class Run implements Performer {
   }
 
   private relax(actor: Actor): void {
-    const { conflicts } = this.options;
-    if (!conflicts.relaxes) conflicts.relaxes = this.conflictsGrew = true;
-    actor.news = actor.wrote = false;
+    actor.seenChanges = this.changes - actor.changes;
     actor.relaxes++;
     this.relaxed = true;
     this.causality?.follow(actor, 0);

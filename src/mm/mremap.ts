@@ -1,4 +1,4 @@
-import { refuse } from './args.js';
+import { checkPageAligned, hex, refuse, unsignedLong } from './args.js';
 import { bytesToPages, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
 import { checkMlockLimits } from './mlocklimit.js';
 import type { Mm } from './mm.js';
@@ -41,39 +41,35 @@ function checkRequest(mm: Mm, addr: number, oldLen: number, newLen: number, flag
   const known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
   if ((flags & ~known) !== 0 || !Number.isInteger(flags))
     refuse('EINVAL', 'mremap', `flags 0x${flags.toString(16)} must be made of MREMAP_MAYMOVE, _FIXED, _DONTUNMAP`);
-  checkAddress('addr', addr);
-  if (!(Number.isInteger(oldLen) && oldLen >= 0))
-    refuse('EINVAL', 'mremap', `old length ${oldLen} must be an integer from 0 up`);
+  const start = unsignedLong('mremap', 'addr', addr);
+  checkPageAligned('mremap', addr);
   if (!(Number.isInteger(newLen) && newLen > 0 && newLen <= VA_SIZE))
     refuse('EINVAL', 'mremap', `new length ${newLen} must be from 1 to 2^39`);
   const r = {
-    oldVpn: vaToVpn(addr),
-    oldNr: bytesToPages(oldLen),
+    oldVpn: vaToVpn(start),
+    oldNr: bytesToPages(unsignedLong('mremap', 'old length', oldLen)),
     newNr: bytesToPages(newLen),
     flags,
     newVpn: Math.floor(newAddr / PAGE_SIZE),
   };
-  if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) !== 0) checkTarget(mm, r, newAddr);
+  if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) !== 0) checkTarget(mm, r, newAddr, oldLen);
   return r;
 }
 
-function checkTarget(mm: Mm, r: Request, newAddr: number): void {
-  checkAddress('new address', newAddr);
+function checkTarget(mm: Mm, r: Request, newAddr: number, oldLen: number): void {
+  if (!(Number.isInteger(newAddr) && newAddr >= 0 && newAddr % PAGE_SIZE === 0))
+    refuse('EINVAL', 'mremap', `new address ${newAddr} must be a multiple of ${PAGE_SIZE} below 2^39`);
   if (r.newVpn + r.newNr > NR_VPNS)
     refuse('EINVAL', 'mremap', `new address 0x${newAddr.toString(16)} with ${r.newNr} pages must end below 2^39`);
   if ((r.flags & MREMAP_MAYMOVE) === 0)
     refuse('EINVAL', 'mremap', `flags 0x${r.flags.toString(16)} must contain MREMAP_MAYMOVE`);
   if ((r.flags & MREMAP_DONTUNMAP) !== 0 && r.oldNr !== r.newNr)
     refuse('EINVAL', 'mremap', `lengths ${r.oldNr} and ${r.newNr} pages must be equal for MREMAP_DONTUNMAP`);
-  if (r.newVpn < r.oldVpn + r.oldNr && r.oldVpn < r.newVpn + r.newNr)
+  // A negative length wraps around, as in C.
+  if (r.newVpn < r.oldVpn + bytesToPages(oldLen) && r.oldVpn < r.newVpn + r.newNr)
     refuse('EINVAL', 'mremap', `new address 0x${newAddr.toString(16)} must not overlap the old range`);
   if (mm.vmas.length + 2 >= MAX_MAP_COUNT - 3)
     refuse('ENOMEM', 'mremap', `an mm has at most ${MAX_MAP_COUNT} mappings`);
-}
-
-function checkAddress(what: string, addr: number): void {
-  if (!(Number.isInteger(addr) && addr >= 0 && addr < VA_SIZE && addr % PAGE_SIZE === 0))
-    refuse('EINVAL', 'mremap', `${what} ${addr} must be a multiple of ${PAGE_SIZE} below 2^39`);
 }
 
 /** The VMA that is to be moved or grown. A range that is only to shrink may reach over its end. */
@@ -98,6 +94,10 @@ function checkVma(mm: Mm, r: Request): Vma {
 
 function checkGrowth(mm: Mm, vma: Vma, nrPages: number): void {
   if ((vma.flags & VM_LOCKED) !== 0) checkMlockLimits(mm, 'mremap', nrPages, 'EAGAIN');
+  checkRoom(mm, vma, nrPages);
+}
+
+function checkRoom(mm: Mm, vma: Vma, nrPages: number): void {
   checkExpandVm(mm, 'mremap', vma.prot, vma.flags, nrPages);
   if ((vma.flags & VM_ACCOUNT) !== 0) mm.host.overcommit.check('mremap', nrPages);
 }
@@ -106,12 +106,14 @@ function checkGrowth(mm: Mm, vma: Vma, nrPages: number): void {
 function moveAll(mm: Mm, r: Request): number {
   const endVpn = r.oldVpn + r.oldNr;
   checkVma(mm, { ...r, oldNr: Math.min(r.oldNr, 1), newNr: Math.min(r.newNr, 1) });
-  let vma = mm.vmas.find(r.oldVpn);
-  while (vma !== undefined && vma.startVpn < endVpn) {
-    const from = Math.max(vma.startVpn, r.oldVpn);
+  let next = r.oldVpn;
+  for (let vma = mm.vmas.find(next); vma !== undefined && vma.startVpn < endVpn; vma = mm.vmas.firstEndingAfter(next)) {
+    // What MREMAP_DONTUNMAP left behind may have been merged with what comes now.
+    const from = Math.max(vma.startVpn, next);
+    if (from >= endVpn) break;
     const nr = Math.min(vma.endVpn, endVpn) - from;
     moveTo(mm, { ...r, oldVpn: from, oldNr: nr, newNr: nr, newVpn: r.newVpn + (from - r.oldVpn) });
-    vma = mm.vmas.firstEndingAfter(from + nr);
+    next = from + nr;
   }
   return r.newVpn;
 }
@@ -125,9 +127,11 @@ function moveTo(mm: Mm, r: Request): number {
     unmapLocked(mm, newVpn, newVpn + r.newNr);
   } else newVpn = placeFor(mm, vpnToVa(newVpn), r.newNr, 0);
   if (r.newNr < r.oldNr) {
-    unmapLocked(mm, r.oldVpn + r.newNr, r.oldVpn + r.oldNr);
+    cutTail(mm, r);
     r.oldNr = r.newNr;
   }
+  // What stays and what goes are two; a refusal comes after the target was unmapped, as in Linux.
+  if ((r.flags & MREMAP_DONTUNMAP) !== 0) checkRoom(mm, mm.vmas.find(r.oldVpn)!, r.oldNr);
   return moveVma(mm, r, newVpn);
 }
 
@@ -135,7 +139,7 @@ function moveTo(mm: Mm, r: Request): number {
 function resize(mm: Mm, r: Request): number {
   const vma = checkVma(mm, r);
   if (r.newNr <= r.oldNr) {
-    if (r.newNr < r.oldNr) unmapLocked(mm, r.oldVpn + r.newNr, r.oldVpn + r.oldNr);
+    if (r.newNr < r.oldNr) cutTail(mm, r);
     return r.oldVpn;
   }
   if (r.oldVpn + r.oldNr === vma.endVpn && canGrow(mm, vma, r.newNr - r.oldNr)) {
@@ -149,6 +153,12 @@ function resize(mm: Mm, r: Request): number {
       `${r.newNr - r.oldNr} pages after 0x${vpnToVa(vma.endVpn).toString(16)} must be free, or MREMAP_MAYMOVE given`,
     );
   return moveVma(mm, r, placeFor(mm, 0, r.newNr, 0));
+}
+
+function cutTail(mm: Mm, r: Request): void {
+  if (r.oldVpn + r.oldNr > NR_VPNS)
+    refuse('EINVAL', 'mremap', `old length of ${r.oldNr} pages from ${hex(vpnToVa(r.oldVpn))} must end below 2^39`);
+  unmapLocked(mm, r.oldVpn + r.newNr, r.oldVpn + r.oldNr);
 }
 
 function canGrow(mm: Mm, vma: Vma, nrPages: number): boolean {
@@ -166,7 +176,8 @@ function grow(mm: Mm, vma: Vma, nrPages: number): void {
 /** Moves `r.oldNr` pages to [newVpn, newVpn + r.newNr), which is free. */
 function moveVma(mm: Mm, r: Request, newVpn: number): number {
   const oldEnd = r.oldVpn + r.oldNr;
-  if (r.oldNr > 0) {
+  const stays = (r.flags & MREMAP_DONTUNMAP) !== 0;
+  if (r.oldNr > 0 && !(stays && !mm.vmas.find(r.oldVpn)!.locked)) {
     splitAt(mm, r.oldVpn);
     splitAt(mm, oldEnd);
   }
@@ -178,14 +189,23 @@ function moveVma(mm: Mm, r: Request, newVpn: number): number {
   mm.vmas.insert(vma);
   mm.host.anonVmas.clone(vma, old);
   const moved = r.oldNr === 0 || moveBracket(mm, r, old, vma);
-  if (!moved) dropVma(mm, vma);
-  // Its pages are locked elsewhere now.
-  else if ((r.flags & MREMAP_DONTUNMAP) !== 0) mm.vmas.setFlags(old, old.prot, old.flags & ~VM_LOCKED_MASK);
-  mergeAround(mm, r.oldVpn, oldEnd);
+  if (!moved) undoMove(mm, r, vma);
+  else if (stays) leaveBehind(mm, r, old);
   mergeAround(mm, newVpn, newVpn + r.newNr);
   if (moved) return newVpn;
   const { nrTables } = mm.host.tables;
   return refuse('ENOMEM', 'mremap', `no page table left of ${nrTables}; raise HostOptions.pageTables`);
+}
+
+/** What MREMAP_DONTUNMAP keeps: nothing is in it, so it is locked no more, and starts anew where all of it has gone. */
+function leaveBehind(mm: Mm, r: Request, old: Vma): void {
+  mm.vmas.setFlags(old, old.prot, old.flags & ~VM_LOCKED_MASK);
+  if (old.startVpn === r.oldVpn && old.endVpn === r.oldVpn + r.oldNr) mm.host.anonVmas.unlink(old);
+}
+
+function undoMove(mm: Mm, r: Request, vma: Vma): void {
+  dropVma(mm, vma);
+  mergeAround(mm, r.oldVpn, r.oldVpn + r.oldNr);
 }
 
 function dropVma(mm: Mm, vma: Vma): void {

@@ -115,16 +115,25 @@ function describeVma(vma: VmaView): string {
 }
 
 /** VmFlags that Unpin has by now. */
-const KNOWN_VM_FLAGS = 1;
+const KNOWN_VM_FLAGS = 0xff;
 
 function comparePages(linux: View, unpin: View, options: CompareOptions): Found {
   for (let page = 0; page < linux.states.length; page++) {
     const difference = options.pressure
-      ? compareContents(linux, unpin, page)
+      ? (compareContents(linux, unpin, page) ?? compareUntouched(linux, unpin, page))
       : (compareStates(linux, unpin, page) ?? compareContents(linux, unpin, page));
     if (difference !== undefined) return { ...difference, what: `page ${page}: ${difference.what}` };
   }
   return undefined;
+}
+
+/** With reclaim at work: what Linux has not touched since it was mapped reads as zeros. */
+function compareUntouched(linux: View, unpin: View, page: number): Found {
+  const { zeroHash } = unpin;
+  const touched = (linux.states[page]! & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED)) !== 0;
+  if (touched || (unpin.states[page]! & PAGE_IS_HASHED) === 0 || unpin.hashes[page] === zeroHash) return undefined;
+  const vma = linux.vmas.find((v) => page >= v.startPage && page < v.endPage);
+  return vma?.file === 0 ? found('contents', 'untouched', unpin.hashes[page]!.toString(16)) : undefined;
 }
 
 function compareContents(linux: View, unpin: View, page: number): Found {

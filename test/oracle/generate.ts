@@ -306,7 +306,7 @@ export class Generator {
 
   private setrlimit(): Args {
     const which = this.r.below(3);
-    if (this.r.oneIn(3)) return [which, which === 0 ? 1024 * PAGE : -1];
+    if (this.r.oneIn(3)) return [which, which === 0 ? this.world.base.memlockBytes : -1];
     return [which, this.r.below(this.nrPages) * PAGE + (this.r.oneIn(4) ? 100 : 0)];
   }
 

@@ -78,6 +78,8 @@ export interface Base {
   /** Pages that a process of the peer has mapped before its program begins. */
   readonly totalPages: number;
   readonly dataPages: number;
+  /** RLIMIT_MEMLOCK. */
+  readonly memlockBytes: number;
   /** Mappings below 64 KiB are refused (vm.mmap_min_addr), as Unpin does. */
   readonly refusesLow: boolean;
 }
@@ -222,7 +224,12 @@ function refusesLow(): boolean {
 function decode(bytes: Buffer, program: Program): LinuxTrace {
   const records = new Records(bytes);
   records.expect('B');
-  const base = { totalPages: records.i64(), dataPages: records.i64(), refusesLow: refusesLow() };
+  const base = {
+    totalPages: records.i64(),
+    dataPages: records.i64(),
+    memlockBytes: records.i64(),
+    refusesLow: refusesLow(),
+  };
   const outcomes: Outcome[] = [];
   while (!records.ended) outcomes.push(decodeOutcome(records, program));
   return { base, outcomes };

@@ -76,7 +76,7 @@ export class Oracle {
     try {
       for (let step: Step | undefined; steps.length < nrSteps && (step = generator.next()) !== undefined; ) {
         steps.push(step);
-        outcomes.push(await world.step(step, true));
+        outcomes.push(await world.step(step));
       }
       await world.end();
     } catch (error) {
@@ -88,8 +88,10 @@ export class Oracle {
 
   private callsFor(world: UnpinWorld): CallName[] {
     const available = world.available();
-    const { onlyCalls } = this.options;
-    return CALL_NAMES.filter((c) => available.includes(c) && (onlyCalls === undefined || onlyCalls.includes(c)));
+    const { onlyCalls = CALL_NAMES, pressure = false } = this.options;
+    return CALL_NAMES.filter(
+      (c) => available.includes(c) && onlyCalls.includes(c) && !(pressure && PINNING.includes(c)),
+    );
   }
 
   /** What a process of the peer has mapped by itself: the same in all of its programs. */
@@ -99,6 +101,8 @@ export class Oracle {
   }
 }
 
+/** What no host of few frames can do for a program of many pages. */
+const PINNING: readonly CallName[] = ['mlock', 'mlock2', 'mlockall'];
 const NOTHING: Step = { call: 'munlockall', p: 0, args: [] };
 
 /** Most windows are small and lie across a 2 MiB boundary; some hold several whole tables. */

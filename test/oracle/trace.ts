@@ -48,6 +48,8 @@ export interface View {
   readonly hashes: Uint32Array;
   /** False where this side cannot tell the zero page. */
   readonly knowsZero: boolean;
+  /** Of a page of zeros, where this side says it. */
+  readonly zeroHash?: number;
 }
 
 export interface Outcome {

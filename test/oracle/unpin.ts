@@ -8,12 +8,21 @@ import {
   MAP_FIXED,
   MemorySwap,
   type Mm,
+  MREMAP_DONTUNMAP,
+  MREMAP_FIXED,
+  MREMAP_MAYMOVE,
   PAGE_SIZE,
   pfnToPa,
+  RLIM_INFINITY,
+  RLIMIT_AS,
+  RLIMIT_DATA,
+  RLIMIT_MEMLOCK,
   VA_SIZE,
   type Vma,
+  vpnToVa,
 } from '../../src/mm/index.js';
 import { pteIsPresent, pteIsSwap, ptePfn } from '../../src/mm/pte.js';
+import { VM_SHARED } from '../../src/mm/vma.js';
 import type { Base } from './linux.js';
 import {
   type CallName,
@@ -38,6 +47,7 @@ import {
   PAGE_IS_PRESENT,
   PAGE_IS_SWAPPED,
   PAGE_IS_ZERO,
+  PERM_SHARED,
   pattern,
   type Trace,
   type View,
@@ -53,6 +63,9 @@ import {
 /** Where the window's 2 MiB boundary lies. */
 const WINDOW = 0x40_0000_0000;
 const FRAMES = 8192;
+const FEW_FRAMES = 128;
+/** Under pressure all contents are read after so many steps. */
+const READ_EVERY = 5;
 const SWAP_BYTES = 32 * 2 ** 20;
 /** What the real side's process has mapped beside its program, so that limits meet the same sums. */
 const BASE_VA = 0x20_0000_0000;
@@ -60,7 +73,7 @@ const NO_DATA = new Uint8Array(0);
 const HANG_MS = 10_000;
 
 export interface UnpinOptions {
-  /** Frames are few, and reclaim is forced between the steps. */
+  /** Frames are few, and reclaim is forced between the steps; all contents are read at times, what is resident says nothing. */
   readonly pressure?: boolean;
   /** Replaces calls: for showing that the oracle finds what is wrong. */
   readonly calls?: Partial<Record<CallName, UnpinCall>>;
@@ -83,19 +96,22 @@ export class UnpinWorld {
   readonly procs: (Mm | undefined)[];
   readonly base: Base;
   private readonly calls: Partial<Record<CallName, UnpinCall>>;
+  private readonly pressure: boolean;
+  private nrSteps = 0;
 
   constructor(program: Omit<Program, 'steps'>, base: Base, options: UnpinOptions = {}) {
     this.program = program;
     this.base = base;
     this.calls = { ...UNPIN_CALLS, ...options.calls };
+    this.pressure = options.pressure ?? false;
     this.host = new Host({
-      frames: options.pressure ? 160 : FRAMES,
+      frames: this.pressure ? FEW_FRAMES : FRAMES,
       arenaBytes: PAGE_SIZE,
       swap: new MemorySwap({ sizeBytes: SWAP_BYTES }),
       debug: true,
       defer: (fn) => setImmediate(fn),
     });
-    const mm = this.host.createMm({ rlimitMemlock: 8 * 2 ** 20 });
+    const mm = this.host.createMm({ rlimitMemlock: base.memlockBytes });
     const flags = 0x22 | MAP_FIXED;
     mm.mmap(BASE_VA, base.dataPages * PAGE_SIZE, 3, flags);
     mm.mmap(BASE_VA + 2 ** 30, (base.totalPages - base.dataPages) * PAGE_SIZE, 1, flags);
@@ -114,7 +130,7 @@ export class UnpinWorld {
 
   length(arg: number): number {
     if (arg === LEN_TOP) return VA_SIZE;
-    return arg === LEN_MAX ? 2 ** 64 - PAGE_SIZE : arg;
+    return arg === LEN_MAX ? -PAGE_SIZE : arg;
   }
 
   inWindow(va: number): boolean {
@@ -133,11 +149,20 @@ export class UnpinWorld {
     return names.filter((name) => mm !== undefined && (this.calls[name]?.has?.(mm) ?? this.calls[name] !== undefined));
   }
 
-  /** Does one step. Rejects with what is not a refusal: a broken invariant, a hang. */
-  async step(step: Step, look: boolean): Promise<Outcome> {
+  /** Does one step, and looks at all processes. Rejects with what is not a refusal: a broken invariant, a hang. */
+  async step(step: Step): Promise<Outcome> {
     const result = await withDeadline(this.call(step), step.call);
     checkHost(this.host);
-    return { ret: result.ret, data: result.data ?? NO_DATA, views: look ? this.look() : undefined };
+    if (this.pressure) this.reclaim();
+    const views = new Map<number, View>();
+    for (const [p, mm] of this.procs.entries()) if (mm !== undefined) views.set(p, this.viewOf(mm));
+    this.nrSteps++;
+    return { ret: result.ret, data: result.data ?? NO_DATA, views };
+  }
+
+  private reclaim(): void {
+    for (let n = this.nrSteps % 4; n > 0; n--) this.host.reclaim.shrink(true, true, n === 2);
+    checkHost(this.host);
   }
 
   private async call(step: Step): Promise<Result> {
@@ -150,12 +175,6 @@ export class UnpinWorld {
       if (error instanceof KernelError) return { ret: -error.errno };
       throw error;
     }
-  }
-
-  look(): Map<number, View> {
-    const views = new Map<number, View>();
-    for (const [p, mm] of this.procs.entries()) if (mm !== undefined) views.set(p, this.viewOf(mm));
-    return views;
   }
 
   vmasInWindow(mm: Mm): Vma[] {
@@ -171,17 +190,19 @@ export class UnpinWorld {
     const states = new Uint8Array(windowPages);
     const hashes = new Uint32Array(windowPages);
     const inWindow = this.vmasInWindow(mm);
-    for (const vma of inWindow) this.lookAtPages(vma, states, hashes);
-    const all = mm.vmas.all();
-    const pages = (of: readonly Vma[]) => of.reduce((sum, vma) => sum + vma.nrPages, 0);
+    for (const vma of inWindow) {
+      if (!this.pressure) this.lookAtPages(vma, states, hashes);
+      else if (this.nrSteps % READ_EVERY === 0) this.readPages(vma, states, hashes);
+    }
     return {
-      total: pages(all) - this.base.totalPages,
-      data: pages(all.filter((vma) => (vma.prot & 2) !== 0)) - this.base.dataPages,
+      total: mm.vm.total - this.base.totalPages,
+      data: mm.vm.data - this.base.dataPages,
       locked: mm.vm.locked,
       vmas: inWindow.map((vma) => this.vmaView(vma, states)),
       states,
       hashes,
       knowsZero: true,
+      zeroHash: this.hashOf(this.host.frames.zeroPfn),
     };
   }
 
@@ -194,8 +215,8 @@ export class UnpinWorld {
     return {
       startPage,
       endPage,
-      perms: vma.prot,
-      vmFlags: vma.locked ? 1 : 0,
+      perms: vma.prot | ((vma.flags & VM_SHARED) !== 0 ? PERM_SHARED : 0),
+      vmFlags: vmFlagsOf(vma),
       rss: count(PAGE_IS_PRESENT),
       anonymous: count(PAGE_IS_PRESENT),
       swap: count(PAGE_IS_SWAPPED),
@@ -207,7 +228,7 @@ export class UnpinWorld {
 
   private lookAtPages(vma: Vma, states: Uint8Array, hashes: Uint32Array): void {
     const { pageTable } = vma.mm;
-    const { frames, pageOps } = this.host;
+    const { frames } = this.host;
     for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; vpn++) {
       const pte = pageTable.get(vpn);
       const page = this.pageOf(vpn);
@@ -218,8 +239,32 @@ export class UnpinWorld {
       states[page] = PAGE_IS_PRESENT | kind;
       if (!vma.allows(false)) continue;
       states[page]! |= PAGE_IS_HASHED;
-      hashes[page] = pageOps.checksum(pfnToPa(pfn), 0, 0) >>> 0;
+      hashes[page] = this.hashOf(pfn);
     }
+  }
+
+  /** Reads all that can be read, wherever it is. */
+  private readPages(vma: Vma, states: Uint8Array, hashes: Uint32Array): void {
+    if (!vma.allows(false)) return;
+    for (let vpn = vma.startVpn; vpn < vma.endVpn; vpn++) {
+      const pfn = this.getPage(vma.mm, vpnToVa(vpn));
+      if (pfn < 0) continue;
+      states[this.pageOf(vpn)] = PAGE_IS_HASHED;
+      hashes[this.pageOf(vpn)] = this.hashOf(pfn);
+      vma.mm.putPage(pfn);
+    }
+  }
+
+  private getPage(mm: Mm, va: number): number {
+    for (;;) {
+      const pfn = mm.tryGetPage(va, 0);
+      if (pfn !== FAULT_RETRY) return pfn;
+      mm.faultInSync(va, 0);
+    }
+  }
+
+  private hashOf(pfn: number): number {
+    return this.host.pageOps.checksum(pfnToPa(pfn), 0, 0) >>> 0;
   }
 
   /** The end of all processes; everything must have been given back. */
@@ -236,12 +281,19 @@ export async function runOnUnpin(program: Program, base: Base, options: UnpinOpt
   const world = new UnpinWorld(program, base, options);
   const outcomes: Outcome[] = [];
   try {
-    for (const step of program.steps) outcomes.push(await world.step(step, true));
+    for (const step of program.steps) outcomes.push(await world.step(step));
     await world.end();
     return { outcomes };
   } catch (error) {
     return { outcomes, broken: String(error) };
   }
+}
+
+/** Linux's numbers of the flags in VM_FLAG_NAMES; Unpin's are the same. */
+const VM_FLAGS = [0x2000, 0x8_0000, 0x2_0000, 0x8000, 0x1_0000, 0x8000_0000, 0x20_0000, 0x10_0000, 0x200_0000];
+
+function vmFlagsOf(vma: Vma): number {
+  return VM_FLAGS.reduce((flags, bit, i) => flags | ((vma.flags & bit) !== 0 ? 1 << i : 0), 0);
 }
 
 async function withDeadline<T>(work: Promise<T>, what: string): Promise<T> {
@@ -285,6 +337,11 @@ function hashData(bytes: Uint8Array): Uint8Array {
   return data;
 }
 
+/** Whether something of the range is locked. */
+function locks(mm: Mm, va: number, lenBytes: number): boolean {
+  return mm.vmas.all().some((vma) => vma.locked && vma.start < va + lenBytes && va < vma.end);
+}
+
 const ok: Result = { ret: 0 };
 
 export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
@@ -293,6 +350,12 @@ export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
       const va = mm.mmap(world.address(addr!), world.length(len!), prot!, flags!);
       if (!world.inWindow(va)) mm.munmap(va, world.length(len!));
       return world.addressResult(va);
+    },
+  },
+  mprotect: {
+    async run(world, mm, [addr, len, prot]) {
+      mm.mprotect(world.address(addr!), world.length(len!), prot!);
+      return ok;
     },
   },
   munmap: {
@@ -304,6 +367,32 @@ export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
   madvise: {
     async run(world, mm, [addr, len]) {
       mm.madviseDontneed(world.address(addr!), world.length(len!));
+      return ok;
+    },
+  },
+  mlock2: {
+    async run(world, mm, [addr, len, flags]) {
+      await mm.mlock(world.address(addr!), world.length(len!), flags!);
+      return ok;
+    },
+  },
+  mlockall: {
+    async run(_world, mm, [flags]) {
+      await mm.mlockall(flags!);
+      return ok;
+    },
+  },
+  munlockall: {
+    async run(_world, mm) {
+      mm.munlockall();
+      return ok;
+    },
+  },
+  setrlimit: {
+    async run(world, mm, [which, bytes]) {
+      const resource = ([RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_DATA] as const)[which!]!;
+      const base = [0, world.base.totalPages, world.base.dataPages][which!]! * PAGE_SIZE;
+      mm.setrlimit(resource, bytes! < 0 ? RLIM_INFINITY : base + bytes!);
       return ok;
     },
   },
@@ -324,6 +413,15 @@ export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
   },
   store: {
     run: (world, mm, [addr, len, value]) => access(world, mm, world.address(addr!), pattern(len!, value!), true),
+  },
+  mremap: {
+    async run(world, mm, [addr, oldLen, newLen, flags, newAddr, landing]) {
+      const len = world.length(newLen!);
+      if ((flags! & MREMAP_DONTUNMAP) !== 0 && locks(mm, world.address(addr!), len)) return { ret: RET_SKIPPED };
+      const va = mm.mremap(world.address(addr!), world.length(oldLen!), len, flags!, world.address(newAddr!));
+      if (!world.inWindow(va)) mm.mremap(va, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, world.address(landing!));
+      return world.addressResult(va);
+    },
   },
   fork: {
     async run(world, mm, [child]) {

@@ -25,6 +25,7 @@ static size_t outLen;
 static int outFd;
 static struct step *steps;
 static int stepNumber = -1;
+static int64_t memlockBytes;
 static int sockets[MAX_PROCS][2];
 static int pids[MAX_PROCS];
 
@@ -88,6 +89,7 @@ static void tellBase(void) {
   put32('B');
   put64(base.total);
   put64(base.data);
+  put64(memlockBytes);
   flushOut();
   answer(0, 0);
 }
@@ -234,6 +236,16 @@ static void dropCapabilities(void) {
   if (syscall(SYS_capset, &header, data) < 0) die("capset");
 }
 
+/* The usual limit, or less where the user may not have it. */
+static void limitMemlock(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0) die("getrlimit");
+  if (limit.rlim_max > 8 << 20) limit.rlim_cur = 8 << 20;
+  else limit.rlim_cur = limit.rlim_max;
+  memlockBytes = (int64_t)limit.rlim_cur;
+  setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 /* The stack reaches its full size now, so that no later growth counts as the program's. */
 static void __attribute__((noinline)) growStack(void) {
   volatile char room[128 * 1024];
@@ -305,6 +317,7 @@ int main(void) {
   growStack();
   unmapSpecial();
   setrlimit(RLIMIT_CORE, &noCore);
+  limitMemlock();
   dropCapabilities();
   if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) < 0) die("PR_SET_THP_DISABLE");
   catchFaults();
