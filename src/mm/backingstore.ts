@@ -51,7 +51,7 @@ export interface StorePages {
 export class MemoryStore implements BackingStore {
   readonly name: string;
   sizeBytes: number;
-  private readonly pages = new Map<number, Uint8Array>();
+  private readonly stored = new Map<number, Uint8Array>();
 
   constructor(options: { name?: string; sizeBytes?: number; contents?: Uint8Array } = {}) {
     this.name = options.name ?? 'memory file';
@@ -73,7 +73,7 @@ export class MemoryStore implements BackingStore {
     for (const frame of frames) {
       const lenBytes = Math.min(frame.length, this.sizeBytes - at);
       if (lenBytes <= 0) break;
-      const page = this.pages.get(at / PAGE_SIZE);
+      const page = this.stored.get(at / PAGE_SIZE);
       if (page === undefined) frame.fill(0, 0, lenBytes);
       else frame.set(page.subarray(0, lenBytes));
       at += lenBytes;
@@ -85,8 +85,8 @@ export class MemoryStore implements BackingStore {
     let at = offsetBytes;
     for (const frame of frames) {
       const index = at / PAGE_SIZE;
-      let page = this.pages.get(index);
-      if (page === undefined) this.pages.set(index, (page = new Uint8Array(PAGE_SIZE)));
+      let page = this.stored.get(index);
+      if (page === undefined) this.stored.set(index, (page = new Uint8Array(PAGE_SIZE)));
       page.set(frame);
       at += frame.length;
     }
@@ -112,9 +112,9 @@ export class MemoryStore implements BackingStore {
   }
 
   private zero(start: number, end: number): void {
-    for (const [index, page] of this.pages) {
+    for (const [index, page] of this.stored) {
       const base = index * PAGE_SIZE;
-      if (base >= start && base + PAGE_SIZE <= end) this.pages.delete(index);
+      if (base >= start && base + PAGE_SIZE <= end) this.stored.delete(index);
       else if (base < end && base + PAGE_SIZE > start)
         page.fill(0, Math.max(start - base, 0), Math.min(end - base, PAGE_SIZE));
     }
@@ -123,7 +123,7 @@ export class MemoryStore implements BackingStore {
   /** A copy of all its bytes. */
   contents(): Uint8Array {
     const bytes = new Uint8Array(this.sizeBytes);
-    for (const [index, page] of this.pages) {
+    for (const [index, page] of this.stored) {
       const at = index * PAGE_SIZE;
       if (at < bytes.length) bytes.set(page.subarray(0, bytes.length - at), at);
     }
