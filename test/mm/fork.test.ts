@@ -11,6 +11,7 @@ import {
   mmuNotifierRegister,
   VA_SIZE,
 } from '../../src/mm/index.js';
+import { VM_DONTCOPY } from '../../src/mm/vma.js';
 import { TestDriver } from './testdriver.js';
 
 /** fork, and who gets a copy of what when. Random families are in test/model/fork.test.ts. */
@@ -225,4 +226,31 @@ test('ENOMEM when no page table is left: there is no child, and the parent is wh
   expect(host.mms.size).toBe(1);
   write(mm, va, 2);
   expect(read(mm, va)).toBe(2);
+});
+
+test('fork copies no page beyond the end of an area: a neighbour that is not inherited stays the parent’s', () => {
+  const { host, mm, va } = setUp();
+  mm.mmap(va + 16 * PAGE, 4 * PAGE, 3, ANON | MAP_FIXED);
+  mm.mprotect(va + 16 * PAGE, 4 * PAGE, 7);
+  for (let k = 14; k < 18; k++) write(mm, va + k * PAGE, k);
+  const right = mm.findVma(va + 16 * PAGE)!;
+  mm.vmas.setFlags(right, right.prot, right.flags | VM_DONTCOPY);
+  const child = mm.fork();
+  checkHost(host);
+  expect([read(child, va + 14 * PAGE), read(child, va + 15 * PAGE)]).toEqual([14, 15]);
+  expect(() => read(child, va + 16 * PAGE)).toThrow(/^EFAULT/);
+  expect(read(mm, va + 16 * PAGE)).toBe(16);
+});
+
+test('neighbours whose pages came while their rights differed become one when they are the same', () => {
+  const { host, mm, va } = setUp();
+  mm.mprotect(va + 8 * PAGE, 8 * PAGE, 7);
+  write(mm, va, 1);
+  write(mm, va + 8 * PAGE, 2);
+  mm.mprotect(va + 8 * PAGE, 8 * PAGE, 3);
+  expect(mm.vmas.length).toBe(1);
+  checkHost(host);
+  host.reclaim.shrink(true, true, true);
+  expect(mm.residentPages).toBe(0);
+  expect([read(mm, va), read(mm, va + 8 * PAGE)]).toEqual([1, 2]);
 });

@@ -167,3 +167,22 @@ test('compaction leaves what is free in one run, and every page what it was', ()
   for (let k = 0; k < NR_PAGES; k++) expect(read(mm, va + k * PAGE)).toBe(k % 2 === 0 ? 0 : k + 1);
   expect(host.compact().longestFreeRun).toBe(64 - NR_PAGES / 2);
 });
+
+test('compaction of more than one batch; refused by a driver, everything stays, and what was free is free', () => {
+  const host = new Host({ frames: 512, arenaBytes: 65536, debug: true });
+  const mm = host.createMm();
+  const va = mm.mmap(0, 400 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let k = 0; k < 400; k++) write(mm, va + k * PAGE, (k % 255) + 1);
+  mm.madviseDontneed(va, 200 * PAGE);
+  const driver = new TestDriver(mm);
+  driver.refuse = true;
+  const before = pfnOf(mm, va + 399 * PAGE);
+  expect(host.compact(false).nrMigrated).toBe(0);
+  expect([pfnOf(mm, va + 399 * PAGE), host.frames.nrFree]).toEqual([before, 312]);
+  checkHost(host);
+  const result = host.compact();
+  expect(result.nrMigrated).toBeGreaterThan(100);
+  expect(result.longestFreeRun).toBe(312);
+  checkHost(host);
+  for (let k = 200; k < 400; k++) expect(read(mm, va + k * PAGE)).toBe((k % 255) + 1);
+});

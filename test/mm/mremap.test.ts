@@ -297,3 +297,22 @@ test('a notifier that followed its area is unregistered as any other', () => {
   expect([nrReleases, mm.notifiers.nrSubscriptions, mm.notifiers.all()]).toEqual([1, 0, []]);
   checkHost(host);
 });
+
+test('what grows up to its neighbour becomes one with it', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 4);
+  map(mm, BASE + 8 * PAGE, 2);
+  mm.mremap(BASE, 4 * PAGE, 8 * PAGE);
+  expect(areas(mm)).toEqual([[BASE, 10]]);
+  checkHost(host);
+});
+
+test('a mapping may move to where it touches its old range', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 2);
+  fill(mm, BASE, 2);
+  mm.mremap(BASE, 2 * PAGE, 2 * PAGE, MOVE_TO, BASE + 2 * PAGE);
+  mm.mremap(BASE + 2 * PAGE, 2 * PAGE, 2 * PAGE, MOVE_TO, BASE);
+  expect(bytes(mm, BASE, 2)).toEqual([1, 2]);
+  checkHost(host);
+});
