@@ -6,6 +6,8 @@ import {
   Host,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
+  MAP_SHARED,
+  MemoryStore,
   MemorySwap,
   MMU_NOTIFY_NAMES,
   type Mm,
@@ -185,4 +187,37 @@ test('compaction of more than one batch; refused by a driver, everything stays, 
   expect(result.longestFreeRun).toBe(312);
   checkHost(host);
   for (let k = 200; k < 400; k++) expect(read(mm, va + k * PAGE)).toBe((k % 255) + 1);
+});
+
+test('N22: pages of files and of shared memory move as well, dirty ones too, under the ptes of all who map them', async () => {
+  const { host, mm } = setUp();
+  const store = new MemoryStore({ contents: new Uint8Array(4 * PAGE).fill(7) });
+  const file = host.openFile(store);
+  const va = mm.mmap(0, 4 * PAGE, 3, MAP_SHARED, file);
+  const copy = mm.mmap(0, 4 * PAGE, 3, MAP_PRIVATE, file);
+  const shm = mm.mmap(0, 4 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS);
+  for (let k = 0; k < 4; k++) {
+    await mm.faultIn(va + k * PAGE, 0);
+    await mm.faultIn(copy + k * PAGE, 0);
+  }
+  write(mm, va + PAGE, 1);
+  write(mm, copy + 2 * PAGE, 2);
+  write(mm, shm + 3 * PAGE, 3);
+  const child = mm.fork();
+  for (const at of [va, va + PAGE, copy + 2 * PAGE, copy + 3 * PAGE, shm + 3 * PAGE]) {
+    expect(migrate(host, mm, at).nrMoved).toBe(1);
+    checkHost(host);
+  }
+  for (const m of [mm, child]) {
+    expect([0, 1, 2, 3].map((k) => read(m, va + k * PAGE))).toEqual([7, 1, 7, 7]);
+    expect([0, 1, 2, 3].map((k) => read(m, copy + k * PAGE))).toEqual([7, 1, 2, 7]);
+    expect(read(m, shm + 3 * PAGE)).toBe(3);
+  }
+  write(child, va, 9);
+  expect(read(mm, va)).toBe(9);
+  await file.fsync();
+  const bytes = new Uint8Array(1);
+  await store.read(PAGE, [bytes]);
+  expect(bytes[0]).toBe(1);
+  checkHost(host);
 });
