@@ -242,7 +242,7 @@ export class FileWriteback {
     }
   }
 
-  /** Writes what is dirty in [start, end) now, and waits for it. What fails is in `wbErr`; rejects when the store does not answer. */
+  /** Writes what is dirty in [start, end) now, and waits for it. Writes that fail are in `wbErr`; rejects when the store does not answer, or gets its length wrong. */
   async syncRange(as: AddressSpace, start = 0, end = XA_MAX_INDEX): Promise<void> {
     await this.payTruncate(as);
     for (let index = start; (index = as.pages.nextMarked(index, end, XA_MARK_DIRTY)) >= 0; ) {
@@ -252,12 +252,24 @@ export class FileWriteback {
       else index = this.writeRange(as, index, this.endOfRun(as, index, end), MAX_BATCH, false);
     }
     await this.waitRange(as, start, end);
+    await this.extendStore(as);
   }
 
   /** Up to the next page that has to be waited for first. */
   private endOfRun(as: AddressSpace, index: number, end: number): number {
     const busy = as.pages.nextMarked(index, Math.min(end, index + MAX_BATCH), XA_MARK_WRITEBACK);
     return busy < 0 ? end : busy;
+  }
+
+  /** The file's end may be a hole, behind everything that was written: the store gets its length. Rejects as the store does. */
+  async extendStore(as: AddressSpace): Promise<void> {
+    if (as.storeBytes >= as.sizeBytes) return;
+    await as.inodeLock.run(async () => {
+      const size = as.sizeBytes;
+      if (as.storeBytes >= size || as.owedTruncate !== undefined) return;
+      await callStore(as.store!, 'truncate', () => as.store!.truncate(size));
+      as.storeBytes = size;
+    });
   }
 
   /** Makes the cut that the store refused before, if it did: until then it may hold bytes that are no longer the file's. */

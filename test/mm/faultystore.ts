@@ -23,6 +23,8 @@ export class FaultyStore implements BackingStore {
   nrReads = 0;
   nrWrites = 0;
   nrSyncs = 0;
+  /** Writes that failed, or stopped half way. */
+  nrFailedWrites = 0;
   pages: StorePages | undefined;
   private readonly queue: (() => void)[] = [];
 
@@ -79,10 +81,12 @@ export class FaultyStore implements BackingStore {
   writeSync(offset: number, frames: readonly Uint8Array[]): number {
     if (this.failWrites > 0) {
       this.failWrites--;
+      this.nrFailedWrites++;
       throw new KernelError(this.code, 'write', 'injected write error');
     }
     if (this.shortWrites > 0) {
       this.shortWrites--;
+      this.nrFailedWrites++;
       frames = frames.slice(0, frames.length >> 1);
     }
     return this.inner.writeSync(offset, frames);

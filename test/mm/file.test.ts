@@ -235,6 +235,19 @@ test('N23: nobody reads from the store what a hole that is being punched is abou
   await host.stop();
 });
 
+test('a file that ends in a hole has its length in the store after fsync', async () => {
+  const host = setUp();
+  const store = new FaultyStore(0);
+  const file = host.openFile(store);
+  await file.write(fill(2 * PAGE, 1), 3 * PAGE + 9);
+  await file.fallocate(PUNCH, 2 * PAGE, 100 * PAGE);
+  expect([file.sizeBytes, store.sizeBytes]).toEqual([5 * PAGE + 9, 0]);
+  await file.fsync();
+  same(store.inner.contents(), new Uint8Array(5 * PAGE + 9));
+  checkHost(host);
+  await host.stop();
+});
+
 test('fallocate: mode 0 makes the file longer, KEEP_SIZE alone does nothing', async () => {
   const host = setUp();
   const file = host.openFile(new MemoryStore({ contents: fill(10, 1) }));
