@@ -23,10 +23,11 @@ export interface Actor extends JobQueue, Party {
   steps: Steps | undefined;
   pending: Step | undefined;
   result: ExploredPromise | undefined;
-  /** Words that others had changed when it last called cpuRelax. */
-  seenChanges: number;
-  changes: number;
+  /** Calls of cpuRelax. */
   relaxes: number;
+  /** Since its last cpuRelax: to look again may show something new; it has itself changed a word. */
+  news: boolean;
+  wrote: boolean;
 }
 
 /** Something outside of all actors that will happen once, whenever the scheduler says so. */
@@ -56,9 +57,9 @@ export function makeActors(model: Model<unknown>): Actor[] {
     steps: undefined,
     pending: { op: 'start' },
     result: undefined,
-    seenChanges: 0,
-    changes: 0,
     relaxes: 0,
+    news: true,
+    wrote: false,
   }));
 }
 

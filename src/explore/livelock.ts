@@ -77,7 +77,7 @@ function step(run: Run, who: number): boolean {
 }
 
 function momentOf(run: Run): string {
-  const { hashLow, hashHigh } = run.memory;
+  const { hashLow, hashHigh } = run.ledger.memory;
   return `${hashLow} ${hashHigh} ${run.actors.map((actor) => standing(run, actor)).join(' ')}`;
 }
 
@@ -85,7 +85,7 @@ function standing(run: Run, { pending }: Actor): string {
   if (pending === undefined) return '-';
   if (!('words' in pending)) return pending.op;
   const { op, words, index, value, expected } = pending;
-  return `${op}:${run.memory.keyOf(words, index)}:${value}:${expected}`;
+  return `${op}:${run.ledger.memory.keyOf(words, index)}:${value}:${expected}`;
 }
 
 /** Everyone who could run has come to look again since. */

@@ -38,6 +38,8 @@ export interface LoadOptions {
   readonly edits?: readonly Edit[];
   /** Files of this package (ends of their paths) whose plain accesses are looked at for races, besides the program's own. */
   readonly races?: readonly string[];
+  /** The bundle of the last unchanged file may serve again: for one who explores many models of a file and changes none. */
+  readonly reuse?: boolean;
 }
 
 export interface LoadedModel {
@@ -47,7 +49,7 @@ export interface LoadedModel {
 
 /** `name`: the export that is the model. Throws KernelError ENOENT, EINVAL, ENOEXEC. */
 export async function loadModel(file: string, name = 'default', options: LoadOptions = {}): Promise<LoadedModel> {
-  const bundle = await bundled(file, options.edits ?? []);
+  const bundle = await bundled(file, options);
   const first = modelOf(file, name, bundle.run(options.races ?? []));
   const { races } = first.model;
   return races === undefined ? first : modelOf(file, name, bundle.run([...races, ...(options.races ?? [])]));
@@ -74,24 +76,45 @@ interface Loaded {
 
 /** All that the file exports, as it runs under the explorer. */
 export async function loadExports(file: string, options: LoadOptions = {}): Promise<Loaded> {
-  return (await bundled(file, options.edits ?? [])).run(options.races ?? []);
+  return (await bundled(file, options)).run(options.races ?? []);
 }
 
-interface Bundle {
-  run(races: readonly string[]): Loaded;
+let last: { file: string; bundle: Bundle } | undefined;
+
+async function bundled(file: string, { edits = [], reuse = false }: LoadOptions): Promise<Bundle> {
+  if (edits.length > 0) return new Bundle(file, await bundle(file, edits));
+  if (!reuse || last?.file !== file) last = { file, bundle: new Bundle(file, await bundle(file, [])) };
+  return last.bundle;
 }
 
-async function bundled(file: string, edits: readonly Edit[]): Promise<Bundle> {
-  const { code, map } = await bundle(file, edits);
-  const places = new Places(new SourceMap(JSON.parse(map)), ROOT);
-  return {
-    run(races) {
-      const runtime = new Runtime();
-      runtime.locate = (stack) => places.locate(stack);
-      const rewritten = rewriteOrRefuse(file, () => rewrite(code, (line) => places.accesses(line, races)));
-      return { runtime, exports: evaluate(resolve(file), rewritten, runtime) };
-    },
-  };
+/** A program in one script; each `run` of it makes everything anew. */
+class Bundle {
+  private readonly file: string;
+  private readonly code: string;
+  private readonly places: Places;
+  private readonly rewritten = new Map<string, string>();
+
+  constructor(file: string, { code, map }: { code: string; map: string }) {
+    this.file = file;
+    this.code = code;
+    this.places = new Places(new SourceMap(JSON.parse(map)), ROOT);
+  }
+
+  run(races: readonly string[]): Loaded {
+    const runtime = new Runtime();
+    runtime.locate = (stack) => this.places.locate(stack);
+    return { runtime, exports: evaluate(resolve(this.file), this.rewrite(races), runtime) };
+  }
+
+  private rewrite(races: readonly string[]): string {
+    const key = races.join();
+    let code = this.rewritten.get(key);
+    if (code === undefined) {
+      code = rewriteOrRefuse(this.file, () => rewrite(this.code, (line) => this.places.accesses(line, races)));
+      this.rewritten.set(key, code);
+    }
+    return code;
+  }
 }
 
 async function bundle(file: string, edits: readonly Edit[]): Promise<{ code: string; map: string }> {
@@ -105,6 +128,7 @@ async function bundle(file: string, edits: readonly Edit[]): Promise<{ code: str
       write: false,
       outfile: 'explored.js',
       sourcemap: 'external',
+      sourcesContent: false,
       format: 'cjs',
       platform: 'node',
       target: 'es2022',

@@ -159,18 +159,21 @@ function mix(place: number, value: WordValue, salt: number): number {
 export class Conflicts {
   /** An actor made a plain access to shared memory: races are looked for. */
   plain = false;
+  /** An actor calls cpuRelax. */
+  relaxes = false;
   readonly shared = new Set<WordKey>();
-  private readonly readers = new Map<WordKey, number>();
-  private readonly writers = new Map<WordKey, number>();
+  private readonly users = new Map<WordKey, { readers: number; writers: number }>();
 
   /** True when the word was not known to be shared until now. `actor` is below 32. */
   note(key: WordKey, actor: number, write: boolean): boolean {
-    if (this.shared.has(key)) return false;
-    const mine = write ? this.writers : this.readers;
-    mine.set(key, (mine.get(key) ?? 0) | (1 << actor));
-    const writers = this.writers.get(key) ?? 0;
-    const all = writers | (this.readers.get(key) ?? 0);
-    if (writers === 0 || (all & (all - 1)) === 0) return false;
+    let users = this.users.get(key);
+    if (users === undefined) this.users.set(key, (users = { readers: 0, writers: 0 }));
+    const bit = 1 << actor;
+    if (((write ? users.writers : users.readers) & bit) !== 0) return false;
+    if (write) users.writers |= bit;
+    else users.readers |= bit;
+    const all = users.writers | users.readers;
+    if (users.writers === 0 || (all & (all - 1)) === 0 || this.shared.has(key)) return false;
     this.shared.add(key);
     return true;
   }

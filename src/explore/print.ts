@@ -1,4 +1,4 @@
-import type { TraceEntry } from './run.js';
+import type { TraceEntry } from './outcome.js';
 import type { SearchFailure, SearchResult } from './search.js';
 
 /** How a search's outcome is shown: a failure as the actors' steps in columns, time running downwards. */

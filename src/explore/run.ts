@@ -1,10 +1,13 @@
 import { KernelError } from '../base/index.js';
 import { type Actor, makeActors, type PendingEvent } from './actor.js';
-import { Causality, type Party } from './causality.js';
-import { type Conflicts, SharedMemory } from './memory.js';
+import type { Party } from './causality.js';
+import { endingOf } from './ending.js';
+import { DEVICE, Ledger } from './ledger.js';
+import type { Conflicts } from './memory.js';
 import type { Model } from './model.js';
+import type { FailureKind, RunFailure, TraceEntry } from './outcome.js';
 import type { PairTable } from './pairs.js';
-import { type AccessKind, ATOMIC, MARKED, PLAIN, type Race, RaceDetector, timeOf } from './races.js';
+import type { Access, Race } from './races.js';
 import type { JobQueue, Performer, Runtime, Steps } from './runtime.js';
 import {
   describeStep,
@@ -25,26 +28,6 @@ import {
  * as long as `conflicts` does not know it as shared.
  */
 
-export type FailureKind = 'invariant' | 'check' | 'threw' | 'deadlock' | 'lost wake-up' | 'livelock' | 'data race';
-
-export interface RunFailure {
-  readonly kind: FailureKind;
-  readonly message: string;
-  readonly race?: Race;
-}
-
-export interface TraceEntry {
-  /** Index of the actor; -1: an event of a device or timer. */
-  readonly actor: number;
-  readonly text: string;
-  /** Another actor could notice it, or it writes: worth being shown. */
-  readonly visible: boolean;
-}
-
-/** What an invariant reads is read by one more actor: the steps that change it are worth a choice. */
-const OBSERVER = 26;
-/** Events touch words as one more. */
-const DEVICE = 27;
 /** A choice from here on is an event, by its place among the pending ones. */
 export const FIRST_EVENT = 32;
 
@@ -68,8 +51,6 @@ export class Run implements Performer {
   trace: TraceEntry[] | undefined;
   /** Each step is a choice of its own, as a path counts them. */
   stepwise = false;
-  /** A word turned out to be shared: earlier runs missed choices. */
-  conflictsGrew = false;
   /** Accesses to shared words in code that cannot be suspended. */
   atomicSteps = 0;
   /** Switches away from an actor that could have gone on. */
@@ -78,9 +59,7 @@ export class Run implements Performer {
   last = -1;
   /** Called where an actor looks again (cpuRelax). */
   onRelax: ((actor: Actor) => void) | undefined;
-  readonly memory = new SharedMemory();
-  readonly causality: Causality | undefined;
-  private readonly races: RaceDetector | undefined;
+  readonly ledger: Ledger;
   private readonly runtime: Runtime;
   private readonly model: Model<unknown>;
   private readonly options: RunOptions;
@@ -89,7 +68,6 @@ export class Run implements Performer {
   private readonly ready: number[] = [];
   private nrEvents = 0;
   private state: unknown;
-  private changes = 0;
   private relaxed = false;
   private checking = false;
   private inDevice = false;
@@ -99,10 +77,14 @@ export class Run implements Performer {
     this.model = model;
     this.options = options;
     this.actors = makeActors(model);
-    this.causality = options.pairs && new Causality(options.pairs);
-    this.races = options.conflicts.plain ? new RaceDetector() : undefined;
+    this.ledger = new Ledger(this.actors, options.conflicts, options.pairs, () => runtime.placeNow());
     runtime.performer = this;
     this.state = this.setup();
+  }
+
+  /** A word turned out to be shared: earlier runs missed choices. */
+  get conflictsGrew(): boolean {
+    return this.ledger.grew;
   }
 
   private setup(): unknown {
@@ -140,7 +122,7 @@ export class Run implements Performer {
 
   needsNoChoice(step: Step): boolean {
     if (this.stepwise || !isWordStep(step) || step.op === 'wait' || this.isShared(step)) return false;
-    return this.memory.canPerform(step) && this.order.length < this.options.maxSteps;
+    return this.ledger.memory.canPerform(step) && this.order.length < this.options.maxSteps;
   }
 
   performUnseen(step: WordStep): number {
@@ -150,12 +132,14 @@ export class Run implements Performer {
   }
 
   private isShared(step: WordStep): boolean {
-    return this.options.everyStep || this.options.conflicts.shared.has(this.memory.keyOf(step.words, step.index));
+    return (
+      this.options.everyStep || this.options.conflicts.shared.has(this.ledger.memory.keyOf(step.words, step.index))
+    );
   }
 
   performNow(step: Step): number {
     if (!isWordStep(step)) return 0;
-    if (!this.memory.canPerform(step) || step.op === 'wait') {
+    if (!this.ledger.memory.canPerform(step) || step.op === 'wait') {
       throw new Error(
         `${step.op} of ${wordLabel(step)} where the code cannot be suspended: in a getter, a constructor, a callback of a native`,
       );
@@ -168,140 +152,63 @@ export class Run implements Performer {
   }
 
   private performOutside(step: WordStep): number {
-    const key = this.memory.perform(step, -1);
-    if (this.checking && this.options.conflicts.note(key, OBSERVER, false)) this.conflictsGrew = true;
-    return this.memory.result;
+    const { op, words, index } = step;
+    // WHY: setup and check read whole page tables; half of the time of a run of the real mm went into that.
+    if (!this.checking && (op === 'readOnce' || op === 'load') && index < words.array.length)
+      return words.array[index] as number;
+    return this.ledger.performOutside(step, this.checking);
   }
 
   private performFor(party: Party, who: number, step: WordStep): number {
-    const { memory } = this;
-    const key = memory.perform(step, who);
-    const { conflicts } = this.options;
-    if (conflicts.note(key, who, isWrite(step))) this.conflictsGrew = true;
-    // Two events are one to `note`.
-    if (who === DEVICE && !conflicts.shared.has(key)) {
-      conflicts.shared.add(key);
-      this.conflictsGrew = true;
-    }
-    if (conflicts.shared.has(key)) {
-      if (memory.old !== memory.now && step.op !== 'lock' && step.op !== 'unlock') {
-        this.changes++;
-        if (who < OBSERVER) (party as Actor).changes++;
-      }
-      if (this.causality !== undefined) this.noteOrder(party, step, key);
-    }
-    if (this.races !== undefined) this.noteClocks(this.races, party, step, key);
-    return memory.result;
+    const result = this.ledger.perform(party, who, step);
+    this.noteRace();
+    return result;
   }
 
-  private noteOrder(party: Party, step: WordStep, key: number): void {
-    const { causality, memory } = this;
-    const sleeps = step.op === 'wait' && memory.result === WAIT_OK;
-    if (step.op !== 'notify') {
-      if (memory.wrote) causality!.write(party, key);
-      else causality!.read(party, key);
-    }
-    if (sleeps || (step.op === 'notify' && memory.woken.length > 0)) causality!.write(party, memory.sleepersKey(step));
-    else if (step.op === 'notify') causality!.read(party, memory.sleepersKey(step));
-    if (step.op === 'notify') for (const actor of memory.woken) causality!.follow(this.actors[actor]!, party.last);
-  }
-
-  private noteClocks(races: RaceDetector, party: Party, step: WordStep, key: number): void {
-    const { op } = step;
-    if (op === 'notify') {
-      for (const actor of this.memory.woken) races.join(this.actors[actor]!, races.stamp(party));
-      return;
-    }
-    const kind = op === 'readOnce' || op === 'writeOnce' ? MARKED : ATOMIC;
-    const { array } = step.words;
-    const at = array.byteOffset + step.index * array.BYTES_PER_ELEMENT;
-    this.noteAccess(races, party, array.buffer, at, array.BYTES_PER_ELEMENT, kind, this.memory.wrote, step);
-    if (kind === ATOMIC && op !== 'store') races.acquire(party, key);
-    if (!this.memory.wrote) return;
-    if (kind === ATOMIC) races.release(party, key);
-    else races.overwrite(key);
-  }
-
-  private noteAccess(
-    races: RaceDetector,
-    party: Party,
-    buffer: object,
-    at: number,
-    lenBytes: number,
-    kind: AccessKind,
-    write: boolean,
-    what: WordStep | string,
-  ): void {
-    const text = typeof what === 'string' ? what : describeStep(what, this.memory.old, this.memory.now);
-    const place = typeof what === 'string' ? this.runtime.placeNow() : what.place;
-    const base = this.memory.memoryOf(buffer) * 2 ** 33;
-    for (let granule = at - (at & 7); granule < at + lenBytes; granule += 8) {
-      const from = Math.max(at, granule) - granule;
-      const to = Math.min(at + lenBytes, granule + 8) - granule;
-      const mask = ((1 << (to - from)) - 1) << from;
-      const race = races.access(base + granule, { party, time: timeOf(party), mask, kind, write, text, place });
-      if (race !== undefined) this.failRace(race);
-    }
-  }
-
-  private failRace(race: Race): void {
-    this.failure ??= { kind: 'data race', message: this.describeRace(race), race };
-  }
-
-  private describeRace({ before, now }: Race): string {
-    const line = ({ party, text, place }: Race['now']) => {
-      const where = place === undefined ? '' : ` at ${this.runtime.locate(place)}`;
-      return `  ${this.nameOf(party)}: ${text}${where}`;
-    };
-    return `nothing orders these two accesses to the same bytes:\n${line(before)}\n${line(now)}`;
-  }
-
-  private nameOf(party: Party): string {
-    return (party as Actor | PendingEvent).name;
-  }
-
-  /** A plain access to elements of an array over shared memory. Without `text` it is not looked at for races. */
   plainAccess(array: ArrayBufferView, at: number, lenBytes: number, write: boolean, text?: () => string): void {
     const { current } = this.runtime;
     if (current === this.outside) return;
-    const { conflicts } = this.options;
-    if (text !== undefined && !conflicts.plain) conflicts.plain = this.conflictsGrew = true;
     const who = this.inDevice ? DEVICE : (current as Actor).index;
-    const party = current as Actor | PendingEvent;
-    const base = this.memory.memoryOf(array.buffer) * 2 ** 33;
-    for (let word = at - (at & 3); word < at + lenBytes; word += 4) {
-      const key = base + word;
-      if (conflicts.note(key, who, write)) this.conflictsGrew = true;
-      if (this.causality === undefined || !conflicts.shared.has(key)) continue;
-      if (write) this.causality.write(party, key);
-      else this.causality.read(party, key);
-    }
-    if (this.races !== undefined && text !== undefined)
-      this.noteAccess(this.races, party, array.buffer, at, lenBytes, PLAIN, write, text());
+    this.ledger.plainAccess(current as Actor, who, array, at, lenBytes, write, text);
+    this.noteRace();
   }
 
-  /** A job of one was queued by another. */
+  private noteRace(): void {
+    if (this.ledger.race !== undefined && this.failure === undefined) this.failRace(this.ledger.race);
+  }
+
+  private failRace({ before, now }: Race): void {
+    const describe = ({ party, text, place }: Access) =>
+      `${(party as Actor | PendingEvent).name} ${text}${place === undefined ? '' : ` at ${this.runtime.locate(place)}`}`;
+    this.fail('data race', `nothing orders these accesses to the same bytes: ${describe(before)}; ${describe(now)}`);
+    for (const access of [before, now]) this.traceRace(access);
+  }
+
+  /** What the columns end with. */
+  private traceRace({ party, text, place }: Access): void {
+    const actor = (party as Partial<Actor>).index ?? -1;
+    const lines = place === undefined ? [text] : [text, `  at ${this.runtime.locate(place)}`];
+    for (const line of lines) this.trace?.push({ actor, text: line, visible: true });
+  }
+
   pushed(queue: JobQueue): void {
     const { current } = this.runtime;
-    if (queue === this.outside || current === this.outside) return;
-    if (this.causality !== undefined) queue.digest = this.causality.pair(queue.digest, (current as Actor).last);
-    if (this.races !== undefined) this.races.join(queue as Actor, this.races.stamp(current as Actor));
+    if (queue !== this.outside && current !== this.outside) this.ledger.pushed(queue, current as Actor);
   }
 
-  /** One subscribes to what another has settled. */
   sawSettled(settler: JobQueue): void {
     const { current } = this.runtime;
-    if (settler === this.outside || current === this.outside) return;
-    this.causality?.follow(current as Actor, (settler as Actor).last);
-    this.races?.join(current as Actor, (settler as Actor).clock);
+    if (settler !== this.outside && current !== this.outside)
+      this.ledger.sawSettled(current as Actor, settler as Actor);
   }
 
   addEvent(name: string, act: () => void): PendingEvent {
     const { current } = this.runtime;
     const creator = current === this.outside ? undefined : (current as Actor);
-    const last = this.causality?.pair(creator?.last ?? 0, 0) ?? 0;
+    const { causality, races } = this.ledger;
+    const last = causality?.pair(creator?.last ?? 0, 0) ?? 0;
     if (creator !== undefined) creator.last = last;
-    const clock = creator === undefined || this.races === undefined ? [] : this.races.stamp(creator);
+    const clock = creator === undefined || races === undefined ? [] : races.stamp(creator);
     const slot = this.actors.length + this.nrEvents++;
     const event = { name, act, jobs: [], digest: 0, last, slot, clock };
     this.events.push(event);
@@ -318,15 +225,10 @@ export class Run implements Performer {
   isEnabled(actor: Actor): boolean {
     const { pending, thread } = actor;
     if (pending === undefined || (thread.owner !== undefined && thread.owner !== actor)) return false;
-    if (isWordStep(pending)) return this.memory.canPerform(pending);
-    if (pending.op === 'woken') return pending.timed === true || !this.memory.isAsleep(actor.index);
-    if (pending.op === 'relax') return this.mayLookAgain(actor);
+    if (isWordStep(pending)) return this.ledger.memory.canPerform(pending);
+    if (pending.op === 'woken') return pending.timed === true || !this.ledger.memory.isAsleep(actor.index);
+    if (pending.op === 'relax') return actor.news || actor.wrote;
     return true;
-  }
-
-  /** Others have changed something since it looked. */
-  private mayLookAgain(actor: Actor): boolean {
-    return this.changes - actor.changes !== actor.seenChanges;
   }
 
   /** Who may be chosen: valid until the next choice. */
@@ -347,12 +249,19 @@ export class Run implements Performer {
   }
 
   private wouldTimeOut({ pending, index }: Actor): boolean {
-    return pending?.op === 'woken' && this.memory.isAsleep(index);
+    return pending?.op === 'woken' && this.ledger.memory.isAsleep(index);
   }
 
-  /** Of one of the enabled: 1 for a preemption, and for a time-out while somebody else can go on. */
+  /** It would look again although nobody else has done anything. */
+  private wouldSpin({ pending, news }: Actor): boolean {
+    return pending?.op === 'relax' && !news;
+  }
+
+  /** Of one of the enabled: 1 for a preemption, and for a time-out or a vain look while somebody else can go on. */
   costOf(who: number, holder: number): number {
-    if (who < FIRST_EVENT && this.wouldTimeOut(this.actors[who]!)) return this.ready.length > 1 ? 1 : 0;
+    const actor = this.actors[who];
+    if (actor !== undefined && (this.wouldTimeOut(actor) || this.wouldSpin(actor)))
+      return this.ready.length > 1 ? 1 : 0;
     return holder < 0 || who === holder ? 0 : 1;
   }
 
@@ -373,12 +282,12 @@ export class Run implements Performer {
 
   /** A number for where all stand: runs with equal numbers are in the same state. After `settle`. */
   stateKey(replaced?: Actor, id = 0): number {
-    const causality = this.causality!;
+    const causality = this.ledger.causality!;
     let key = 0;
     for (const actor of this.actors) {
       key = causality.pair(key, actor === replaced ? id : actor.last);
       if (actor.digest !== 0) key = causality.pair(causality.pair(key, 1), actor.digest);
-      if (actor.relaxes > 0) key = causality.pair(key, this.mayLookAgain(actor) ? 2 : 3);
+      if (actor.relaxes > 0) key = causality.pair(key, 2 + (actor.news ? 1 : 0) + (actor.wrote ? 2 : 0));
     }
     return this.events.length === 0 ? key : causality.pair(key, causality.chain(this.events.map(({ last }) => last)));
   }
@@ -389,8 +298,8 @@ export class Run implements Performer {
     if (actor === undefined || this.relaxed || !isWordStep(actor.pending!)) return 0;
     const step = actor.pending;
     if (step.op === 'wait' || step.op === 'notify') return 0;
-    const key = this.memory.keyOf(step.words, step.index);
-    return this.stateKey(actor, this.causality!.peek(actor, key, this.memory.wouldWrite(step)));
+    const key = this.ledger.memory.keyOf(step.words, step.index);
+    return this.stateKey(actor, this.ledger.causality!.peek(actor, key, this.ledger.memory.wouldWrite(step)));
   }
 
   private isVisible(actor: Actor): boolean {
@@ -466,17 +375,13 @@ export class Run implements Performer {
 
   private enterThread(actor: Actor): void {
     const { thread } = actor;
-    if (thread.size === 1) return;
-    this.causality?.follow(actor, thread.last);
-    this.races?.join(actor, thread.clock);
+    if (thread.size > 1) this.ledger.enterThread(actor, thread);
   }
 
   private leaveThread(actor: Actor): void {
     const { thread } = actor;
     thread.owner = undefined;
-    if (thread.size === 1) return;
-    thread.last = actor.last;
-    if (this.races !== undefined) thread.clock = this.races.stamp(actor);
+    if (thread.size > 1) this.ledger.leaveThread(actor, thread);
   }
 
   /** Performs the pending step; its result goes to the code that asked for it. */
@@ -487,7 +392,7 @@ export class Run implements Performer {
     let [old, now] = [0, 0];
     if (isWordStep(step)) {
       result = this.performFor(actor, actor.index, step);
-      ({ old, now } = this.memory);
+      ({ old, now } = this.ledger.memory);
     } else result = this.performPlain(actor, step.op);
     this.trace?.push({ actor: actor.index, text: describeStep(step, old, now), visible });
     return result;
@@ -499,22 +404,22 @@ export class Run implements Performer {
       actor.steps = this.mainSteps(actor);
     } else if (op === 'resume') {
       this.enterThread(actor);
-      this.causality?.follow(actor, actor.digest);
+      this.ledger.causality?.follow(actor, actor.digest);
       actor.steps = actor.jobs.shift()!();
     } else if (op === 'relax') this.relax(actor);
-    else if (this.memory.isAsleep(actor.index)) {
-      this.memory.timeOut(actor.index);
-      this.causality?.follow(actor, 0);
+    else if (this.ledger.memory.isAsleep(actor.index)) {
+      this.ledger.memory.timeOut(actor.index);
+      this.ledger.causality?.follow(actor, 0);
       return WAIT_TIMED_OUT;
     }
     return op === 'woken' ? WAIT_OK : 0;
   }
 
   private relax(actor: Actor): void {
-    actor.seenChanges = this.changes - actor.changes;
+    actor.news = actor.wrote = false;
     actor.relaxes++;
     this.relaxed = true;
-    this.causality?.follow(actor, 0);
+    this.ledger.noteRelax(actor);
     this.onRelax?.(actor);
   }
 
@@ -525,7 +430,7 @@ export class Run implements Performer {
 
   private resume(actor: Actor, value: number): void {
     const step = actor.pending;
-    if (step?.op === 'wait' && this.memory.isAsleep(actor.index)) {
+    if (step?.op === 'wait' && this.ledger.memory.isAsleep(actor.index)) {
       actor.pending = step.timed ? { op: 'woken', timed: true } : { op: 'woken' };
       return;
     }
@@ -562,41 +467,14 @@ export class Run implements Performer {
   /** Nobody can go on: the end, or a deadlock. */
   finish(): void {
     if (this.failure !== undefined) return;
-    const stuck = this.actors.filter((actor) => actor.pending !== undefined || actor.result?.settled === false);
-    if (stuck.length === 0) {
+    const ending = endingOf(this.actors, this.ledger.memory);
+    if (ending === undefined) {
       if (this.model.check) this.verify('check', this.model.check);
       return;
     }
-    for (const actor of stuck)
-      this.trace?.push({ actor: actor.index, text: `(${this.whyStuck(actor)})`, visible: true });
-    this.fail(this.kindOfEnd(stuck), stuck.map((actor) => `${actor.name} ${this.whyStuck(actor)}`).join('; '));
-  }
-
-  private kindOfEnd(stuck: readonly Actor[]): FailureKind {
-    if (stuck.some(({ pending }) => pending?.op === 'relax')) return 'livelock';
-    return stuck.some((actor) => this.sleepsOnChanged(actor) !== undefined) ? 'lost wake-up' : 'deadlock';
-  }
-
-  /** The wait that goes on although the word has left the value for which it was. */
-  private sleepsOnChanged({ pending, index }: Actor): WordStep | undefined {
-    const step = pending?.op === 'woken' ? this.memory.waitOf(index) : undefined;
-    return step !== undefined && this.memory.hasChanged(step) ? step : undefined;
-  }
-
-  private whyStuck(actor: Actor): string {
-    const { pending, index } = actor;
-    if (pending === undefined) return 'awaits a promise that nobody settles';
-    if (pending.op === 'relax') return 'looks again and again, and nobody changes what it waits for';
-    if (pending.op === 'woken') {
-      const changed = this.sleepsOnChanged(actor);
-      if (changed === undefined) return 'waits, and nobody is left to wake it';
-      const [was, is] = [changed.value, changed.words.array[changed.index]];
-      return `sleeps at ${wordLabel(changed)} until it is not ${was}; it is ${is}, and nobody is left to wake it`;
-    }
-    if (!isWordStep(pending)) return 'waits for its thread';
-    const holder = this.memory.holderOf(pending);
-    const who = holder === undefined ? 'nobody who is left' : holder === index ? 'itself' : this.actors[holder]?.name;
-    return `waits for lock ${wordLabel(pending)}, held by ${who ?? 'setup'}`;
+    for (const { actor, text } of ending.why)
+      this.trace?.push({ actor: actor.index, text: `(${text})`, visible: true });
+    this.fail(ending.kind, ending.why.map(({ actor, text }) => `${actor.name} ${text}`).join('; '));
   }
 
   fail(kind: FailureKind, message: string): void {

@@ -222,14 +222,23 @@ export class Runtime {
   /** In place of setTimeout and setImmediate: the time is not looked at, the callback is a job of the thread that asked for it. */
   readonly setTimeout = (callback: Plain, _ms?: number, ...args: Any[]): Timer => {
     const queue = this.current;
-    const fire = () => this.push(queue, () => this.invoke(callback, undefined, args));
-    return new Timer(this.performer!.addEvent('(a timer fires)', fire));
+    const timer = new Timer();
+    const fire = () => this.push(queue, () => this.fire(timer, callback, args));
+    timer.event = this.performer!.addEvent('(a timer fires)', fire);
+    return timer;
   };
 
   readonly setImmediate = (callback: Plain, ...args: Any[]): Timer => this.setTimeout(callback, 0, ...args);
 
+  /** It may have been cleared when its time was over and its thread at work. */
+  private *fire(timer: Timer, callback: Plain, args: Any[]): Steps<void> {
+    if (!timer.cleared) yield* this.invoke(callback, undefined, args);
+  }
+
   readonly clearTimeout = (timer: Timer | undefined): void => {
-    if (timer !== undefined) this.performer!.removeEvent(timer.event);
+    if (timer === undefined) return;
+    timer.cleared = true;
+    this.performer!.removeEvent(timer.event!);
   };
 
   readonly setInterval = (): never => {
@@ -252,10 +261,8 @@ export class Runtime {
 
 /** What setTimeout returns, with the face of Node's. */
 class Timer {
-  readonly event: object;
-  constructor(event: object) {
-    this.event = event;
-  }
+  event: object | undefined;
+  cleared = false;
   ref(): this {
     return this;
   }

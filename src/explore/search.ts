@@ -1,13 +1,16 @@
 import { KernelError } from '../base/index.js';
 import { FIRST_PAIR } from './causality.js';
+import { checkModel } from './checkmodel.js';
 import { LivelockWatch } from './livelock.js';
 import { Conflicts } from './memory.js';
 import { minimise } from './minimise.js';
 import type { Model } from './model.js';
+import type { FailureKind, TraceEntry } from './outcome.js';
 import { PairTable } from './pairs.js';
 import { decodePath, encodePath, letterOf } from './path.js';
-import { type FailureKind, Run, type RunOptions, type TraceEntry } from './run.js';
+import { Run, type RunOptions } from './run.js';
 import type { Runtime } from './runtime.js';
+import { Visits } from './visits.js';
 import { randomWalks, type Walks } from './walks.js';
 
 /**
@@ -263,8 +266,8 @@ export class Search {
       if (run.conflictsGrew) return false;
       if (run.failure !== undefined) return true;
       const holder = run.holder();
-      const key = run.causality === undefined ? 0 : run.stateKey();
-      if (run.causality !== undefined && !this.visits.enter(key, holder, this.level)) return false;
+      const key = run.ledger.causality === undefined ? 0 : run.stateKey();
+      if (run.ledger.causality !== undefined && !this.visits.enter(key, holder, this.level)) return false;
       const choice = this.branch(run, holder, chain);
       if (choice < 0) return true;
       chain = { before: chain, choice };
@@ -285,7 +288,7 @@ export class Search {
       const who = enabled[i]!;
       if (who === first) continue;
       const cost = run.costOf(who, holder);
-      const key = run.causality === undefined ? 0 : run.peekKey(who);
+      const key = run.ledger.causality === undefined ? 0 : run.peekKey(who);
       if (this.visits.isKnown(key, who, this.level + cost)) continue;
       const item = { chain: { before: chain, choice: who }, key };
       (cost === 0 ? this.work : this.later).push(item);
@@ -333,45 +336,6 @@ export class Search {
   }
 }
 
-/** Where the search has been: for each state the fewest preemptions, and which actors were at work then. */
-class Visits {
-  private readonly levels = new Map<number, number>();
-
-  get size(): number {
-    return this.levels.size;
-  }
-
-  /**
-   * False when all futures are known. With `level` below, any switch that would cost a preemption now was within reach; at the same level
-   * the same actor at work, or none, can go on in the same ways.
-   */
-  enter(key: number, holder: number, level: number): boolean {
-    const before = this.levels.get(key);
-    const bit = bitOf(holder);
-    if (before === undefined) {
-      this.levels.set(key, level * LEVEL + bit);
-      return true;
-    }
-    if (Math.floor(before / LEVEL) < level || (before & (bit | NOBODY)) !== 0) return false;
-    this.levels.set(key, before + bit);
-    return true;
-  }
-
-  /** Whether `enter` would be false after the choice of `who`. Key 0: not known. */
-  isKnown(key: number, who: number, level: number): boolean {
-    const before = key === 0 ? undefined : this.levels.get(key);
-    if (before === undefined) return false;
-    return Math.floor(before / LEVEL) < level || (before & (bitOf(who) | NOBODY)) !== 0;
-  }
-}
-
-const LEVEL = 2 ** 27;
-const NOBODY = 2 ** 26;
-
-function bitOf(holder: number): number {
-  return holder < 0 || holder >= 26 ? NOBODY : 1 << holder;
-}
-
 function choicesOf(chain: Chain | undefined): number[] {
   const choices: number[] = [];
   for (let at = chain; at !== undefined; at = at.before) choices.push(at.choice);
@@ -390,22 +354,4 @@ function badPath(path: string, at: number, run: Run): KernelError {
     'replay',
     `path '${path}' must fit the model: step ${at + 1} must be one of ${ready}`,
   );
-}
-
-function checkModel(model: Model<unknown>): void {
-  const names = Object.keys(model.actors);
-  if (names.length < 1 || names.length > 26)
-    throw new KernelError(
-      'EINVAL',
-      'explore',
-      `model '${model.name}' has ${names.length} actors; it must have 1 to 26`,
-    );
-  for (const name of model.threads?.flat() ?? []) {
-    if (!names.includes(name))
-      throw new KernelError(
-        'EINVAL',
-        'explore',
-        `threads of '${model.name}' name '${name}', which must be one of ${names.join(', ')}`,
-      );
-  }
 }

@@ -47,7 +47,7 @@ export async function runTask(task: Task, options: SearchOptions): Promise<TaskR
   const started = performance.now();
   const { file, model, mutant } = task;
   const edits = mutant === undefined ? [] : editsOf(mutant);
-  const { runtime, model: what } = await loadModel(file, model, { edits });
+  const { runtime, model: what } = await loadModel(file, model, { edits, reuse: true });
   const bound = mutant?.preemptions === undefined ? {} : { preemptions: mutant.preemptions };
   const result = new Search(runtime, what, { ...bound, ...options }).run();
   const seconds = (performance.now() - started) / 1000;

@@ -5,7 +5,7 @@ import { Random } from './seed.js';
 
 /**
  * Schedules by chance, for what lies beyond the bound: a uniform choice at each point, or random priorities (probabilistic concurrency testing:
- * the highest that can run runs, and at depth - 1 points the one that runs falls below all others; a bug that needs `depth` steps in order is
+ * the highest that can run runs, and at depth - 1 points, and where it calls cpuRelax, the one that runs falls below all others; a bug that needs `depth` steps in order is
  * found with a chance of at least 1 / (actors × steps^(depth - 1)) in each run, Burckhardt et al., ASPLOS 2010). Each has a seed of its own.
  */
 
@@ -63,7 +63,8 @@ function priorities(random: Random, run: Run, depth: number, nrChoices: number):
       const at = rank(who);
       if (at > bestRank) [best, bestRank] = [who, at];
     }
-    if (changes.has(run.choices.length) && best < FIRST_EVENT) priority[best] = lowest--;
+    const falls = changes.has(run.choices.length) || run.actors[best]?.pending?.op === 'relax';
+    if (falls && best < FIRST_EVENT) priority[best] = lowest--;
     return best;
   };
 }

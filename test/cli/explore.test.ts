@@ -71,6 +71,9 @@ it('refuses bad input with one line and exit code 2', async () => {
     [['examples/broken-driver.ts', '--preemptions', 'few'], /'few' must be a whole number, or none/],
     [['examples/broken-driver.ts', '--replay', 'z1'], /EINVAL: replay: path 'z1' must be of actors a to b/],
     [['examples/broken-driver.ts', '--replay', 'b!'], /EINVAL: replay: path 'b!' must be letters/],
+    [['examples/broken-driver.ts', '--all'], /EINVAL: explore: name a file or --all, not both/],
+    [['--all', 'no-such-folder'], /ENOENT: explore: no-such-folder must be a folder/],
+    [['examples/broken-driver.ts', '--json', 'x'], /EINVAL: explore: --json goes with/],
     [[], /missing required argument 'file'/],
   ] as const) {
     const { code, stdout, stderr } = await explore(...args);
@@ -81,5 +84,88 @@ it('refuses bad input with one line and exit code 2', async () => {
       lines: 1,
     });
     expect(stderr).toMatch(message);
+  }
+});
+
+const MODELS = `
+  import { label, model } from 'unpin/explore';
+  const shared = () => label(new Int32Array(new SharedArrayBuffer(8)), 'word');
+  const add = (a) => void Atomics.add(a, 0, 1);
+  const set = (a) => void (a[1] = 5);
+  export const right = model({
+    name: 'right',
+    setup: shared,
+    actors: { one: add, two: add },
+    check: (a) => (a[0] === 2 ? undefined : 'lost'),
+    mutants: [
+      { name: 'plain', file: 'models.mjs', find: 'Atomics.add(a, 0, 1);', replace: 'a[0]++;', fails: /^data race/ },
+      MORE
+    ],
+  });
+`;
+
+it('explores every model of a folder, and says so last', async () => {
+  const models = path.join(folder, 'held');
+  fs.mkdirSync(models);
+  fs.writeFileSync(path.join(models, 'models.mjs'), MODELS.replace('MORE', ''));
+  const json = path.join(folder, 'all.json');
+  const all = await explore('--all', models, '--json', json, '--workers', '1');
+  expect(all).toMatchObject({ code: 0, stderr: '' });
+  expect(all.stdout).toMatch(
+    /^ {2}model +schedules +states +bound +exhausted +seconds\n.*\n {2}right +\d+ +\d+ +\w+ +yes +[\d.]+\n/,
+  );
+  expect(all.stdout).toMatch(/\nall 1 models held: \d+ schedules through \d+ states, [\d.]+ s\n$/);
+  expect(JSON.parse(fs.readFileSync(json, 'utf8')).models).toMatchObject([
+    { model: 'right', ok: true, exhausted: true, complete: true },
+  ]);
+  const mutants = await explore(path.join(models, 'models.mjs'), '--mutants');
+  expect(mutants).toMatchObject({ code: 0, stderr: '' });
+  expect(mutants.stdout).toMatch(/right: plain +data race +\d+ +0 +ab\n/);
+  expect(mutants.stdout).toMatch(/\nall 1 mutants of 1 models were found, [\d.]+ s\n$/);
+});
+
+it('has exit code 1 for a model that fails, and for a mutant that is left alive or does not fit', async () => {
+  const models = path.join(folder, 'failing');
+  fs.mkdirSync(models);
+  const more = `{ name: 'harmless', file: 'models.mjs', find: 'a[1] = 5', replace: 'a[1] = 6' },
+      { name: 'gone', file: 'models.mjs', find: 'no such text', replace: '' },`;
+  const failing = `export const wrong = model({ name: 'wrong', setup: shared, actors: { one: set, two: set } });`;
+  const where = path.join(models, 'models.mjs');
+  fs.writeFileSync(where, MODELS.replace('MORE', more) + failing);
+  const all = await explore('--all', models);
+  expect(all.code).toBe(1);
+  expect(all.stdout).toMatch(/ {2}wrong +\d+ +\d+ +\d +FAILED/);
+  expect(all.stdout).toMatch(
+    /one +two\n.*\n {2}\[1\] = 5\n {4}at .*models.mjs:\d+\n +\[1\] = 5\n +at .*models.mjs:\d+\n/,
+  );
+  expect(all.stdout).toMatch(/\nreplay: unpin explore .*models.mjs --model wrong --replay ab\n/);
+  expect(all.stdout).toMatch(/\n1 of 2 models failed: /);
+  const mutants = await explore(where, '--mutants');
+  expect(mutants.code).toBe(1);
+  expect(mutants.stdout).toMatch(/right: harmless +NOT FOUND/);
+  expect(mutants.stdout).toMatch(/right: gone: EINVAL: explore: the mutant no longer fits: models.mjs must hold/);
+  expect(mutants.stdout).toMatch(/\n2 of 3 mutants left alive, /);
+});
+
+it('goes beyond the bound by random schedules, which their seed brings back', async () => {
+  const lost = file(
+    'lost.mjs',
+    `import { model } from 'unpin/explore';
+     const add = (a) => Atomics.store(a, 0, Atomics.load(a, 0) + 1);
+     export default model({
+       name: 'lost', preemptions: 0, setup: () => new Int32Array(new SharedArrayBuffer(4)),
+       actors: { one: add, two: add }, check: (a) => (a[0] === 2 ? undefined : 'lost'),
+     });`,
+  );
+  expect(await explore(lost)).toMatchObject({ code: 0 });
+  for (const how of ['--random', '--pct']) {
+    const found = await explore(lost, how, '100', '--depth', '2', '--seed', '7');
+    expect(found.code).toBe(1);
+    const seed = /seed (\d+)/.exec(found.stdout)![1]!;
+    expect(Number(seed)).toBeGreaterThanOrEqual(7);
+    expect(await explore(lost, how, '1', '--depth', '2', '--seed', seed)).toMatchObject({
+      code: 1,
+      stdout: found.stdout,
+    });
   }
 });
