@@ -59,29 +59,36 @@ export function zapFilePages(vma: Vma, startVpn: number, endVpn: number): void {
 }
 
 function zapWhere(vma: Vma, startVpn: number, endVpn: number, keepAnon: boolean): void {
-  const { pageTable, host } = vma.mm;
+  const { pageTable } = vma.mm;
   let vpn = startVpn;
   while ((vpn = pageTable.skipEmpty(vpn, endVpn)) < endVpn) {
     const end = Math.min(endVpn, ((vpn >>> 9) + 1) << 9);
     const i = pageTable.find(vpn);
-    for (let k = 0; k < end - vpn; k++) {
-      const pte = pageTable.words.readOnce(i + k);
-      if (pte !== PTE_NONE && !(keepAnon && isOwn(host, pte))) zapPte(vma, i + k);
-    }
+    pageTable.addUsed(i, -zapLeaf(vma, i, end - vpn, keepAnon));
     vpn = end;
   }
+}
+
+/** Returns how many of the `nrPtes` ptes from `i` on, all of one table, it cleared. */
+function zapLeaf(vma: Vma, i: number, nrPtes: number, keepAnon: boolean): number {
+  const { host, pageTable } = vma.mm;
+  const { words } = pageTable;
+  let nrCleared = 0;
+  for (let k = i; k < i + nrPtes; k++) {
+    const pte = words.readOnce(k);
+    if (pte === PTE_NONE || (keepAnon && isOwn(host, pte))) continue;
+    // WHY plain: only this thread writes ptes, and an exchange a page would be a third of the cost of an unmap.
+    words.writeOnce(k, PTE_NONE);
+    nrCleared++;
+    if (pteIsPresent(pte)) zapPresent(host, vma, ptePfn(pte));
+    else if (pteIsSwap(pte)) zapSwap(host, pteSwapSlot(pte));
+  }
+  return nrCleared;
 }
 
 /** Not a page of the page cache. */
 function isOwn(host: Host, pte: number): boolean {
   return !pteIsPresent(pte) || isAnon(host, ptePfn(pte));
-}
-
-function zapPte(vma: Vma, i: number): void {
-  const { host } = vma.mm;
-  const pte = vma.mm.pageTable.getAndSet(i, PTE_NONE);
-  if (pteIsPresent(pte)) zapPresent(host, vma, ptePfn(pte));
-  else if (pteIsSwap(pte)) zapSwap(host, pteSwapSlot(pte));
 }
 
 function zapPresent(host: Host, vma: Vma, pfn: number): void {
