@@ -254,3 +254,40 @@ test('neighbours whose pages came while their rights differed become one when th
   expect(mm.residentPages).toBe(0);
   expect([read(mm, va), read(mm, va + 8 * PAGE)]).toEqual([1, 2]);
 });
+
+test('who has exited, or was split off, is not visited any more', () => {
+  const { host, mm, va } = setUp(256);
+  write(mm, va + PAGE, 1);
+  const children = [...Array(5).keys()].map(() => mm.fork());
+  const nrVisited = () => {
+    const pfn = mm.tryGetPage(va + PAGE, 0);
+    mm.putPage(pfn);
+    let nr = 0;
+    host.anonVmas.get(host.frames.mapping[pfn]!)!.visit(host.frames.index[pfn]!, () => void nr++);
+    return nr;
+  };
+  expect(nrVisited()).toBe(6);
+  for (const child of children) child.exit();
+  expect(nrVisited()).toBe(1);
+  mm.mprotect(va, 8 * PAGE, 1);
+  mm.mprotect(va + PAGE, PAGE, 3);
+  expect(nrVisited()).toBe(1);
+});
+
+test('N6: children that came and went do not keep a later child from taking over its parent’s anonVma', () => {
+  const { host, mm, va } = setUp(256);
+  let last = mm;
+  for (let k = 0; k < 20; k++) {
+    write(last, va, k);
+    for (let n = 0; n < 3; n++) {
+      const short = last.fork();
+      write(short, va, n);
+      short.exit();
+    }
+    const child = last.fork();
+    last.exit();
+    last = child;
+  }
+  expect(host.anonVmas.nrLive).toBeLessThan(4);
+  checkHost(host);
+});

@@ -316,3 +316,15 @@ test('a mapping may move to where it touches its old range', () => {
   expect(bytes(mm, BASE, 2)).toEqual([1, 2]);
   checkHost(host);
 });
+
+test('to the same size and place is nothing, over several mappings too', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 2);
+  map(mm, BASE + 2 * PAGE, 2, 1);
+  expect(mm.mremap(BASE, 4 * PAGE, 4 * PAGE)).toBe(BASE);
+  expect(areas(mm)).toEqual([
+    [BASE, 2],
+    [BASE + 2 * PAGE, 2],
+  ]);
+  checkHost(host);
+});
