@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { reporters } from './test/noskip.js';
 
 export default defineConfig({
+  define: { __CONFIG_LOCKDEP__: 'true' },
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/long/**'],

@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { reporters } from './test/noskip.js';
 
 export default defineConfig({
+  define: { __CONFIG_LOCKDEP__: 'true' },
   test: {
     include: ['test/long/**/*.test.ts'],
     testTimeout: 3_600_000,

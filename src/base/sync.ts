@@ -1,4 +1,6 @@
+import { CONFIG_LOCKDEP } from './config.js';
 import { futexLock, futexUnlock } from './futex.js';
+import { lockdepLocked, lockdepLocking, lockdepUnlocked, lockdepWait } from './lockdep.js';
 
 /** How the explorer prints a word: by a name for all, `name[i]`, or as the functions say. Costs nothing in production. */
 export type WordsLabel = string | { word(i: number): string; value?(i: number, value: number): string };
@@ -62,15 +64,19 @@ export class Words {
 
   /** Takes the lock in word `i` (0 free, 1 held, 2 held and awaited). May block; pairs with `unlock`. */
   lock(i: number): void {
+    if (CONFIG_LOCKDEP) lockdepLocking(this.i32, i);
     futexLock(this, i);
+    if (CONFIG_LOCKDEP) lockdepLocked();
   }
 
   unlock(i: number): void {
     futexUnlock(this, i);
+    if (CONFIG_LOCKDEP) lockdepUnlocked(this.i32, i);
   }
 
   /** Blocks while word `i` holds `expected`, until `notify`. Not on a browser page's own thread. */
   wait(i: number, expected: number): void {
+    if (CONFIG_LOCKDEP) lockdepWait(`a word (${i})`);
     Atomics.wait(this.i32, i, expected);
   }
 

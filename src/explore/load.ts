@@ -139,7 +139,12 @@ async function bundle(file: string, edits: readonly Edit[]): Promise<{ code: str
         'dynamic-import': false,
         'logical-assignment': false,
       },
-      define: { ...REPLACED, 'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href) },
+      define: {
+        ...REPLACED,
+        // Locks of several actors in one thread: the explorer itself finds what lockdep would.
+        __CONFIG_LOCKDEP__: 'false',
+        'import.meta.url': JSON.stringify(pathToFileURL(resolve(file)).href),
+      },
       inject: [join(ROOT, 'explore', `atomics${EXTENSION}`)],
       logLevel: 'silent',
       plugins: [seamPlugin, editing.plugin],

@@ -70,7 +70,7 @@ export class GuestRam extends SoftTlb {
   /** Ends it; every access is EFAULT from then on. RAM of `create` gives all its frames and swap back; that of `over` stays mapped. */
   destroy(): void {
     if (this.ownsMm) this.mm.exit();
-    else this.detach();
+    this.detach();
   }
 
   /**

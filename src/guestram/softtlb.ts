@@ -5,6 +5,7 @@ import {
   pteNotifierReadBegin,
   pteNotifierReadRetry,
   pteNotifierRegister,
+  pteNotifierUnpin,
   pteNotifierUnregister,
 } from '../notifier/index.js';
 
@@ -71,7 +72,9 @@ export class SoftTlb {
     this.writeTable = new Int32Array(nrPages);
     const flushAll = () => this.flushAll();
     const clear = (_pn: PteNotifier, _vma: Vma, address: number) => this.clear(address);
-    this.pn = new PteNotifier({ clear, release: flushAll }, { onPoisoned: flushAll });
+    const mappings = (_pn: PteNotifier, start: number, end: number, writable: boolean) =>
+      this.countEntries(start, end, writable);
+    this.pn = new PteNotifier({ clear, release: flushAll, mappings }, { onPoisoned: flushAll });
     pteNotifierRegister(this.pn, mm.findVma(va)!);
   }
 
@@ -90,8 +93,18 @@ export class SoftTlb {
     refuse('EIO', `address ${what}: the RAM may map nothing any more: ${this.pn.poisoned}`);
   }
 
+  /** Ends the relation with mm; what a broken contract had pinned is won back, for the table is empty. */
   protected detach(): void {
     if (this.pn.registered) pteNotifierUnregister(this.pn);
+    this.flushAll();
+    pteNotifierUnpin(this.pn);
+  }
+
+  private countEntries(start: number, end: number, writable: boolean): number {
+    const table = writable ? this.writeTable : this.readTable;
+    let nr = 0;
+    for (let page = (start - this.va) / PAGE_SIZE; page < (end - this.va) / PAGE_SIZE; page++) if (table[page]) nr++;
+    return nr;
   }
 
   private clear(address: number): void {

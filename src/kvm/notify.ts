@@ -1,4 +1,4 @@
-import type { MmuNotifierOps, MmuNotifierRange } from '../mm/index.js';
+import { type MmuNotifierOps, type MmuNotifierRange, PAGE_SIZE } from '../mm/index.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -44,5 +44,8 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
       vm.zapAll();
       vm.unlockMmu();
     },
+
+    // Shadow entries and TLBs hang on direct entries (`checkVm`).
+    mappings: (_sub, start, end, writable): number => vm.countDirect(start / PAGE_SIZE, end / PAGE_SIZE, writable),
   };
 }

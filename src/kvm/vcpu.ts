@@ -76,6 +76,7 @@ export class Vcpu {
         this.exitRequested = false;
         return { reason: KVM_EXIT_INTR };
       }
+      if (this.vm.poisoned !== undefined) return this.dead(this.vm.poisoned);
       this.timer.update();
       const exit = this.enter();
       if (exit !== HART_EXIT_BUDGET && exit !== HART_EXIT_REQUEST) {
@@ -84,6 +85,11 @@ export class Vcpu {
       }
       if (this.turnIsOver()) await this.giveWay();
     }
+  }
+
+  private dead(reason: string): VcpuExit {
+    this.held.releaseAll();
+    return { reason: KVM_EXIT_SHUTDOWN, message: `the VM may map nothing any more: ${reason}` };
   }
 
   private enter(): number {

@@ -1,4 +1,4 @@
-import { bug, KernelError, Words } from '../base/index.js';
+import { bug, CONFIG_LOCKDEP, KernelError, lockdepSetClass, Words } from '../base/index.js';
 import type { MmioBus } from '../machine/index.js';
 import {
   type Host,
@@ -6,13 +6,14 @@ import {
   type Mm,
   type MmuSubscription,
   mmuNotifierRegister,
+  mmuNotifierUnpin,
   mmuNotifierUnregister,
   PAGE_SIZE,
   VA_SIZE,
 } from '../mm/index.js';
 import type { RiscvEngine } from '../riscv/index.js';
 import type { Environment } from './environment.js';
-import { checkRegion, DIRECT_A, DIRECT_V, Memslot, Memslots, type UserMemoryRegion } from './memslot.js';
+import { checkRegion, DIRECT_A, DIRECT_V, DIRECT_W, Memslot, Memslots, type UserMemoryRegion } from './memslot.js';
 import { kvmNotifierOps } from './notify.js';
 import { VmSbi } from './sbi.js';
 import { ShadowPages, type ShadowRoot } from './shadow.js';
@@ -84,10 +85,24 @@ export class Vm {
     this.wordsAddr = this.host.arenaAlloc(NR_WORDS * 4, 64);
     this.words = new Words(this.host.memory, this.wordsAddr, NR_WORDS);
     for (let i = 0; i < NR_WORDS; i++) this.words.writeOnce(i, 0);
+    if (CONFIG_LOCKDEP) lockdepSetClass(this.host.memory.buffer, this.wordsAddr + 4 * MMU_LOCK, 'kvmMmuLock');
     this.invalidate = new InvalidateSeq(this.words, INVALIDATE_SEQ);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
     this.shadow = new ShadowPages(this.host, this.slots, nrPages, (root, vpn) => this.flushTlbs(root, vpn));
-    this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this));
+    this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this), { onPoisoned: () => this.stop() });
+  }
+
+  /** Why the VM may map nothing any more, and its vCPUs do not run: a callback broke its contract (N19). Its memory comes back with `destroy`. */
+  get poisoned(): string | undefined {
+    return this.subscription.poisoned;
+  }
+
+  private stop(): void {
+    if (this.destroyed) return;
+    this.lockMmu();
+    this.zapAll();
+    this.unlockMmu();
+    for (const vcpu of this.vcpus) vcpu.kick();
   }
 
   lockMmu(): void {
@@ -144,6 +159,18 @@ export class Vm {
     for (const slot of this.slots.all()) this.zapSlot(slot, 0, slot.nrPages);
   }
 
+  /** Direct entries of the host virtual pages [startVpn, endVpn): all, or those that may write. */
+  countDirect(startVpn: number, endVpn: number, writable: boolean): number {
+    const wanted = writable ? DIRECT_W : DIRECT_V;
+    let nr = 0;
+    for (const slot of this.slots.all()) {
+      const end = Math.min(endVpn - slot.baseVpn, slot.nrPages);
+      for (let i = Math.max(startVpn - slot.baseVpn, 0); i < end; i++)
+        if ((slot.direct.readOnce(i) & wanted) !== 0) nr++;
+    }
+    return nr;
+  }
+
   private zapSlot(slot: Memslot, first: number, end: number): number {
     let nrZapped = 0;
     for (let i = first; i < end; i++) {
@@ -197,7 +224,7 @@ export class Vm {
   }
 
   /**
-   * Ends the VM: no callback runs any more when it returns. The mm, with the guest's memory, stays its owner's. Throws KernelError
+   * Ends the VM: no callback runs any more when it returns, and what a broken contract had pinned is won back. The mm, with the guest's memory, stays its owner's. Throws KernelError
    * EDEADLK in a callback of the mm, EBUSY inside a bracket; the VM lives on then.
    */
   destroy(): void {
@@ -209,5 +236,6 @@ export class Vm {
     this.shadow.free();
     for (const slot of this.slots.all()) slot.free();
     this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);
+    mmuNotifierUnpin(this.subscription);
   }
 }

@@ -140,6 +140,8 @@ function linked(vma: Vma, vpn: number): boolean {
 function checkSubscriptions(mm: Mm): void {
   for (const sub of mm.notifiers.all()) {
     if (!sub.registered || sub.mm !== mm) bug('N17', `${mm.name}: a subscription that is not registered is still kept`);
+    if (sub.pinned.size > 0 && sub.poisoned === undefined)
+      bug('N19', `${mm.name}: a subscription that broke nothing pins ${sub.pinned.size} frames`);
     if (sub.start < 0 || sub.end > VA_SIZE) bug('N16', `${mm.name}: a subscription out of the address space`);
   }
 }
@@ -203,7 +205,10 @@ function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
   for (let pfn = frames.firstPfn; pfn < frames.endPfn; pfn++) {
     const flags = frames.flags[pfn]!;
     if ((flags & PG_MLOCKED) !== 0) mlocked++;
-    if ((flags & PG_PINNED) !== 0) pinned++;
+    const pins = host.pins.get(pfn) ?? 0;
+    if (((flags & PG_PINNED) !== 0) !== pins > 0)
+      bug('N19', `frame ${pfn} is pinned ${pins} times, and its flag differs`);
+    pinned += pins;
     if (frames.mapcount[pfn] !== seen.mapcount[pfn]) {
       bug('N6', `frame ${pfn}: mapcount ${frames.mapcount[pfn]}, mapped by ${seen.mapcount[pfn]} ptes`);
     }
@@ -218,7 +223,6 @@ function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
   if (extra !== heldRefs + pinned)
     bug('N4', `${extra} references beyond ptes and caches, ${heldRefs} held, ${pinned} pinned`);
   if (mlocked !== host.nrMlocked) bug('N27', `${mlocked} frames mlocked, ${host.nrMlocked} counted`);
-  if (pinned !== host.nrPinned) bug('N19', `${pinned} frames pinned, ${host.nrPinned} counted`);
 }
 
 /** Returns the references that neither ptes, nor the swap cache, nor a read account for. */

@@ -1,4 +1,4 @@
-import { KernelError } from '../base/index.js';
+import { CONFIG_LOCKDEP, KernelError, lockdepWait } from '../base/index.js';
 import { handleMmFault } from './fault.js';
 import { FAULT_HWPOISON, FAULT_OOM, FAULT_RETRY, FAULT_SIGBUS, FAULT_SIGSEGV } from './faultcode.js';
 import { FileFault, filemapWait, filemapWaitSync } from './filemap.js';
@@ -20,6 +20,7 @@ const SWAP_IN_RESERVE = 2;
 export async function faultIn(mm: Mm, va: number, write: boolean): Promise<void> {
   const vpn = vaToVpn(va);
   let file: FileFault | undefined;
+  if (CONFIG_LOCKDEP) lockdepWait('a page');
   for (;;) {
     refuseKilled(mm, 'faultIn');
     const result = attempt(mm, vpn, write, file);
@@ -38,6 +39,7 @@ export function faultInSync(mm: Mm, va: number, write: boolean): void {
   }
   const vpn = vaToVpn(va);
   let file: FileFault | undefined;
+  if (CONFIG_LOCKDEP) lockdepWait('a page');
   for (;;) {
     refuseKilled(mm, 'faultIn');
     const result = attempt(mm, vpn, write, file);

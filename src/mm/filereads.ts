@@ -1,4 +1,4 @@
-import { KernelError } from '../base/index.js';
+import { CONFIG_LOCKDEP, KernelError, LOCK_CLASSES, lockdepMayTake } from '../base/index.js';
 import type { AddressSpace } from './addressspace.js';
 import { PG_LOCKED, PG_READAHEAD } from './frames.js';
 import type { Host } from './host.js';
@@ -91,6 +91,7 @@ export class FileReads {
     const { reclaim, frames } = this.host;
     const pfn = reclaim.allocFrame(reserve);
     if (pfn === 0) return 0;
+    if (CONFIG_LOCKDEP) lockdepMayTake(LOCK_CLASSES.pageLock);
     frames.flags[pfn] = PG_LOCKED;
     this.host.pageCache.add(as, index, pfn);
     return pfn;

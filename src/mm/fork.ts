@@ -1,9 +1,15 @@
 import { KernelError } from '../base/index.js';
+import { PG_DIRTY, PG_PINNED, PG_SWAPBACKED } from './frames.js';
+import type { Host } from './host.js';
+import { pfnToPa } from './layout.js';
 import type { Mm } from './mm.js';
 import {
+  mkPte,
   PTE_ACCESSED,
+  PTE_DIRTY,
   PTE_EXCLUSIVE,
   PTE_NONE,
+  PTE_READ,
   PTE_WRITE,
   pteIsPresent,
   pteIsSwap,
@@ -11,6 +17,7 @@ import {
   pteSwapSlot,
 } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from './range.js';
+import { addNewAnonRmap, isAnon } from './rmap.js';
 import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, Vma } from './vma.js';
 import { vmaSetFile } from './vmafile.js';
 
@@ -45,10 +52,10 @@ function forkVma(vma: Vma, child: Mm): void {
   child.host.anonVmas.fork(copy, vma);
   child.vmas.insert(copy);
   // Without an anonVma it has no page of its own: what it maps is found again by faults.
-  if (vma.anonVma !== undefined) copyPageRange(vma, child);
+  if (vma.anonVma !== undefined) copyPageRange(vma, copy);
 }
 
-function copyPageRange(vma: Vma, child: Mm): void {
+function copyPageRange(vma: Vma, copy: Vma): void {
   const { mm } = vma;
   mm.range.reset(MMU_NOTIFY_PROTECTION_PAGE, true);
   mm.range.add(vma.startVpn, vma.endVpn);
@@ -57,7 +64,7 @@ function copyPageRange(vma: Vma, child: Mm): void {
     let vpn = vma.startVpn;
     while ((vpn = mm.pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn) {
       const end = Math.min(vma.endVpn, ((vpn >>> 9) + 1) << 9);
-      copyLeaf(mm, child, vpn, end - vpn);
+      copyLeaf(mm, copy, vpn, end - vpn);
       vpn = end;
     }
   } finally {
@@ -66,16 +73,25 @@ function copyPageRange(vma: Vma, child: Mm): void {
 }
 
 /** Copies `nrPtes` ptes of one leaf table. */
-function copyLeaf(parent: Mm, child: Mm, vpn: number, nrPtes: number): void {
+function copyLeaf(parent: Mm, copy: Vma, vpn: number, nrPtes: number): void {
+  const child = copy.mm;
   const { words } = parent.pageTable;
   const from = parent.pageTable.find(vpn);
   const to = child.pageTable.ensure(vpn);
   if (to === 0) noTable(parent);
   let nrUsed = 0;
   let nrResident = 0;
+  let noFrame = false;
   for (let k = 0; k < nrPtes; k++) {
     const pte = words.readOnce(from + k);
     if (pte === PTE_NONE) continue;
+    if (pteIsPresent(pte) && isExposed(parent.host, ptePfn(pte))) {
+      const own = copyExposed(copy, vpn + k, pte);
+      noFrame = own === 0;
+      if (noFrame) break;
+      child.pageTable.set(to + k, own);
+      continue;
+    }
     nrUsed++;
     if (pteIsPresent(pte)) {
       nrResident += sharePresent(parent, from + k, pte);
@@ -87,6 +103,12 @@ function copyLeaf(parent: Mm, child: Mm, vpn: number, nrPtes: number): void {
   }
   child.pageTable.addUsed(to, nrUsed);
   child.addResident(nrResident);
+  if (noFrame)
+    throw new KernelError(
+      'ENOMEM',
+      'fork',
+      `no frame for a page of ${parent.name} that a poisoned driver may still write`,
+    );
 }
 
 /** One more pte will name the frame, and nobody may write it. Returns 1 if that counts as resident. */
@@ -99,6 +121,23 @@ function sharePresent(parent: Mm, i: number, pte: number): number {
   if ((pte & (PTE_WRITE | PTE_EXCLUSIVE)) !== 0)
     parent.pageTable.words.writeOnce(i, pte & ~(PTE_WRITE | PTE_EXCLUSIVE));
   return 1;
+}
+
+/** A driver that broke its contract may still write the frame: the child must not see that (S12; Linux: copy_present_page). */
+function isExposed(host: Host, pfn: number): boolean {
+  return (host.frames.flags[pfn]! & PG_PINNED) !== 0 && isAnon(host, pfn);
+}
+
+/** A frame of its own for the child; returns its pte, or 0 when none is free. */
+function copyExposed(copy: Vma, vpn: number, pte: number): number {
+  const { host } = copy.mm;
+  const pfn = host.reclaim.allocFrame(0);
+  if (pfn === 0) return 0;
+  host.pageOps.copy(pfnToPa(pfn), pfnToPa(ptePfn(pte)));
+  host.frames.flags[pfn] = PG_DIRTY | PG_SWAPBACKED;
+  addNewAnonRmap(host, copy, vpn, pfn);
+  host.lru.add(pfn);
+  return mkPte(pfn, (pte & PTE_READ) | PTE_DIRTY | PTE_EXCLUSIVE);
 }
 
 function noTable(mm: Mm): never {

@@ -3,7 +3,6 @@ import { AnonVmas } from './anonvma.js';
 import { Arena } from './arena.js';
 import type { BackingStore } from './backingstore.js';
 import { type CompactResult, compact } from './compact.js';
-import { pinMappedFrames } from './containment.js';
 import { createShmemFile, type File, type FileMode, openFile } from './file.js';
 import { forkMm } from './fork.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
@@ -111,9 +110,10 @@ export class Host {
   /** Pages of VMAs of all mms. */
   readonly vm = new VmCounters();
   readonly overcommit: Overcommit;
-  /** Frames of locked VMAs, and those that poisoned subscriptions may map. */
+  /** Frames of locked VMAs. */
   nrMlocked = 0;
-  nrPinned = 0;
+  /** By frame, how many poisoned subscriptions may map it: each has a reference (N19). */
+  readonly pins = new Map<number, number>();
   private readonly options: HostOptions;
   private readonly arena: Arena;
   private readonly notifierHost: NotifierHost;
@@ -166,8 +166,13 @@ export class Host {
       countBracket: () => void vmstat.brackets++,
       countRefusal: () => void vmstat.refusals++,
       countPoisoned: () => void vmstat.poisoned++,
-      pin: pinMappedFrames,
+      debug: options.debug ?? false,
     };
+  }
+
+  /** Frames that poisoned subscriptions may map. */
+  get nrPinned(): number {
+    return this.pins.size;
   }
 
   /** A new address space. Throws KernelError ENOMEM when no page table is left for it, EINVAL for an oomScoreAdj out of range. */

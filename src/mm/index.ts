@@ -37,7 +37,7 @@ export {
 } from './mmap.js';
 export { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from './mremap.js';
 export { MS_ASYNC, MS_INVALIDATE, MS_SYNC } from './msync.js';
-export { mmuNotifierRegister, mmuNotifierUnregister } from './notifier.js';
+export { mmuNotifierRegister, mmuNotifierUnpin, mmuNotifierUnregister } from './notifier.js';
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';
 export type { OvercommitPolicy } from './overcommit.js';

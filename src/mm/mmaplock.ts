@@ -1,4 +1,12 @@
-import { bug, CONFIG_PTE_NOTIFIERS } from '../base/index.js';
+import {
+  bug,
+  CONFIG_LOCKDEP,
+  CONFIG_PTE_NOTIFIERS,
+  LOCK_CLASSES,
+  lockdepAcquire,
+  lockdepMayTake,
+  lockdepRelease,
+} from '../base/index.js';
 import type { MmuNotifiers } from './notifier.js';
 import type { MmapLockMode, MmuSubscription } from './subscription.js';
 
@@ -20,8 +28,10 @@ export class MmapLock {
   }
 
   lock(mode: MmapLockMode): void {
+    if (CONFIG_LOCKDEP) lockdepMayTake(LOCK_CLASSES.mmapLock);
     if (this.mode !== undefined) bug('N7', `mmapLock taken for ${mode} while it is held for ${this.mode}`);
     if (CONFIG_PTE_NOTIFIERS && this.notifiers.lockHooks.length > 0) this.tellLocked(mode);
+    if (CONFIG_LOCKDEP) lockdepAcquire(this, LOCK_CLASSES.mmapLock, this.notifiers.mm.id);
     this.mode = mode;
   }
 
@@ -37,6 +47,7 @@ export class MmapLock {
     const mode = this.mode;
     if (mode === undefined) bug('N7', 'mmapLock given back while it is not held');
     this.mode = undefined;
+    if (CONFIG_LOCKDEP) lockdepRelease(this);
     if (CONFIG_PTE_NOTIFIERS && this.told.length > 0) this.tellUnlocked(mode);
   }
 

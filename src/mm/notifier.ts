@@ -1,7 +1,15 @@
-import { CONFIG_PTE_NOTIFIERS, ERRNO, IntervalTree, KernelError } from '../base/index.js';
+import {
+  CONFIG_LOCKDEP,
+  CONFIG_PTE_NOTIFIERS,
+  ERRNO,
+  IntervalTree,
+  KernelError,
+  lockdepBracket,
+} from '../base/index.js';
+import { enterCallback, leaveCallback, pinAll, pinRange, unpinAll } from './containment.js';
 import { VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
-import type { MmuNotifierRange, RangeList } from './range.js';
+import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, type RangeList } from './range.js';
 import type { NotifierCalls } from './stats.js';
 import { type MmuNotifierOps, type MmuNotifierOptions, MmuSubscription, overlaps, type Piece } from './subscription.js';
 import type { VmaSet } from './vmaset.js';
@@ -16,10 +24,11 @@ import type { VmaSet } from './vmaset.js';
  * end, and no other (N12). Brackets of one mm may overlap; nothing waits between start and end.
  *
  * A callback runs on the mm thread, perhaps with mmapLock held and inside reclaim: it must not wait, call into this
- * mm, or return a promise (N13). One that breaks its contract poisons its subscription: it is not called again, the frames that it may
- * still map are pinned for ever and counted, its owner is told, and everybody else goes on (N19).
+ * mm, or return a promise (N13). One that breaks its contract poisons its subscription (containment.ts): it is not called again, the frames
+ * that it may still map are pinned and counted, its owner is told, and everybody else goes on (N19).
  *
- * Use: `mmuNotifierRegister`, callbacks, `mmuNotifierUnregister`: when that returns, none runs and none can start (N17).
+ * Use: `mmuNotifierRegister`, callbacks, `mmuNotifierUnregister`: when that returns, none runs and none can start (N17); once the driver's
+ * external table is gone as well `mmuNotifierUnpin`.
  */
 
 const PAGE_SIZE = 4096;
@@ -35,13 +44,13 @@ export interface NotifierHost {
   countBracket(): void;
   countRefusal(): void;
   countPoisoned(): void;
-  /** Pins the frames that are mapped in [start, end). */
-  pin(mm: Mm, start: number, end: number): void;
+  /** Whether drivers are asked after each start what they have left behind. */
+  readonly debug: boolean;
 }
 
 /** The subscriptions of one mm. */
 export class MmuNotifiers {
-  private readonly mm: Mm;
+  readonly mm: Mm;
   private readonly host: NotifierHost;
   private readonly tree = new IntervalTree<Piece>();
   private count = 0;
@@ -104,7 +113,7 @@ export class MmuNotifiers {
   unregister(sub: MmuSubscription): void {
     if (!sub.registered) throw new KernelError('EINVAL', 'mmuNotifierUnregister', 'the subscription is not registered');
     this.refuseInside('mmuNotifierUnregister');
-    if (sub.poisoned !== undefined) this.pinAll(sub);
+    if (sub.poisoned !== undefined) pinAll(sub);
     this.releaseOne(sub);
     this.remove(sub);
   }
@@ -136,6 +145,7 @@ export class MmuNotifiers {
   }
 
   private deliverStart(range: RangeList): number {
+    if (CONFIG_LOCKDEP) lockdepBracket();
     this.nrBrackets++;
     range.open = true;
     this.host.countBracket();
@@ -151,7 +161,7 @@ export class MmuNotifiers {
         return -ERRNO.EAGAIN;
       }
       if (sub.poisoned === undefined) subs[nrBegun++] = sub;
-      else this.pinRange(sub, range);
+      else pinRange(sub, range);
     }
     range.nrBegun = nrBegun;
     if (nrBegun === 0) this.closeBracket(range);
@@ -162,7 +172,7 @@ export class MmuNotifiers {
   private startOne(sub: MmuSubscription, range: RangeList): boolean {
     if (sub.poisoned !== undefined || sub.ops.invalidateRangeStart === undefined) return false;
     this.host.calls.invalidateRangeStart++;
-    const began = this.enter();
+    const began = this.enter('invalidateRangeStart', range.blockable);
     let result: unknown;
     try {
       result = sub.ops.invalidateRangeStart(sub, range);
@@ -170,22 +180,31 @@ export class MmuNotifiers {
       this.poison(sub, `invalidateRangeStart threw ${String(error)}`);
     }
     this.leave(sub, 'invalidateRangeStart', began, result);
-    if (result === undefined || result === 0 || sub.poisoned !== undefined) return false;
+    if (sub.poisoned !== undefined) return false;
+    if (result === undefined || result === 0) {
+      if (this.host.debug && sub.ops.mappings !== undefined) this.checkLeft(sub, range);
+      return false;
+    }
     if (result === -ERRNO.EAGAIN && !range.blockable) return true;
     const why = range.blockable ? 'in a bracket that may block' : 'instead of 0 or -EAGAIN';
     this.poison(sub, `invalidateRangeStart returned ${String(result)} ${why}`);
     return false;
   }
 
-  private pinRange(sub: MmuSubscription, range: MmuNotifierRange): void {
-    for (let i = 0; i < range.nrRanges; i++) {
-      const [start, end] = [range.ranges[2 * i]! * PAGE_SIZE, range.ranges[2 * i + 1]! * PAGE_SIZE];
-      sub.forEachPart(start, end, (from, to) => this.host.pin(this.mm, from, to));
+  /** N1, in debug builds: nothing of what a start took away may be left; where rights alone go, nothing that may write. */
+  private checkLeft(sub: MmuSubscription, range: RangeList): void {
+    const writable = range.event !== MMU_NOTIFY_UNMAP && range.event !== MMU_NOTIFY_CLEAR;
+    let left = 0;
+    const count = (from: number, to: number) => void (left += sub.ops.mappings!(sub, from, to, writable));
+    this.nrRunning++;
+    try {
+      for (let i = 0; i < range.nrRanges; i++)
+        sub.forEachPart(range.ranges[2 * i]! * PAGE_SIZE, range.ranges[2 * i + 1]! * PAGE_SIZE, count);
+    } catch (error) {
+      this.poison(sub, `mappings threw ${String(error)}`);
     }
-  }
-
-  private pinAll(sub: MmuSubscription): void {
-    for (const { start, end } of sub.pieces) this.host.pin(this.mm, start, end);
+    this.nrRunning--;
+    if (left > 0) this.poison(sub, `invalidateRangeStart left ${left} mappings behind`);
   }
 
   /** Closes the bracket for those whose start was delivered. Pairs with `invalidateRangeStart`. */
@@ -195,7 +214,7 @@ export class MmuNotifiers {
       const sub = range.begun[i]!;
       if (sub.poisoned !== undefined || sub.ops.invalidateRangeEnd === undefined) continue;
       this.host.calls.invalidateRangeEnd++;
-      const began = this.enter();
+      const began = this.enter('invalidateRangeEnd', false);
       let result: unknown;
       try {
         result = sub.ops.invalidateRangeEnd(sub, range);
@@ -227,7 +246,7 @@ export class MmuNotifiers {
 
   private youngOne({ sub, ...piece }: Piece, start: number, end: number): boolean {
     this.host.calls.clearFlushYoung++;
-    const began = this.enter();
+    const began = this.enter('clearFlushYoung', false);
     let result: unknown = true;
     try {
       result = sub.ops.clearFlushYoung!(sub, Math.max(start, piece.start), Math.min(end, piece.end));
@@ -299,7 +318,7 @@ export class MmuNotifiers {
   guard(sub: MmuSubscription, op: keyof NotifierCalls, call: () => unknown): void {
     if (sub.poisoned !== undefined) return;
     this.host.calls[op]++;
-    const began = this.enter();
+    const began = this.enter(op, false);
     let result: unknown;
     try {
       result = call();
@@ -309,21 +328,15 @@ export class MmuNotifiers {
     this.leave(sub, op, began, result);
   }
 
-  private enter(): number {
+  private enter(op: string, mayWait: boolean): number {
     this.nrRunning++;
-    return this.host.budgetMs === 0 ? 0 : this.host.now();
+    return enterCallback(this.host, op, mayWait);
   }
 
   private leave(sub: MmuSubscription, op: string, began: number, result: unknown): void {
     this.nrRunning--;
-    if (isThenable(result)) {
-      result.then(undefined, () => {});
-      this.poison(sub, `${op} returned a promise; it must be done when it returns`);
-    }
-    if (this.host.budgetMs === 0) return;
-    const tookMs = this.host.now() - began;
-    if (tookMs <= this.host.budgetMs) return;
-    this.poison(sub, `${op} took ${tookMs.toFixed(1)} ms; its budget is ${this.host.budgetMs} ms`);
+    const broken = leaveCallback(this.host, op, began, result);
+    if (broken !== undefined) this.poison(sub, broken);
   }
 
   /** The subscription broke its contract: what it may map now stays pinned, and so does what a later bracket would take away. */
@@ -331,14 +344,10 @@ export class MmuNotifiers {
     if (sub.poisoned !== undefined) return;
     sub.poisoned = reason;
     this.host.countPoisoned();
-    this.pinAll(sub);
+    pinAll(sub);
     const { onPoisoned } = sub;
     if (onPoisoned !== undefined) this.host.defer(() => onPoisoned(sub, reason));
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && typeof (value as PromiseLike<unknown>).then === 'function';
 }
 
 /**
@@ -363,4 +372,19 @@ export function mmuNotifierRegister(
 /** Ends it: runs `release` if that has not run, and returns when no callback runs or can start (N17). */
 export function mmuNotifierUnregister(sub: MmuSubscription): void {
   sub.mm.notifiers.unregister(sub);
+}
+
+/**
+ * The driver vouches that its instance is gone: nothing maps any more what was pinned when it broke its contract, and what would have been taken
+ * away since. Gives that memory back; returns the frames of it, 0 for a driver that broke nothing. Throws KernelError EBUSY while the subscription
+ * is registered (`mmuNotifierUnregister` first), for until then it may fault pages in.
+ */
+export function mmuNotifierUnpin(sub: MmuSubscription): number {
+  if (sub.registered)
+    throw new KernelError(
+      'EBUSY',
+      'mmuNotifierUnpin',
+      'the subscription must be unregistered, and what it mapped gone',
+    );
+  return unpinAll(sub);
 }

@@ -60,20 +60,37 @@ export function munlockPage(host: Host, pfn: number): void {
   mlockcount[pfn] = mlockcount[pfn]! - 1;
   if (mlockcount[pfn] !== 0) return;
   host.nrMlocked--;
-  if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, 0, PG_MLOCKED);
-  else host.frames.flags[pfn] = host.frames.flags[pfn]! & ~PG_MLOCKED;
+  clearFlag(host, pfn, PG_MLOCKED);
 }
 
-/** A poisoned subscription may map the frame: one reference is never given back (N19). */
-export function pinPage(host: Host, pfn: number): void {
-  if ((host.frames.flags[pfn]! & (PG_PINNED | PG_RESERVED)) !== 0) return;
-  host.nrPinned++;
+/** A poisoned subscription may map the frame: one reference for each of them (N19). False for the zero page, which is never another's. */
+export function pinPage(host: Host, pfn: number): boolean {
+  if ((host.frames.flags[pfn]! & PG_RESERVED) !== 0) return false;
+  const count = host.pins.get(pfn) ?? 0;
+  host.pins.set(pfn, count + 1);
   getPage(host, pfn);
-  setFlag(host, pfn, PG_PINNED);
+  if (count === 0) setFlag(host, pfn, PG_PINNED);
+  return true;
+}
+
+/** One of the subscriptions that may have mapped the frame is gone. */
+export function unpinPage(host: Host, pfn: number): void {
+  const count = host.pins.get(pfn)!;
+  if (count > 1) host.pins.set(pfn, count - 1);
+  else {
+    host.pins.delete(pfn);
+    clearFlag(host, pfn, PG_PINNED);
+  }
+  putPage(host, pfn);
 }
 
 /** Sets a flag that has to do with the list that the frame is on. */
 export function setFlag(host: Host, pfn: number, flag: number): void {
   if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, flag, 0);
   else host.frames.flags[pfn] = host.frames.flags[pfn]! | flag;
+}
+
+function clearFlag(host: Host, pfn: number, flag: number): void {
+  if ((host.frames.flags[pfn]! & PG_LRU) !== 0) host.lru.move(pfn, 0, flag);
+  else host.frames.flags[pfn] = host.frames.flags[pfn]! & ~flag;
 }

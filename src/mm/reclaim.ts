@@ -1,4 +1,5 @@
-import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from './frames.js';
+import { CONFIG_LOCKDEP, lockdepWait } from '../base/index.js';
+import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_PINNED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from './frames.js';
 import type { Host } from './host.js';
 import { PAGE_SIZE } from './layout.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from './lru.js';
@@ -99,6 +100,7 @@ export class Reclaim {
     let scan = Math.min(lru.nr[active]!, this.batchSize * 2);
     while (scan-- > 0 && this.inactiveIsLow(inactive)) {
       const pfn = lru.tail(active);
+      if (pfn === 0) return;
       if (this.wasUsed(pfn) && !desperate) {
         lru.move(pfn, 0, 0);
         continue;
@@ -119,6 +121,8 @@ export class Reclaim {
     let scan = Math.min(lru.nr[inactive]!, this.batchSize * 4);
     while (scan-- > 0 && this.nrBatch < this.batchSize) {
       const pfn = lru.tail(inactive);
+      // A driver that breaks its contract when it is asked for young pages empties the list: they are pinned.
+      if (pfn === 0) return;
       vmstat.pgscan++;
       if (this.isHeld(pfn) || this.isUnderWriteback(pfn)) lru.move(pfn, 0, 0);
       else if (!desperate && this.wasUsed(pfn)) {
@@ -213,6 +217,8 @@ export class Reclaim {
   private unmapPage(pfn: number): void {
     const { flags, mapping } = this.host.frames;
     if ((flags[pfn]! & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY && mapping[pfn]! >= 0) return;
+    // The bracket's start has pinned it: its owner goes on with it.
+    if ((flags[pfn]! & PG_PINNED) !== 0) return;
     this.visiting = pfn;
     this.refused = rmapVisit(this.host, pfn, this.checkRefused);
     if (!this.refused) rmapVisit(this.host, pfn, this.unmapOne);
@@ -310,6 +316,7 @@ export class Reclaim {
 
   private async reclaimUntilFree(reserve: number, asker: OomAsker | undefined): Promise<boolean> {
     const { frames, oom, vmstat } = this.host;
+    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
     vmstat.allocstall++;
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
@@ -330,6 +337,7 @@ export class Reclaim {
   /** As `directReclaim`, blocking; needs a device that can. */
   directReclaimSync(reserve: number, asker?: OomAsker): boolean {
     const { frames, oom, vmstat } = this.host;
+    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
     vmstat.allocstall++;
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {

@@ -20,6 +20,11 @@ export interface MmuNotifierOps {
    * subscription with this op lives with its area: it follows it through mremap, and is removed by itself after the bracket of its end.
    */
   areaClosed?(sub: MmuSubscription): void;
+  /**
+   * For HostOptions.debug: how many entries it has for the bytes [start, end); with `writable` those alone that may write. Asked after each start,
+   * which must have left none; where only rights go, no writable one.
+   */
+  mappings?(sub: MmuSubscription, start: number, end: number, writable: boolean): number;
   /** Around the mmap lock (S7), in the order of registration. */
   mmapLock?(sub: MmuSubscription, mode: MmapLockMode): void;
   mmapUnlock?(sub: MmuSubscription, mode: MmapLockMode): void;
@@ -50,6 +55,8 @@ export class MmuSubscription {
   readonly onPoisoned: ((sub: MmuSubscription, reason: string) => void) | undefined;
   /** Why it is not called any more. */
   poisoned: string | undefined;
+  /** Frames that it may map and that therefore have a reference of its (N19). */
+  readonly pinned = new Set<number>();
   registered = true;
   released = false;
   closed = false;

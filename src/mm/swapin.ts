@@ -1,3 +1,4 @@
+import { CONFIG_LOCKDEP, LOCK_CLASSES, lockdepMayTake } from '../base/index.js';
 import { Deferred } from './deferred.js';
 import { PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from './frames.js';
 import type { Host } from './host.js';
@@ -145,6 +146,7 @@ export class SwapIn {
 
   /** The frame has two references: the cache's and the read's. */
   private lockFrame(slot: number, reserve: number): number {
+    if (CONFIG_LOCKDEP) lockdepMayTake(LOCK_CLASSES.pageLock);
     const pfn = this.host.reclaim.allocFrame(reserve);
     if (pfn === 0) return 0;
     this.host.frames.flags[pfn] = PG_LOCKED | PG_SWAPBACKED;

@@ -8,5 +8,5 @@ export {
   pteNotifierReadBegin,
   pteNotifierReadRetry,
 } from './ptenotifier.js';
-export { pteNotifierRegister, pteNotifierUnregister } from './register.js';
+export { pteNotifierRegister, pteNotifierUnpin, pteNotifierUnregister } from './register.js';
 export { pteNotifierCall, vmaClosePteNotifiers, vmaDestroyPteNotifiers, vmaInitPteNotifiers } from './vma.js';

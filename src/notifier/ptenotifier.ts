@@ -57,6 +57,11 @@ export interface PteNotifierOps {
   unlock?(pn: PteNotifier, mode: MmapLockMode): void;
   /** The last callback, once: the mm goes away (after `close`, before its frames can be another's), or the registration is ended. */
   release?(pn: PteNotifier): void;
+  /**
+   * Not the proposal's, and for debug builds alone (HostOptions.debug): how many entries it has for the bytes [start, end) of the mm, with `writable`
+   * those that may write. Asked after the clears of a bracket, which must have left none; where only rights go, no writable one.
+   */
+  mappings?(pn: PteNotifier, start: number, end: number, writable: boolean): number;
 }
 
 export interface PteNotifierOptions {

@@ -1,5 +1,5 @@
 import { CONFIG_PTE_NOTIFIERS, KernelError } from '../base/index.js';
-import { mmuNotifierRegister, mmuNotifierUnregister, type Vma } from '../mm/index.js';
+import { mmuNotifierRegister, mmuNotifierUnpin, mmuNotifierUnregister, type Vma } from '../mm/index.js';
 import type { PteNotifier } from './ptenotifier.js';
 import { Registration } from './registration.js';
 
@@ -45,6 +45,15 @@ export function pteNotifierUnregister(pn: PteNotifier): void {
   }
   mmuNotifierUnregister(registration.sub!);
   registration.finish();
+}
+
+/**
+ * The driver's external table is gone, and nothing maps any more what was pinned when it broke its contract: gives that memory back. Returns the
+ * frames of it, 0 where it broke nothing. Throws KernelError EBUSY while it is registered.
+ */
+export function pteNotifierUnpin(pn: PteNotifier): number {
+  const sub = pn.registration?.sub;
+  return sub === undefined ? 0 : mmuNotifierUnpin(sub);
 }
 
 function refuse(code: 'ENOSYS' | 'EBUSY' | 'EINVAL', message: string): never {

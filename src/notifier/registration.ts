@@ -43,6 +43,7 @@ export class Registration implements MmuNotifierOps {
   lastSeq = 0;
   mmapLock?: (sub: MmuSubscription, mode: MmapLockMode) => void;
   mmapUnlock?: (sub: MmuSubscription, mode: MmapLockMode) => void;
+  mappings?: (sub: MmuSubscription, start: number, end: number, writable: boolean) => number;
   private readonly pn: PteNotifier;
   private readonly seq: InvalidateSeq;
   private readonly seqAddr: number;
@@ -69,6 +70,8 @@ export class Registration implements MmuNotifierOps {
     this.seq = new InvalidateSeq(words, 0);
     this.clearOne = (vpn) => this.clear(vpn);
     if (pn.ops.lock !== undefined) this.mmapLock = (_sub, mode) => pn.ops.lock!(pn, mode);
+    if (pn.ops.mappings !== undefined)
+      this.mappings = (_sub, start, end, writable) => pn.ops.mappings!(pn, start, end, writable);
     if (pn.ops.unlock !== undefined) this.mmapUnlock = (_sub, mode) => pn.ops.unlock!(pn, mode);
   }
 

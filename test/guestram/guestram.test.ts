@@ -332,3 +332,27 @@ test('with frames and swap used up, more is ENOMEM, and what exists can be read'
   for (let addr = 0; addr < end; addr += PAGE) expect(ram.readUint32(addr)).toBe(addr + 1);
   checkHost(host);
 });
+
+test('N19: RAM whose callback overran its time maps nothing any more, and gives what was pinned back when it is destroyed', () => {
+  let nowMs = 0;
+  const host = new Host({ frames: 64, arenaBytes: 65536, now: () => nowMs++ * 100, notifierBudgetMs: 10, debug: true });
+  const other = GuestRam.create(host, { lenBytes: 4 * PAGE });
+  for (const over of [false, true]) {
+    const mm = host.createMm();
+    const va = mm.mmap(0, 8 * PAGE, 3, 0x22);
+    const ram = over ? GuestRam.over(mm, va, 8 * PAGE) : GuestRam.create(host, { lenBytes: 8 * PAGE });
+    const before = host.frames.nrFree;
+    for (let page = 0; page < 8; page++) ram.writeUint32(page * PAGE, page);
+    ram.discard(0, PAGE);
+    expect(() => ram.readUint32(PAGE)).toThrow(/EIO.*clear|EIO.*invalidateRangeStart/);
+    expect(host.stats().pinnedFrames).toBe(8);
+    ram.destroy();
+    expect(host.stats().pinnedFrames).toBe(0);
+    checkHost(host);
+    mm.exit();
+    expect(host.frames.nrFree).toBe(before);
+  }
+  nowMs = 0;
+  other.writeUint32(0, 7);
+  expect(other.readUint32(0)).toBe(7);
+});

@@ -5,12 +5,20 @@ import {
   KVM_EXIT_INTR,
   KVM_EXIT_MEMORY_FAULT,
   KVM_EXIT_MMIO,
+  KVM_EXIT_SHUTDOWN,
   KVM_EXIT_SYSTEM_EVENT,
   KVM_SYSTEM_EVENT_SHUTDOWN,
   Kvm,
 } from '../../src/kvm/index.js';
 import { RAM_BASE } from '../../src/machine/index.js';
-import { type Host, MemorySwap, mmuNotifierRegister, mmuNotifierUnregister, VA_SIZE } from '../../src/mm/index.js';
+import {
+  checkHost,
+  Host,
+  MemorySwap,
+  mmuNotifierRegister,
+  mmuNotifierUnregister,
+  VA_SIZE,
+} from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { HART_EXIT_WAIT } from '../../src/riscv/index.js';
 import { addi, ECALL, sd } from '../isa/assemble.js';
@@ -358,4 +366,33 @@ test('M29: a memslot that goes during a bracket leaves the count of brackets rig
   expect(t.vm.invalidate.inProgress).toBe(0);
   expect(await t.load(t.gpa(DATA))).toBe(0n);
   t.check();
+});
+
+test('N19: a VM whose callback overran its time runs no more, says why, and gives what was pinned back when it is destroyed', async () => {
+  let nowMs = 0;
+  let step = 0;
+  const host = new Host({
+    ...{ frames: 256, arenaBytes: 8 * 2 ** 20, swap: new MemorySwap({ sizeBytes: 4 * 2 ** 20 }), debug: true },
+    ...{ now: () => (nowMs += step), notifierBudgetMs: 10 },
+  });
+  const kvm = new Kvm(host, nodeEnvironment(), { nrDecodedPages: 64 });
+  const [t, other] = [await newVm({ host, kvm }), await newVm({ host, kvm })];
+  await t.store(t.gpa(DATA), 5n);
+  await other.store(other.gpa(DATA), 6n);
+  step = 11;
+  t.mm.madviseDontneed(t.at(DATA + 1), PAGE);
+  step = 0;
+  expect(t.vm.poisoned).toMatch(/invalidateRangeStart took 11.0 ms; its budget is 10 ms/);
+  const { pinnedFrames } = host.stats();
+  expect(pinnedFrames).toBeGreaterThan(1);
+  expect(await t.tryLoad(t.gpa(DATA))).toEqual({
+    reason: KVM_EXIT_SHUTDOWN,
+    message: expect.stringMatching(/the VM may map nothing any more: invalidateRangeStart took/),
+  });
+  t.mm.munmap(t.at(DATA), PAGE);
+  expect(host.stats().pinnedFrames).toBe(pinnedFrames);
+  expect(await other.load(other.gpa(DATA))).toBe(6n);
+  t.vm.destroy();
+  expect(host.stats().pinnedFrames).toBe(0);
+  checkHost(host);
 });

@@ -8,6 +8,7 @@ import {
   type Mm,
   type MmuNotifierOps,
   mmuNotifierRegister,
+  mmuNotifierUnpin,
   mmuNotifierUnregister,
   VA_SIZE,
 } from '../../src/mm/index.js';
@@ -131,4 +132,143 @@ test('N19: a poisoned driver is not called again, not even for release', async (
   mm.host.reclaim.shrink(true, true, true);
   mm.exit();
   expect(calls).toBe(once);
+});
+
+/** A driver that breaks its contract at the next start. */
+const throwing = (): MmuNotifierOps => ({
+  invalidateRangeStart: () => {
+    throw new Error('oops');
+  },
+});
+
+test('N19: two poisoned subscriptions pin a frame once each; it is free when the instances of both are gone', async () => {
+  const { host, mm, va } = setUp();
+  const subs = [0, 1].map(() => mmuNotifierRegister(mm, 0, VA_SIZE, throwing()));
+  await touch(mm, va, NR);
+  mm.munmap(va, NR * PAGE);
+  expect(host.stats()).toMatchObject({ poisoned: 2, pinnedFrames: NR });
+  expect(subs.map((sub) => sub.pinned.size)).toEqual([NR, NR]);
+  checkHost(host);
+  expect(() => mmuNotifierUnpin(subs[0]!)).toThrow(/EBUSY/);
+  for (const [k, left] of [NR, 0].entries()) {
+    mmuNotifierUnregister(subs[k]!);
+    expect(mmuNotifierUnpin(subs[k]!)).toBe(NR);
+    expect(host.stats().pinnedFrames).toBe(left);
+    checkHost(host);
+  }
+  expect(host.frames.nrFree).toBe(64);
+  expect(mmuNotifierUnpin(subs[0]!)).toBe(0);
+});
+
+test('N19: memory is won back after the mm is gone too, and of a driver that broke nothing there is none', async () => {
+  const { host, mm, va } = setUp();
+  const broken = mmuNotifierRegister(mm, 0, VA_SIZE, throwing());
+  const good = new TestDriver(mm);
+  await touch(mm, va, NR);
+  mm.exit();
+  expect(host.frames.nrFree).toBe(64 - NR);
+  mmuNotifierUnregister(broken);
+  mmuNotifierUnregister(good.sub);
+  expect([mmuNotifierUnpin(good.sub), mmuNotifierUnpin(broken)]).toEqual([0, NR]);
+  checkHost(host);
+  expect(host.frames.nrFree).toBe(64);
+});
+
+test('S12 N19: what a poisoned driver may still write is copied for the child of a fork', async () => {
+  const { host, mm, va } = setUp();
+  mmuNotifierRegister(mm, va, va + 2 * PAGE, throwing());
+  await touch(mm, va, 4);
+  const pfn = mm.tryGetPage(va, 1);
+  mm.putPage(pfn);
+  mm.madviseDontneed(va + PAGE, PAGE);
+  const child = mm.fork();
+  // The driver has an entry that it may write, of a contract that it did not keep.
+  host.u8[pfn * PAGE] = 99;
+  const bytes = new Uint8Array(1);
+  child.readSync(va, bytes);
+  expect(bytes[0]).toBe(1);
+  child.writeSync(va, new Uint8Array([50]));
+  checkHost(host);
+  mm.readSync(va, bytes);
+  expect(bytes[0]).toBe(99);
+  child.readSync(va + 3 * PAGE, bytes);
+  expect(bytes[0]).toBe(4);
+});
+
+test('N19: a fork with no frame left for such a copy is refused, and leaves nothing behind', async () => {
+  const { host, mm, va } = setUp();
+  mmuNotifierRegister(mm, va, va + 8 * PAGE, throwing());
+  await touch(mm, va, 8);
+  mm.madviseDontneed(va + 31 * PAGE, PAGE);
+  mm.madviseDontneed(va + 7 * PAGE, PAGE);
+  const hog = host.createMm();
+  const at = hog.mmap(0, 64 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let p = 0, pfn = 1; pfn > 0; p++) {
+    pfn = hog.tryGetPage(at + p * PAGE, 1);
+    if (pfn > 0) hog.putPage(pfn);
+  }
+  const free = host.frames.nrFree;
+  expect(free).toBeLessThan(7);
+  expect(() => mm.fork()).toThrow(/ENOMEM: fork: no frame for a page .* poisoned/);
+  checkHost(host);
+  expect(host.frames.nrFree).toBe(free);
+});
+
+test('N1 N19: a driver that leaves mappings behind is found by its own count, in debug builds', async () => {
+  for (const debug of [true, false]) {
+    const host = new Host({ frames: 64, arenaBytes: 65536, swap: new MemorySwap({ sizeBytes: 2 ** 22 }), debug });
+    const mm = host.createMm();
+    const va = mm.mmap(0, 32 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+    await touch(mm, va, 4);
+    const asked: [number, number, boolean][] = [];
+    const sub = mmuNotifierRegister(mm, va, va + 2 * PAGE, {
+      invalidateRangeStart: () => 0,
+      mappings: (_sub, start, end, writable) => asked.push([(start - va) / PAGE, (end - va) / PAGE, writable]),
+    });
+    mm.madviseDontneed(va + PAGE, 2 * PAGE);
+    expect(asked).toEqual(debug ? [[1, 2, false]] : []);
+    expect(sub.poisoned).toBe(debug ? 'invalidateRangeStart left 1 mappings behind' : undefined);
+    expect(host.stats().pinnedFrames).toBe(debug ? 2 : 0);
+    checkHost(host);
+  }
+});
+
+test('N19: where only rights go, only entries that may write are left behind', async () => {
+  const { host, mm, va } = setUp();
+  await touch(mm, va, 4);
+  const asked: boolean[] = [];
+  mmuNotifierRegister(mm, 0, VA_SIZE, {
+    mappings: (_sub, _start, _end, writable) => {
+      asked.push(writable);
+      return writable ? 0 : 1;
+    },
+    invalidateRangeStart: () => 0,
+  });
+  mm.fork();
+  expect(asked).toEqual([true]);
+  expect(host.stats().poisoned).toBe(0);
+});
+
+test('N19: a lie that mappings tells too is found by the tags, at its next use', async () => {
+  const { mm, va } = setUp();
+  const liar = new TestDriver(mm);
+  await touch(mm, va, 1);
+  await liar.load(va);
+  const kept = new Map(liar.table);
+  mm.munmap(va, PAGE);
+  for (const [vpn, entry] of kept) liar.table.set(vpn, entry);
+  expect(() => liar.access(va, false)).toThrow(/stale external entry/);
+});
+
+test('N19: pages of a list that empties because they are pinned in the middle of a scan', async () => {
+  const { host, mm, va } = setUp();
+  mmuNotifierRegister(mm, 0, VA_SIZE, {
+    clearFlushYoung: () => {
+      throw new Error('oops');
+    },
+  });
+  await touch(mm, va, 8);
+  host.reclaim.shrink(true, true, false);
+  expect(host.stats()).toMatchObject({ poisoned: 1, pinnedFrames: 8 });
+  checkHost(host);
 });

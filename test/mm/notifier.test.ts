@@ -213,7 +213,9 @@ test('N13: a callback that calls into its mm is poisoned by it, and the operatio
   await touch(mm, va, 2);
   const { sub } = record(mm, 0, VA_SIZE, { invalidateRangeStart: () => mm.munmap(va + PAGE, PAGE) });
   mm.munmap(va, PAGE);
-  expect(sub.poisoned).toMatch(/N7/);
+  expect(sub.poisoned).toMatch(
+    /N13: callback invalidateRangeStart takes mmapLock\ncallback at: .*\nmmapLock at: .*test\/mm\/notifier.test.ts/,
+  );
   expect(mm.findVma(va)).toBeUndefined();
   expect(mm.findVma(va + PAGE)).toBeDefined();
   checkHost(host);

@@ -99,7 +99,7 @@ for (const [what, ops] of Object.entries(broken)) {
     mm.madviseDontneed(va, 2 * PAGE);
     await Promise.resolve();
     expect(reasons).toEqual([pn.poisoned]);
-    expect(pn.poisoned).toMatch(what.includes('promise') ? /clear returned a promise/ : /oops|N7/);
+    expect(pn.poisoned).toMatch(what.includes('promise') ? /clear returned a promise/ : /oops|N13/);
     expect(good.log).toEqual(['clear 0 of [0, 16)', 'clear 1 of [0, 16)']);
     expect(host.stats()).toMatchObject({ poisoned: 1, pinnedFrames: 4 });
     pteNotifierUnregister(pn);
