@@ -18,7 +18,7 @@ import {
 } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from './range.js';
 import { addNewAnonRmap, isAnon } from './rmap.js';
-import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, Vma } from './vma.js';
+import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_WIPEONFORK, Vma } from './vma.js';
 import { vmaSetFile } from './vmafile.js';
 
 /**
@@ -49,10 +49,11 @@ function forkVma(vma: Vma, child: Mm): void {
   if ((vma.flags & VM_ACCOUNT) !== 0) child.host.overcommit.check('fork', vma.nrPages);
   const copy = new Vma(child, vma.startVpn, vma.endVpn, vma.prot, vma.flags & ~VM_LOCKED_MASK, vma.pgoff);
   vmaSetFile(copy, vma.file);
-  child.host.anonVmas.fork(copy, vma);
+  const wiped = (vma.flags & VM_WIPEONFORK) !== 0;
+  if (!wiped) child.host.anonVmas.fork(copy, vma);
   child.vmas.insert(copy);
   // Without an anonVma it has no page of its own: what it maps is found again by faults.
-  if (vma.anonVma !== undefined) copyPageRange(vma, copy);
+  if (vma.anonVma !== undefined && !wiped) copyPageRange(vma, copy);
 }
 
 function copyPageRange(vma: Vma, copy: Vma): void {

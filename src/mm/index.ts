@@ -21,6 +21,28 @@ export { MIN_FRAMES } from './frames.js';
 export { Host, type HostOptions, type MmOptions } from './host.js';
 export { INVALIDATE_SEQ_LABEL, INVALIDATE_SEQ_WORDS, InvalidateSeq } from './invalidateseq.js';
 export { PAGE_SHIFT, PAGE_SIZE, paToPfn, pfnToPa, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
+export {
+  MADV_COLD,
+  MADV_DODUMP,
+  MADV_DOFORK,
+  MADV_DONTDUMP,
+  MADV_DONTFORK,
+  MADV_DONTNEED,
+  MADV_DONTNEED_LOCKED,
+  MADV_FREE,
+  MADV_KEEPONFORK,
+  MADV_NORMAL,
+  MADV_PAGEOUT,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_RANDOM,
+  MADV_REMOVE,
+  MADV_SEQUENTIAL,
+  MADV_WILLNEED,
+  MADV_WIPEONFORK,
+  type MadviseNow,
+  type MadviseWaits,
+} from './madvise.js';
 export { MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT } from './mlock.js';
 export type { Mm } from './mm.js';
 export {

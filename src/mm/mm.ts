@@ -1,14 +1,25 @@
 import { bug, KernelError } from '../base/index.js';
 import { accessMm, accessMmSync, type Iovec, processVmRw } from './access.js';
-import { pageRange, refuse } from './args.js';
+import { pageRange } from './args.js';
 import { handleMmFault } from './fault.js';
 import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './faultcode.js';
 import { faultIn, faultInSync } from './faultin.js';
 import type { File } from './file.js';
 import type { Host } from './host.js';
 import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
+import {
+  MADV_DONTNEED,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_REMOVE,
+  type MadviseNow,
+  type MadviseWaits,
+  madvise,
+} from './madvise.js';
+import { madviseWait } from './madvisewait.js';
+import { mincore } from './mincore.js';
 import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './mlock.js';
-import { eachVma, MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './mmap.js';
+import { MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './mmap.js';
 import { MmapLock } from './mmaplock.js';
 import { mprotect } from './mprotect.js';
 import { mremap } from './mremap.js';
@@ -19,9 +30,8 @@ import { getPage, putPage } from './page.js';
 import { PageTable } from './pagetable.js';
 import { populate, populateNow } from './populate.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
-import { MMU_NOTIFY_CLEAR, RangeList } from './range.js';
+import { RangeList } from './range.js';
 import type { RlimitResource, Rlimits } from './rlimit.js';
-import { zapRange } from './unmap.js';
 import type { Vma } from './vma.js';
 import { VmaSet } from './vmaset.js';
 import { VmCounters } from './vmcounters.js';
@@ -100,11 +110,15 @@ export class Mm {
 
   /**
    * Gives the pages of [va, va + length) the rights `prot`; those before a hole, or before what a limit refuses, even where it throws.
-   * Throws KernelError EINVAL, ENOMEM as mprotect(2).
+   * Throws KernelError EINVAL, ENOMEM, EACCES as mprotect(2).
    */
   mprotect(va: number, length: number, prot: number): void {
-    const toPopulate = this.locked('mprotect', () => mprotect(this, va, length, prot));
-    for (let i = 0; i < toPopulate.length; i += 2) populateNow(this, toPopulate[i]!, toPopulate[i + 1]!);
+    const toPopulate: number[] = [];
+    try {
+      this.locked('mprotect', () => mprotect(this, va, length, prot, toPopulate));
+    } finally {
+      for (let i = 0; i < toPopulate.length; i += 2) populateNow(this, toPopulate[i]!, toPopulate[i + 1]!);
+    }
   }
 
   /**
@@ -118,36 +132,31 @@ export class Mm {
     });
   }
 
-  /** Drops the contents: the next access sees zeros. Throws KernelError EINVAL (locked), ENOMEM (a hole in the range). */
+  /**
+   * Advice about [va, va + length), one of the MADV_ constants. MADV_POPULATE_READ, _WRITE and MADV_REMOVE wait, and return a promise;
+   * WILLNEED and PAGEOUT start their I/O and do not. Throws, or rejects with, KernelError EINVAL, ENOMEM (a hole; the rest is done), EACCES,
+   * EAGAIN, EFAULT, EHWPOISON as madvise(2).
+   */
+  madvise(va: number, length: number, advice: MadviseWaits): Promise<void>;
+  madvise(va: number, length: number, advice: MadviseNow): void;
+  madvise(va: number, length: number, advice: number): Promise<void> | void;
+  madvise(va: number, length: number, advice: number): Promise<void> | void {
+    if (advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE || advice === MADV_REMOVE)
+      return madviseWait(this, va, length, advice);
+    madvise(this, va, length, advice);
+  }
+
+  /** `madvise` with MADV_DONTNEED: the next access sees zeros. */
   madviseDontneed(va: number, length: number): void {
-    const [startVpn, endVpn] = pageRange('madvise', va, length, 'EINVAL');
-    this.mmapLock.lock('read');
-    try {
-      this.dontneedLocked(startVpn, endVpn);
-    } finally {
-      this.mmapLock.unlock();
-    }
+    madvise(this, va, length, MADV_DONTNEED);
   }
 
-  private dontneedLocked(startVpn: number, endVpn: number): void {
-    const whole = this.vmas.find(startVpn);
-    if (whole !== undefined && !whole.locked && endVpn <= whole.endVpn && startVpn < endVpn) {
-      zapRange(this, whole, startVpn, endVpn, MMU_NOTIFY_CLEAR);
-    } else this.dontneedEach(startVpn, endVpn);
-  }
-
-  private dontneedEach(startVpn: number, endVpn: number): void {
-    let next = startVpn;
-    let hole = false;
-    eachVma(this, startVpn, endVpn, (vma, from, to) => {
-      if (vma.locked)
-        refuse('EINVAL', 'madvise', `[0x${vma.start.toString(16)}, 0x${vma.end.toString(16)}) must not be locked`);
-      hole ||= from !== next;
-      next = to;
-      zapRange(this, vma, from, to, MMU_NOTIFY_CLEAR);
-    });
-    if (hole || next !== endVpn)
-      refuse('ENOMEM', 'madvise', 'every page of the range must be mapped; those that are were dropped');
+  /**
+   * Whether each page of [va, va + length) can be had without I/O, as 1 or 0 in `vec`. Throws KernelError EINVAL, EFAULT (`vec` too
+   * short), ENOMEM (a hole; what lies before it is in `vec`) as mincore(2).
+   */
+  mincore(va: number, length: number, vec: Uint8Array): void {
+    mincore(this, va, length, vec);
   }
 
   /**

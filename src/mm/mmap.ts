@@ -86,12 +86,15 @@ export function mmap(
   checkType(flags, prot, file);
   const endVpn = startVpn + nrPages;
   checkSplit(mm, 'mmap', startVpn, endVpn);
+  // As in Linux, what is to be mapped over stays split if there is no room.
+  splitAt(mm, startVpn);
+  splitAt(mm, endVpn);
   checkRoom(mm, startVpn, endVpn, prot, vmFlags);
   unmapLocked(mm, startVpn, endVpn);
   const vma = new Vma(mm, startVpn, endVpn, prot & PROT_MASK, vmFlags, startVpn);
   mapFile(vma, file, offset);
   mm.vmas.insert(vma);
-  mergeAround(mm, startVpn, endVpn);
+  mergeAround(mm, startVpn);
   return vpnToVa(startVpn);
 }
 
@@ -289,14 +292,15 @@ export function splitAt(mm: Mm, vpn: number): void {
   vmaSetFile(right, vma.file);
 }
 
-/** Joins VMAs inside and at the edges of [startVpn, endVpn) that differ in nothing. */
-export function mergeAround(mm: Mm, startVpn: number, endVpn: number): void {
-  let vma = mm.vmas.firstEndingAfter(startVpn);
-  vma = vma?.prev ?? vma;
-  while (vma?.next !== undefined && vma.startVpn < endVpn) {
-    if (canMerge(vma, vma.next)) mergeNext(mm, vma, vma.next);
-    else vma = vma.next;
+/** Joins the VMA at `vpn`, which is new or has changed, to the one before and the one after it, as far as they differ in nothing. */
+export function mergeAround(mm: Mm, vpn: number): void {
+  let vma = mm.vmas.find(vpn);
+  if (vma?.prev !== undefined && canMerge(vma.prev, vma)) {
+    const { prev } = vma;
+    mergeNext(mm, prev, vma);
+    vma = prev;
   }
+  if (vma?.next !== undefined && canMerge(vma, vma.next)) mergeNext(mm, vma, vma.next);
 }
 
 function canMerge(a: Vma, b: Vma): boolean {

@@ -32,23 +32,24 @@ const REUSABLE = PTE_DIRTY | PTE_EXCLUSIVE;
 const PROT_RIGHTS = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 /**
- * What lies before a hole, or before a VMA that a limit refuses, is changed. Returns the pages, as flat pairs, that are locked and became
- * writable: they are to be populated, so that no later fault waits. Runs with mmapLock held for write.
+ * What lies before a hole, or before a VMA that a limit refuses, is changed. Adds to `toPopulate` the pages, as flat pairs, that are locked
+ * and became writable: no later fault should wait for them. Runs with mmapLock held for write.
  */
-export function mprotect(mm: Mm, va: number, length: number, prot: number): number[] {
-  const toPopulate: number[] = [];
+export function mprotect(mm: Mm, va: number, length: number, prot: number, toPopulate: number[]): void {
   checkFlags('mprotect', 'prot', prot);
   if ((prot & PROT_GROWS) === PROT_GROWS) refuseProt(prot);
   const [startVpn, endVpn] = pageRange('mprotect', va, length, 'ENOMEM');
-  if (startVpn === endVpn) return toPopulate;
+  if (startVpn === endVpn) return;
   if ((prot & ~(PROT_RIGHTS | PROT_SEM | PROT_GROWS)) !== 0) refuseProt(prot);
   const growsEnd = (prot & PROT_GROWSDOWN) !== 0 ? endVpn : startVpn + 1;
   if ((prot & PROT_GROWS) !== 0 && mm.vmas.intersects(startVpn, growsEnd)) refuseProt(prot);
   changeEach(mm, 'mprotect', startVpn, endVpn, (vma, from, to) => {
-    if (becomesWritable(vma, prot)) toPopulate.push(from, to);
+    if ((prot & PROT_WRITE) !== 0 && !vma.mayWrite)
+      refuse('EACCES', 'mprotect', `${vma.file?.name} must be open for writing to be written through a mapping`);
+    const isFaultAhead = becomesWritable(vma, prot);
     mprotectFixup(vma, from, to, prot & PROT_RIGHTS);
+    if (isFaultAhead) toPopulate.push(from, to);
   });
-  return toPopulate;
 }
 
 function becomesWritable(vma: Vma, prot: number): boolean {
@@ -70,7 +71,7 @@ function checkCommit(vma: Vma, nrPages: number, prot: number): number {
   const { mm, flags } = vma;
   if ((prot & PROT_WRITE) === 0) {
     // What was never written to, and cannot be, needs no promise.
-    return vma.anonVma === undefined && (flags & VM_SHARED) === 0 ? flags & ~VM_ACCOUNT : flags;
+    return vma.anonVma === undefined && vma.file === undefined ? flags & ~VM_ACCOUNT : flags;
   }
   if (mayExpandVm(mm, vma.prot, flags, nrPages)) checkExpandVm(mm, 'mprotect', prot, flags, nrPages);
   if ((flags & (VM_ACCOUNT | VM_SHARED | VM_NORESERVE)) !== 0 || (vma.prot & PROT_WRITE) !== 0) return flags;

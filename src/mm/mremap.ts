@@ -170,7 +170,7 @@ function grow(mm: Mm, vma: Vma, nrPages: number): void {
   mm.vmas.resize(vma, vma.startVpn, vma.endVpn + nrPages);
   mm.host.anonVmas.relink(vma);
   vmaRelinkFile(vma);
-  mergeAround(mm, vma.startVpn, vma.endVpn);
+  mergeAround(mm, vma.startVpn);
 }
 
 /** Moves `r.oldNr` pages to [newVpn, newVpn + r.newNr), which is free. */
@@ -191,7 +191,7 @@ function moveVma(mm: Mm, r: Request, newVpn: number): number {
   const moved = r.oldNr === 0 || moveBracket(mm, r, old, vma);
   if (!moved) undoMove(mm, r, vma);
   else if (stays) leaveBehind(mm, r, old);
-  mergeAround(mm, newVpn, newVpn + r.newNr);
+  mergeAround(mm, newVpn);
   if (moved) return newVpn;
   const { nrTables } = mm.host.tables;
   return refuse('ENOMEM', 'mremap', `no page table left of ${nrTables}; raise HostOptions.pageTables`);
@@ -205,7 +205,7 @@ function leaveBehind(mm: Mm, r: Request, old: Vma): void {
 
 function undoMove(mm: Mm, r: Request, vma: Vma): void {
   dropVma(mm, vma);
-  mergeAround(mm, r.oldVpn, r.oldVpn + r.oldNr);
+  mergeAround(mm, r.oldVpn);
 }
 
 function dropVma(mm: Mm, vma: Vma): void {

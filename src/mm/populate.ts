@@ -46,7 +46,13 @@ export async function populate(
   }
 }
 
-async function populateOne(mm: Mm, vpn: number, flags: number, onError: (error: unknown) => void): Promise<boolean> {
+/** False where `onError` was told of an error, and went on. */
+export async function populateOne(
+  mm: Mm,
+  vpn: number,
+  flags: number,
+  onError: (error: unknown) => void,
+): Promise<boolean> {
   const pfn = mm.tryGetPage(vpnToVa(vpn), flags);
   if (pfn > 0) {
     mm.putPage(pfn);

@@ -295,6 +295,19 @@ export class Reclaim {
     }
   }
 
+  /** Takes pages that the caller chose, which are on a list, whether they are in use or not. Nobody waits for the writes. */
+  reclaimPages(pfns: readonly number[]): void {
+    for (let at = 0; at < pfns.length; at += this.batchSize) {
+      this.nrBatch = 0;
+      for (const pfn of pfns.slice(at, at + this.batchSize)) {
+        this.host.lru.remove(pfn);
+        this.batch[this.nrBatch++] = pfn;
+      }
+      this.unmapBatch(true);
+      this.evict(false);
+    }
+  }
+
   /** Passes without a frame gained after which there is none to be had: each page was looked at twice. */
   private maxFruitless(): number {
     const { nr } = this.host.lru;

@@ -27,6 +27,10 @@ export const VM_LOCKONFAULT = 0x8_0000;
 export const VM_ACCOUNT = 0x10_0000;
 /** Mapped with MAP_NORESERVE: never charged. */
 export const VM_NORESERVE = 0x20_0000;
+/** A child of fork sees zeros there (MADV_WIPEONFORK). */
+export const VM_WIPEONFORK = 0x200_0000;
+/** MADV_DONTDUMP: kept, and of no use here. */
+export const VM_DONTDUMP = 0x400_0000;
 
 export const VM_LOCKED_MASK = VM_LOCKED | VM_LOCKONFAULT;
 

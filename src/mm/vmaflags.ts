@@ -51,5 +51,5 @@ export function changeVma(
   const part = mm.vmas.find(from)!;
   mm.vmas.setFlags(part, prot, flags);
   change?.(part);
-  mergeAround(mm, from, to);
+  mergeAround(mm, from);
 }

@@ -2,6 +2,9 @@ import { expect, test } from 'vitest';
 import {
   checkHost,
   Host,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_REMOVE,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_FIXED_NOREPLACE,
@@ -164,6 +167,17 @@ const mlockall: Row[] = [
 ];
 
 const madvise: Row[] = [
+  ...[5, 7, 9999, -1, Number.NaN, 1.5].map(
+    (bad): Row => [`advice ${bad}`, 'EINVAL', /advice .* MADV_/, (mm) => mm.madvise(BASE, P, bad)],
+  ),
+  // As a kernel that was built without merging of pages and without huge ones.
+  ...[12, 13, 14, 15, 25].map(
+    (bad): Row => [`advice ${bad}`, 'EINVAL', /advice .* MADV_/, (mm) => mm.madvise(BASE, P, bad)],
+  ),
+  ['unknown advice, nothing', 'EINVAL', /advice 9999/, (mm) => mm.madvise(BASE, 0, 9999)],
+  ['removal from what is no file', 'EINVAL', /of a file/, (mm) => mm.madvise(BASE, P, MADV_REMOVE)],
+  ['populate a hole', 'ENOMEM', /address 0x20004000/, (mm) => mm.madvise(BASE + 4 * P, P, MADV_POPULATE_READ)],
+  ['populate without the right', 'EINVAL', /for writing/, (mm) => mm.madvise(BASE + 5 * P, P, MADV_POPULATE_WRITE)],
   ['unaligned', 'EINVAL', /addr 0x20000001/, (mm) => mm.madviseDontneed(BASE + 1, P)],
   ['unaligned, nothing', 'EINVAL', /addr 0x20000001/, (mm) => mm.madviseDontneed(BASE + 1, 0)],
   ['length -1', 'EINVAL', /-1 bytes/, (mm) => mm.madviseDontneed(BASE, -1)],
@@ -173,6 +187,22 @@ const madvise: Row[] = [
   ['beyond the address space', 'ENOMEM', /mapped/, (mm) => mm.madviseDontneed(VA_SIZE, P)],
 ];
 
+const vec = new Uint8Array(16);
+
+const mincore: Row[] = [
+  ['unaligned', 'EINVAL', /addr 0x20000001/, (mm) => mm.mincore(BASE + 1, P, vec)],
+  ['length -1', 'ENOMEM', /-1 bytes/, (mm) => mm.mincore(BASE, -1, vec)],
+  ['over the end', 'ENOMEM', /below 2\^39/, (mm) => mm.mincore(BASE, VA_SIZE, vec)],
+  ['negative', 'ENOMEM', /-4096/, (mm) => mm.mincore(-P, P, vec)],
+  ['a hole', 'ENOMEM', /address 0x20004000/, (mm) => mm.mincore(BASE + 4 * P, P, vec)],
+  [
+    'no room for the answer',
+    'EFAULT',
+    /vec of 1 bytes must have 2/,
+    (mm) => mm.mincore(BASE, 2 * P, new Uint8Array(1)),
+  ],
+];
+
 const setrlimit: Row[] = [
   ['resource 3', 'EINVAL', /resource 3/, (mm) => mm.setrlimit(3 as never, 0)],
   ['-1 bytes', 'EINVAL', /limit -1/, (mm) => mm.setrlimit(RLIMIT_AS, -1)],
@@ -180,7 +210,7 @@ const setrlimit: Row[] = [
   ['resource 3', 'EINVAL', /resource 3/, (mm) => mm.getrlimit(3 as never)],
 ];
 
-const CALLS = { mmap, munmap, mprotect, mlock, munlock, mlockall, madvise, setrlimit };
+const CALLS = { mmap, munmap, mprotect, mlock, munlock, mlockall, madvise, mincore, setrlimit };
 
 for (const [call, rows] of Object.entries(CALLS)) {
   test.each(rows)(`${call}: %s is %s, and changes nothing`, async (_what, errno, says, run) => {

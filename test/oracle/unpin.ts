@@ -365,9 +365,17 @@ export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
     },
   },
   madvise: {
-    async run(world, mm, [addr, len]) {
-      mm.madviseDontneed(world.address(addr!), world.length(len!));
+    async run(world, mm, [addr, len, advice]) {
+      await mm.madvise(world.address(addr!), world.length(len!), advice as number);
       return ok;
+    },
+  },
+  mincore: {
+    async run(world, mm, [addr, len]) {
+      const nrPages = Math.ceil(Math.max(0, Math.min(world.length(len!), 2 ** 26)) / PAGE_SIZE);
+      const vec = new Uint8Array(nrPages);
+      mm.mincore(world.address(addr!), world.length(len!), vec);
+      return { ret: 0, data: vec };
     },
   },
   mlock2: {
