@@ -231,7 +231,8 @@ export class Reclaim {
     const i = vma.mm.pageTable.find(vpn);
     const cached = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0;
     const slot = frames.private[pfn]!;
-    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot) : PTE_NONE);
+    const pte = vma.mm.pageTable.words.readOnce(i);
+    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot, pte) : PTE_NONE);
     if (old === 0) return;
     if (cached) swap.get(slot);
     if ((old & PTE_DIRTY) !== 0) frames.flags[pfn] = frames.flags[pfn]! | PG_DIRTY;
