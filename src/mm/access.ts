@@ -2,6 +2,7 @@ import { KernelError } from '../base/index.js';
 import { FAULT_FLAG_WRITE } from './faultcode.js';
 import { PAGE_SIZE, pfnToPa, VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
+import { PROT_READ } from './vma.js';
 
 /**
  * Reading and writing an mm's memory by address (Linux: access_remote_vm). Each page is looked up when its turn comes and kept
@@ -54,15 +55,32 @@ export async function processVmRw(
   let moved = 0;
   try {
     for (const chunk of chunks(local, remote)) {
-      await accessMm(mm, chunk.va, chunk.lenBytes, flags, (pa, at, len) => {
+      const lenBytes = flags === 0 ? readableBytes(mm, chunk) : chunk.lenBytes;
+      await accessMm(mm, chunk.va, lenBytes, flags, (pa, at, len) => {
         copyChunk(mm, chunk, flags, pa, at, len);
         moved += len;
       });
+      if (lenBytes < chunk.lenBytes) throw notReadable(mm, chunk.va + lenBytes);
     }
   } catch (error) {
     if (moved === 0) throw error;
   }
   return moved;
+}
+
+/** The bytes before the first page whose VMA does not say PROT_READ: unlike a CPU, this call does not take PROT_WRITE for it (Linux: check_vma_flags). */
+function readableBytes(mm: Mm, { va, lenBytes }: Iovec): number {
+  for (let at = va; at < va + lenBytes; ) {
+    const vma = mm.findVma(at);
+    if (vma === undefined) break;
+    if ((vma.prot & PROT_READ) === 0) return at - va;
+    at = vma.end;
+  }
+  return lenBytes;
+}
+
+function notReadable(mm: Mm, va: number): KernelError {
+  return new KernelError('EFAULT', 'processVmReadv', `address 0x${va.toString(16)} of ${mm.name} must have PROT_READ`);
 }
 
 interface Chunk extends Iovec {

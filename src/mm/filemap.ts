@@ -16,17 +16,7 @@ import type { Host } from './host.js';
 import { pfnToPa } from './layout.js';
 import type { Mm } from './mm.js';
 import { getPage } from './page.js';
-import {
-  mkPte,
-  PTE_ACCESSED,
-  PTE_DIRTY,
-  PTE_EXCLUSIVE,
-  PTE_NONE,
-  PTE_READ,
-  PTE_SOFT_DIRTY,
-  PTE_WRITE,
-  ptePfn,
-} from './pte.js';
+import { mkPte, PTE_ACCESSED, PTE_DIRTY, PTE_EXCLUSIVE, PTE_NONE, PTE_READ, PTE_WRITE, ptePfn } from './pte.js';
 import { addNewAnonRmap, addRmap } from './rmap.js';
 import { VM_RAND_READ, VM_SEQ_READ, type Vma } from './vma.js';
 
@@ -46,6 +36,8 @@ export function filemapFault(mm: Mm, vma: Vma, vpn: number, i: number, write: bo
   const { host } = mm;
   const { mapping: as, ra } = vma.file!;
   const index = vma.pgoffOf(vpn);
+  // As in Linux, before anything is in the way: a write that ends in SIGBUS leaves the anonVma behind, and what merges depends on it.
+  if (write && !vma.shared) host.anonVmas.prepare(vma);
   if (index >= as.endIndex) return FAULT_SIGBUS;
   const pfn = tryFilePage(host, as, index, reserve);
   if (pfn < 0) return pfn;
@@ -57,7 +49,7 @@ export function filemapFault(mm: Mm, vma: Vma, vpn: number, i: number, write: bo
   host.vmstat.pgfault++;
   getPage(host, pfn);
   addRmap(host, vma, pfn);
-  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | (write ? PTE_WRITE | PTE_DIRTY | PTE_SOFT_DIRTY : 0)));
+  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | (write ? PTE_WRITE | PTE_DIRTY : 0)));
   return pfn;
 }
 
@@ -70,7 +62,7 @@ function copyFault(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, reserv
   host.frames.flags[copy] = PG_DIRTY | PG_SWAPBACKED;
   host.vmstat.pgfault++;
   addNewAnonRmap(host, vma, vpn, copy);
-  mm.pageTable.set(i, mkPte(copy, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY));
+  mm.pageTable.set(i, mkPte(copy, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE));
   host.lru.add(copy);
   return copy;
 }
@@ -80,7 +72,7 @@ export function filemapMkwrite(mm: Mm, vma: Vma, i: number, pte: number): number
   const pfn = ptePfn(pte);
   if (!makeDirty(mm.host, vma.file!.mapping, pfn)) return FAULT_RETRY;
   mm.host.vmstat.pgfault++;
-  mm.pageTable.set(i, pte | PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY);
+  mm.pageTable.set(i, pte | PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY);
   return pfn;
 }
 

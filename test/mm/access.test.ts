@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkHost, Host, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MemorySwap } from '../../src/mm/index.js';
+import { checkHost, Host, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MemorySwap, PROT_WRITE } from '../../src/mm/index.js';
 
 const PAGE = 4096;
 const BASE = 0x2000_0000;
@@ -57,4 +57,13 @@ test('EINVAL for too many runs and for lengths that are none', async () => {
   const manyLocal = many.map(() => new Uint8Array(1));
   await expect(mm.processVmWritev(manyLocal, [])).rejects.toThrow(/^EINVAL: processVmWritev: 1025 local/);
   await expect(mm.processVmReadv([new Uint8Array(8)], [{ va: BASE, lenBytes: 1.5 }])).rejects.toThrow(/^EINVAL.*1.5/);
+});
+
+test('processVmReadv wants PROT_READ, which PROT_WRITE is not for it; what lies before is moved', async () => {
+  const { mm } = setUp();
+  mm.mmap(BASE + PAGE, PAGE, PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+  const dst = new Uint8Array(2 * PAGE);
+  expect(await mm.processVmReadv([dst], [{ va: BASE, lenBytes: 2 * PAGE }])).toBe(PAGE);
+  await expect(mm.processVmReadv([dst], [{ va: BASE + PAGE, lenBytes: 1 }])).rejects.toThrow(/^EFAULT.*PROT_READ/);
+  expect(await mm.processVmWritev([dst], [{ va: BASE + PAGE, lenBytes: 1 }])).toBe(1);
 });

@@ -96,6 +96,18 @@ test('a private mapping shows the file until it is written; the file never sees 
   await host.stop();
 });
 
+test('a write to a private page beyond the end leaves the anonVma behind, on which later merges depend', async () => {
+  const { host, mm } = setUp();
+  const file = host.openFile(new MemoryStore({ contents: fill(PAGE, 7) }));
+  const va = mm.mmap(0, 4 * PAGE, RW, MAP_PRIVATE, file);
+  expect(mm.tryGetPage(va + 2 * PAGE, 0)).toBe(FAULT_SIGBUS);
+  expect(mm.findVma(va)!.anonVma).toBe(undefined);
+  expect(mm.tryGetPage(va + 2 * PAGE, FAULT_FLAG_WRITE)).toBe(FAULT_SIGBUS);
+  expect(mm.findVma(va)!.anonVma).toBeDefined();
+  checkHost(host);
+  await host.stop();
+});
+
 test('beyond the end of the file is SIGBUS, and by call EFAULT; the rest of the last page is zeros', async () => {
   const { host, mm } = setUp();
   const file = host.openFile(new MemoryStore({ contents: fill(PAGE + 10, 7) }));

@@ -12,6 +12,7 @@ import {
   MREMAP_FIXED,
   MREMAP_MAYMOVE,
   mmuNotifierRegister,
+  RLIMIT_AS,
   VA_SIZE,
 } from '../../src/mm/index.js';
 import { PteNotifier, pteNotifierRegister, pteNotifierUnregister } from '../../src/notifier/index.js';
@@ -326,5 +327,50 @@ test('to the same size and place is nothing, over several mappings too', () => {
     [BASE, 2],
     [BASE + 2 * PAGE, 2],
   ]);
+  checkHost(host);
+});
+
+test('MREMAP_DONTUNMAP at the same size ends where what stays is merged with its neighbour', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 4);
+  fill(mm, BASE, 4);
+  expect(mm.mremap(BASE + PAGE, PAGE, PAGE, MOVE_TO | MREMAP_DONTUNMAP, FAR)).toBe(FAR);
+  // The VMA is not split for a part that goes, as in Linux.
+  expect(areas(mm)).toEqual([
+    [BASE, 4],
+    [FAR, 1],
+  ]);
+  expect(bytes(mm, BASE, 4)).toEqual([1, 0, 3, 4]);
+  expect(bytes(mm, FAR, 1)).toEqual([2]);
+  checkHost(host);
+});
+
+test('MREMAP_DONTUNMAP counts what stays and what goes; refused, the target is gone', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 4);
+  map(mm, FAR, 1);
+  mm.setrlimit(RLIMIT_AS, 5 * PAGE);
+  expect(() => mm.mremap(BASE, 2 * PAGE, 2 * PAGE, MOVE_TO | MREMAP_DONTUNMAP, FAR)).toThrow(/^ENOMEM.*RLIMIT_AS/);
+  expect(areas(mm)).toEqual([[BASE, 4]]);
+  checkHost(host);
+});
+
+test('locked memory that grows is there at once', async () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 2);
+  await mm.mlock(BASE, 2 * PAGE);
+  expect(mm.mremap(BASE, 2 * PAGE, 5 * PAGE)).toBe(BASE);
+  expect(mm.residentPages).toBe(5);
+  expect(mm.mremap(BASE, 5 * PAGE, 6 * PAGE, MOVE_TO, FAR)).toBe(FAR);
+  expect(mm.residentPages).toBe(6);
+  checkHost(host);
+});
+
+test('a negative old length wraps as in C: a move cannot be that long, and nothing beyond the address space is cut off', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 4);
+  expect(() => mm.mremap(FAR, -PAGE, PAGE, MREMAP_MAYMOVE)).toThrow(/^EFAULT/);
+  expect(() => mm.mremap(BASE, -PAGE, PAGE, MREMAP_MAYMOVE)).toThrow(/^EINVAL.*old length/);
+  expect(areas(mm)).toEqual([[BASE, 4]]);
   checkHost(host);
 });

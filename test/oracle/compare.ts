@@ -1,4 +1,4 @@
-import { type Program, RET_ELSEWHERE, RET_SIGBUS, RET_SIGSEGV, RET_SKIPPED } from './step.js';
+import { ADVICE, type CallName, type Program, RET_ELSEWHERE, RET_SIGBUS, RET_SIGSEGV, RET_SKIPPED } from './step.js';
 import {
   type Outcome,
   PAGE_IS_EXCLUSIVE,
@@ -26,6 +26,14 @@ export interface Difference {
 export interface CompareOptions {
   /** Reclaim may have taken pages: what is resident says nothing. */
   readonly pressure: boolean;
+}
+
+interface Freedom extends CompareOptions {
+  readonly call: CallName;
+  /** MADV_PAGEOUT was called: Linux has swap or not, and takes what it likes. */
+  readonly pagedOut: boolean;
+  /** vmRead was called: Linux gives the reader a copy of its own of what forked processes share. */
+  readonly unshared: boolean;
 }
 
 const ERRNO_NAMES: Record<number, string> = {
@@ -59,10 +67,14 @@ export function compareTraces(
   unpin: Trace,
   options: CompareOptions,
 ): Difference | undefined {
+  const freedom = { ...options, pagedOut: false, unshared: false };
   for (let at = 0; at < program.steps.length; at++) {
+    const { call, args } = program.steps[at]!;
+    freedom.pagedOut ||= call === 'madvise' && args[2] === ADVICE.PAGEOUT;
+    freedom.unshared ||= call === 'vmRead';
     const ours = unpin.outcomes[at];
     if (ours === undefined) return { at, what: 'Unpin broke', linux: 'ok', unpin: unpin.broken ?? 'ended' };
-    const difference = compareOutcomes(linux.outcomes[at]!, ours, options);
+    const difference = compareOutcomes(linux.outcomes[at]!, ours, { ...freedom, call });
     if (difference !== undefined) return { at, ...difference };
   }
   if (unpin.broken === undefined) return undefined;
@@ -75,12 +87,10 @@ function found(what: string, linux: unknown, unpin: unknown): Found {
   return { what, linux: String(linux), unpin: String(unpin) };
 }
 
-function compareOutcomes(linux: Outcome, unpin: Outcome, options: CompareOptions): Found {
+function compareOutcomes(linux: Outcome, unpin: Outcome, options: Freedom): Found {
   if (linux.ret !== unpin.ret) return found('result', describeResult(linux.ret), describeResult(unpin.ret));
-  if (!options.pressure || linux.data.length === 4) {
-    const [theirs, ours] = [linux.data.join(' '), unpin.data.join(' ')];
-    if (theirs !== ours) return found('data', theirs, ours);
-  }
+  const data = compareData(linux, unpin, options);
+  if (data !== undefined) return data;
   if (linux.views === undefined || unpin.views === undefined) return undefined;
   const live = (o: Outcome) => [...o.views!.keys()].join(' ');
   if (live(linux) !== live(unpin)) return found('processes', live(linux), live(unpin));
@@ -91,7 +101,14 @@ function compareOutcomes(linux: Outcome, unpin: Outcome, options: CompareOptions
   return undefined;
 }
 
-function compareViews(linux: View, unpin: View, options: CompareOptions): Found {
+/** Contents, or what is resident, which may not be determined any more. */
+function compareData(linux: Outcome, unpin: Outcome, { pressure, pagedOut, call }: Freedom): Found {
+  if (unpin.data === undefined || (call === 'mincore' && (pressure || pagedOut))) return undefined;
+  const [theirs, ours] = [linux.data!.join(' '), unpin.data.join(' ')];
+  return theirs === ours ? undefined : found('data', theirs, ours);
+}
+
+function compareViews(linux: View, unpin: View, options: Freedom): Found {
   const vmas = compareVmas(linux, unpin);
   if (vmas !== undefined) return vmas;
   for (const name of ['total', 'data', 'locked'] as const)
@@ -115,13 +132,13 @@ function describeVma(vma: VmaView): string {
 }
 
 /** VmFlags that Unpin has by now. */
-const KNOWN_VM_FLAGS = 0xff;
+const KNOWN_VM_FLAGS = 0x3df;
 
-function comparePages(linux: View, unpin: View, options: CompareOptions): Found {
+function comparePages(linux: View, unpin: View, options: Freedom): Found {
   for (let page = 0; page < linux.states.length; page++) {
     const difference = options.pressure
       ? (compareContents(linux, unpin, page) ?? compareUntouched(linux, unpin, page))
-      : (compareStates(linux, unpin, page) ?? compareContents(linux, unpin, page));
+      : (compareStates(linux, unpin, page, options) ?? compareContents(linux, unpin, page));
     if (difference !== undefined) return { ...difference, what: `page ${page}: ${difference.what}` };
   }
   return undefined;
@@ -142,10 +159,32 @@ function compareContents(linux: View, unpin: View, page: number): Found {
   return found('contents', linux.hashes[page]!.toString(16), unpin.hashes[page]!.toString(16));
 }
 
-function compareStates(linux: View, unpin: View, page: number): Found {
-  const theirs = normalState(linux, unpin, page);
-  const ours = normalState(unpin, linux, page);
+function compareStates(linux: View, unpin: View, page: number, options: Freedom): Found {
+  if (options.pagedOut) return comparePopulated(linux, unpin, page);
+  if (((linux.states[page]! | unpin.states[page]!) & PAGE_IS_FILE) !== 0) return compareFilePage(linux, unpin, page);
+  const ignored = options.unshared ? PAGE_IS_EXCLUSIVE : 0;
+  const theirs = normalState(linux, unpin, page) & ~ignored;
+  const ours = normalState(unpin, linux, page) & ~ignored;
   return theirs === ours ? undefined : found('state', describeState(theirs), describeState(ours));
+}
+
+/** Anonymous pages may have gone to swap; but they are there. */
+function comparePopulated(linux: View, unpin: View, page: number): Found {
+  const [theirs, ours] = [linux.states[page]!, unpin.states[page]!];
+  const there = (state: number) => (state & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED)) !== 0;
+  if (((theirs | ours) & (PAGE_IS_FILE | PAGE_IS_ZERO)) !== 0 || there(theirs) === there(ours)) return undefined;
+  return found('state', describeState(theirs), describeState(ours));
+}
+
+/**
+ * Linux maps the pages around a fault too, where they are in its cache, and large folios blur who maps what: what Unpin maps of a file Linux
+ * must map as well, and not the other way.
+ */
+function compareFilePage(linux: View, unpin: View, page: number): Found {
+  const [theirs, ours] = [linux.states[page]!, unpin.states[page]!];
+  const mask = PAGE_IS_PRESENT | PAGE_IS_FILE;
+  if (ours === 0 || (theirs & mask) === (ours & mask)) return undefined;
+  return found('state', describeState(theirs), describeState(ours));
 }
 
 /** Where the other side cannot tell the zero page from a page of zeros, neither does this one. */

@@ -68,14 +68,17 @@ export class Generator {
   private readonly r: Random;
   private readonly world: UnpinWorld;
   private readonly calls: readonly CallName[];
-  private readonly advices: readonly number[];
   private readonly total: number;
+  /** Calls that leave something open for all of the program after them come in some programs alone. */
+  private readonly pagesOut: boolean;
+  private readonly vmReads: boolean;
 
-  constructor(seed: number, world: UnpinWorld, calls: readonly CallName[], advices: readonly number[]) {
+  constructor(seed: number, world: UnpinWorld, calls: readonly CallName[]) {
     this.r = new Random(seed);
+    this.pagesOut = this.r.oneIn(4);
+    this.vmReads = calls.includes('vmRead') && (!calls.includes('vmWrite') || this.r.oneIn(4));
     this.world = world;
     this.calls = calls;
-    this.advices = advices;
     this.total = calls.reduce((sum, call) => sum + WEIGHTS[call], 0);
   }
 
@@ -88,6 +91,7 @@ export class Generator {
     let call = this.pickCall();
     // The last process stays, and programs begin with something mapped.
     if (call === 'exit' && live.length === 1) call = 'mmap';
+    if (call === 'vmRead' && !this.vmReads) call = 'vmWrite';
     if (this.world.vmasInWindow(mm).length < 2 && this.r.oneIn(2)) call = 'mmap';
     return { call, p, args: this.args(call, mm) };
   }
@@ -108,7 +112,7 @@ export class Generator {
       case 'mprotect':
         return [...this.range(mm), this.r.oneIn(60) ? 0x40 : this.prot()];
       case 'madvise':
-        return [...this.boundedRange(mm), this.r.pick(this.advices)];
+        return [...this.boundedRange(mm), this.advice()];
       case 'mincore':
         return this.boundedRange(mm);
       case 'mlock2':
@@ -143,6 +147,13 @@ export class Generator {
       default:
         return this.range(mm);
     }
+  }
+
+  private advice(): number {
+    const advice = this.r.pick(ALL_ADVICE);
+    // Under pressure pages that were given up are gone or not.
+    if (advice === ADVICE.FREE && this.world.pressure) return ADVICE.COLD;
+    return advice === ADVICE.PAGEOUT && !this.pagesOut ? ADVICE.COLD : advice;
   }
 
   private byte(): number {
@@ -299,9 +310,10 @@ export class Generator {
       remote.push(addr, this.r.oneIn(12) ? 0 : Math.min(len, 4 * PAGE));
       if (i < nr) bytes += remote.at(-1)!;
     }
+    const nrLocal = 1 + this.r.below(4);
     const local: number[] = [];
-    for (let i = 0; i < 4; i++) local.push(i === 3 ? bytes : this.r.below(bytes + 1));
-    return [target, 1 + this.r.below(4), ...local, nr, ...remote];
+    for (let i = 0; i < 4; i++) local.push(i === nrLocal - 1 ? bytes : this.r.below(Math.floor(bytes / 2) + 1));
+    return [target, nrLocal, ...local, nr, ...remote];
   }
 
   private setrlimit(): Args {
@@ -329,13 +341,10 @@ export class Generator {
   }
 }
 
-/** Of these Unpin answers as a kernel with swap and without same-page merging, which this machine's need not be. */
-const { MERGEABLE: _m, UNMERGEABLE: _u, PAGEOUT: _p, ...COMMON_ADVICE } = ADVICE;
-
-/** What madvise is called with. */
-export const ALL_ADVICE: readonly number[] = [
+/** What madvise is called with, DONTNEED more than others, and what is no advice. */
+const ALL_ADVICE: readonly number[] = [
   ...Array<number>(6).fill(ADVICE.DONTNEED),
-  ...Object.values(COMMON_ADVICE),
+  ...Object.values(ADVICE),
   ADVICE.POPULATE_WRITE,
   ADVICE.FREE,
   5,

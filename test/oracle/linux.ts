@@ -95,10 +95,15 @@ export class LinuxPeer {
   private length = 0;
   private wake: (() => void) | undefined;
   private gone: string | undefined;
+  /** Programs take turns. */
+  private last: Promise<void> = Promise.resolve();
 
   private constructor() {
     const { LC_ALL: _, ...env } = process.env;
-    this.child = spawn(buildPeer(), [], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...env, LC_ALL: 'C' } });
+    this.child = spawn(buildPeer(), [], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...env, LC_ALL: 'C', TMPDIR: tmpdir() },
+    });
     this.child.stdout!.on('data', (chunk: Buffer) => {
       this.chunks.push(chunk);
       this.length += chunk.length;
@@ -125,7 +130,16 @@ export class LinuxPeer {
   }
 
   /** Runs a program; looks at all processes after each `observeEvery` steps, and at the end. */
-  async run(program: Program, observeEvery = 1): Promise<LinuxTrace> {
+  run(program: Program, observeEvery = 1): Promise<LinuxTrace> {
+    const turn = this.last.then(() => this.runNow(program, observeEvery));
+    this.last = turn.then(
+      () => {},
+      () => {},
+    );
+    return turn;
+  }
+
+  private async runNow(program: Program, observeEvery: number): Promise<LinuxTrace> {
     this.child.stdin!.write(this.encode(program, observeEvery));
     const header = await this.take(16);
     const status = Number(header.readBigUInt64LE(0));
@@ -140,10 +154,16 @@ export class LinuxPeer {
   }
 
   private encode(program: Program, observeEvery: number): Buffer {
-    const bytes = Buffer.alloc(16 + program.steps.length * STEP_BYTES);
-    const head = [program.steps.length, program.windowPages, program.leadPages, observeEvery];
+    const bytes = Buffer.alloc(20 + program.steps.length * STEP_BYTES);
+    const head = [
+      program.steps.length,
+      program.windowPages,
+      program.leadPages,
+      observeEvery,
+      program.storage === 'file' ? 1 : 0,
+    ];
     for (const [i, word] of head.entries()) bytes.writeUInt32LE(word, 4 * i);
-    for (const [i, step] of program.steps.entries()) this.encodeStep(bytes, 16 + i * STEP_BYTES, step);
+    for (const [i, step] of program.steps.entries()) this.encodeStep(bytes, 20 + i * STEP_BYTES, step);
     return bytes;
   }
 
@@ -269,6 +289,5 @@ function decodeView(records: Records, windowPages: number, knowsZero: boolean): 
 function decodeVma(records: Records): VmaView {
   const word = () => records.u32();
   const vma = { startPage: word(), endPage: word(), perms: word(), vmFlags: word() };
-  const counts = { rss: word(), anonymous: word(), swap: word(), locked: word() };
-  return { ...vma, ...counts, offset: records.i64(), file: records.i64() };
+  return { ...vma, offset: records.i64(), file: records.i64() };
 }

@@ -1,9 +1,9 @@
 import { Random } from '../isa/random.js';
 import { compareTraces, type Difference } from './compare.js';
-import { ALL_ADVICE, Generator } from './generate.js';
+import { Generator } from './generate.js';
 import type { Base, LinuxPeer } from './linux.js';
 import { shrink } from './shrink.js';
-import { ADVICE, CALL_NAMES, type CallName, describeStep, type Program, RET_SKIPPED, type Step } from './step.js';
+import { CALL_NAMES, type CallName, describeStep, type Program, RET_SKIPPED, type Step } from './step.js';
 import type { Outcome, Trace } from './trace.js';
 import { runOnUnpin, type UnpinOptions, UnpinWorld } from './unpin.js';
 
@@ -68,8 +68,7 @@ export class Oracle {
     const shape = shapeOf(seed);
     const world = new UnpinWorld(shape, await this.baseOf(), this.options);
     const calls = this.callsFor(world);
-    const advices = 'madvise' in world.procs[0]! ? ALL_ADVICE : [ADVICE.DONTNEED];
-    const generator = new Generator(seed, world, calls, advices);
+    const generator = new Generator(seed, world, calls);
     const steps: Step[] = [];
     const outcomes: Outcome[] = [];
     const trace = { outcomes, broken: undefined as string | undefined };
@@ -96,7 +95,7 @@ export class Oracle {
 
   /** What a process of the peer has mapped by itself: the same in all of its programs. */
   private async baseOf(): Promise<Base> {
-    this.base ??= (await this.peer.run({ windowPages: 1, leadPages: 0, steps: [NOTHING] })).base;
+    this.base ??= (await this.peer.run({ windowPages: 1, leadPages: 0, storage: 'memfd', steps: [NOTHING] })).base;
     return this.base;
   }
 }
@@ -108,9 +107,10 @@ const NOTHING: Step = { call: 'munlockall', p: 0, args: [] };
 /** Most windows are small and lie across a 2 MiB boundary; some hold several whole tables. */
 function shapeOf(seed: number): Omit<Program, 'steps'> {
   const r = new Random(seed + 0x5eed);
-  if (r.oneIn(8)) return { windowPages: 2048, leadPages: 512 };
+  const storage = r.oneIn(2) ? 'memfd' : 'file';
+  if (r.oneIn(8)) return { windowPages: 2048, leadPages: 512, storage };
   const windowPages = r.pick([32, 64, 256]);
-  return { windowPages, leadPages: windowPages / 2 };
+  return { windowPages, leadPages: windowPages / 2, storage };
 }
 
 /** What Unpin passed over, because it does not have it or the outcome is not determined, Linux passes over too. */
@@ -123,7 +123,7 @@ function passedOver(program: Program, unpin: Trace): Program {
 export function describeFailure(failure: Failure): string {
   const { program, difference } = failure;
   const lines = program.steps.map((step, i) => `${i === difference.at ? '>' : ' '} ${i}: ${describeStep(step)}`);
-  const window = `window of ${program.windowPages} pages, 2 MiB boundary at page ${program.leadPages}`;
+  const window = `window of ${program.windowPages} pages, 2 MiB boundary at page ${program.leadPages}, files are ${program.storage}s`;
   const head = `step ${difference.at}: ${difference.what}\n    Linux: ${difference.linux}\n    Unpin: ${difference.unpin}`;
   return `${head}\n  ${window}\n${lines.join('\n')}`;
 }

@@ -16,6 +16,8 @@ export interface Program {
   readonly windowPages: number;
   /** Pages of the window before a 2 MiB boundary. */
   readonly leadPages: number;
+  /** What its files are: memory (memfd_create), or files of a filesystem. */
+  readonly storage: 'memfd' | 'file';
   readonly steps: readonly Step[];
 }
 
@@ -111,12 +113,16 @@ export const ADVICE = {
   FREE: 8,
   DONTFORK: 10,
   DOFORK: 11,
-  MERGEABLE: 12,
-  UNMERGEABLE: 13,
+  REMOVE: 9,
+  DONTDUMP: 16,
+  DODUMP: 17,
+  WIPEONFORK: 18,
+  KEEPONFORK: 19,
   COLD: 20,
   PAGEOUT: 21,
   POPULATE_READ: 22,
   POPULATE_WRITE: 23,
+  DONTNEED_LOCKED: 24,
 } as const;
 
 /** `p0 mmap(addr 12p, len 3p, prot RW, flags PRIVATE|ANONYMOUS|FIXED, file -1, offset 0)` */

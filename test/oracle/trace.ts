@@ -16,7 +16,7 @@ export const PAGE_IS_HASHED = 32;
 export const PERM_SHARED = 8;
 
 /** Bits of `vmFlags`, by the names of smaps, in the order of peer/observe.c. */
-export const VM_FLAG_NAMES = ['lo', 'lf', 'dc', 'sr', 'rr', 'mg', 'nr', 'ac', 'wf'] as const;
+export const VM_FLAG_NAMES = ['lo', 'lf', 'dc', 'sr', 'rr', 'mg', 'nr', 'ac', 'wf', 'dd'] as const;
 
 export interface VmaView {
   readonly startPage: number;
@@ -24,11 +24,6 @@ export interface VmaView {
   /** Bits 1 read, 2 write, 4 execute, 8 shared. */
   readonly perms: number;
   readonly vmFlags: number;
-  /** Pages, as smaps counts them; -1 where this side does not count. */
-  readonly rss: number;
-  readonly anonymous: number;
-  readonly swap: number;
-  readonly locked: number;
   /** Bytes in the file. */
   readonly offset: number;
   /** 0: none; 1 to NR_FILES: that file; else any number that stands for a shared anonymous object. */
@@ -55,7 +50,8 @@ export interface View {
 export interface Outcome {
   /** Result or -errno. */
   readonly ret: number;
-  readonly data: Uint8Array;
+  /** What was read; undefined where this side does not say, because it is not determined. */
+  readonly data: Uint8Array | undefined;
   /** By process; undefined where it was not looked. */
   readonly views: Map<number, View> | undefined;
 }

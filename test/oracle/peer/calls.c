@@ -177,6 +177,7 @@ static int64_t doCall(const struct step *step, size_t *dataLen) {
 void doStep(struct step *step) {
   size_t dataLen = 0;
   int64_t ret = doCall(step, &dataLen);
+  if (ret < 0) dataLen = 0;
   uint32_t hash = hashBytes(buffer, dataLen);
   put32('S');
   put64(ret);

@@ -33,7 +33,7 @@ struct scanArg {
 #define SCAN_PFNZERO (1 << 5)
 
 struct vma {
-  uint32_t startPage, endPage, perms, vmFlags, rss, anonymous, swap, locked;
+  uint32_t startPage, endPage, perms, vmFlags;
   uint64_t offset, inode;
 };
 
@@ -83,7 +83,7 @@ static void readStatus(struct base *into) {
 
 void readBase(void) { readStatus(&base); }
 
-static const char *const flagNames[] = { "lo", "lf", "dc", "sr", "rr", "mg", "nr", "ac", "wf" };
+static const char *const flagNames[] = { "lo", "lf", "dc", "sr", "rr", "mg", "nr", "ac", "wf", "dd" };
 
 static uint32_t parseFlags(const char *at, const char *end) {
   uint32_t flags = 0;
@@ -113,22 +113,13 @@ static int parseHeader(const char *line, struct vma *vma) {
   return 1;
 }
 
-static void parseField(const char *line, const char *end, struct vma *vma) {
-  uint32_t pages = (uint32_t)(strtol(strchr(line, ':') + 1, NULL, 10) / (PAGE / 1024));
-  if (strncmp(line, "Rss:", 4) == 0) vma->rss = pages;
-  else if (strncmp(line, "Anonymous:", 10) == 0) vma->anonymous = pages;
-  else if (strncmp(line, "Swap:", 5) == 0) vma->swap = pages;
-  else if (strncmp(line, "Locked:", 7) == 0) vma->locked = pages;
-  else if (strncmp(line, "VmFlags:", 8) == 0) vma->vmFlags = parseFlags(line + 9, end);
-}
-
 static void readVmas(void) {
   int inside = 0;
   readText(smapsFd);
   nrVmas = 0;
   for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
     if (line[0] >= 'A' && line[0] <= 'Z') {
-      if (inside) parseField(line, end, &vmas[nrVmas - 1]);
+      if (inside && strncmp(line, "VmFlags:", 8) == 0) vmas[nrVmas - 1].vmFlags = parseFlags(line + 9, end);
     } else {
       if (nrVmas == 1024) die("too many VMAs");
       inside = parseHeader(line, &vmas[nrVmas]);

@@ -184,9 +184,19 @@ static int reopen(int fd, int mode) {
   return again;
 }
 
+/* A file that has no name: nothing leaves it behind. */
+static int openTemporary(int number) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/unpin-oracle-%d-%d", getenv("TMPDIR"), (int)getpid(), number);
+  int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) die(path);
+  unlink(path);
+  return fd;
+}
+
 static void openFiles(void) {
   for (int i = 0; i < 3; i++) {
-    fileFd[i] = memfd_create("oracle", MFD_CLOEXEC);
+    fileFd[i] = program.onDisk ? openTemporary(i) : memfd_create("oracle", MFD_CLOEXEC);
     if (fileFd[i] < 0) die("memfd_create");
   }
   fileFd[3] = reopen(fileFd[0], O_RDONLY);

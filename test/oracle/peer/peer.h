@@ -58,7 +58,7 @@ struct step {
 };
 
 struct program {
-  uint32_t nrSteps, windowPages, leadPages, observeEvery;
+  uint32_t nrSteps, windowPages, leadPages, observeEvery, onDisk;
 };
 
 /* Pages of the process before its program begins. */
