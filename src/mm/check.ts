@@ -19,6 +19,7 @@ import {
   PTE_DIRTY,
   PTE_EXCLUSIVE,
   PTE_READ,
+  PTE_SOFT_DIRTY,
   PTE_WRITE,
   pteIsPoison,
   pteIsPresent,
@@ -162,6 +163,7 @@ function checkPresent(vma: Vma, vpn: number, pte: number, seen: Seen): void {
   seen.mapcount[pfn]!++;
   if (vma.locked) seen.mlockcount[pfn]!++;
   if ((pte & PTE_EXCLUSIVE) !== 0) seen.exclusive.push(pfn);
+  if ((pte & PTE_WRITE) !== 0 && (pte & PTE_SOFT_DIRTY) === 0) bug('N15', `${where} is writable and not soft-dirty`);
   if ((pte & PTE_WRITE) !== 0 && ((pte & PTE_DIRTY) === 0 || (flags[pfn]! & PG_DIRTY) === 0)) {
     bug('N15', `${where} is writable but clean`);
   }

@@ -3,7 +3,7 @@ import type { Host } from './host.js';
 import { pfnToPa } from './layout.js';
 import type { Mm } from './mm.js';
 import { dropRef, setFlag, tryDropSwapCache } from './page.js';
-import { mkPte, PTE_ACCESSED, PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_WRITE, ptePfn } from './pte.js';
+import { mkPte, PTE_ACCESSED, PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR } from './range.js';
 import { addNewAnonRmap, isAnon, moveAnonRmap, removeRmap } from './rmap.js';
 import type { Vma } from './vma.js';
@@ -27,7 +27,7 @@ import type { Vma } from './vma.js';
  * Required outcome: after the write no reader of this mm sees the old page (M46). Proved by test/mm/cow.test.ts and test/mm/fork.test.ts.
  */
 
-const WRITABLE = PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE;
+const WRITABLE = PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY;
 
 /** Returns the pfn that is mapped for writing then, or 0 when no frame is free beyond `reserve`. */
 export function breakCow(mm: Mm, vma: Vma, vpn: number, i: number, pte: number, reserve: number): number {

@@ -13,6 +13,7 @@ import {
   PTE_EXCLUSIVE,
   PTE_NONE,
   PTE_READ,
+  PTE_SOFT_DIRTY,
   PTE_WRITE,
   pteIsMigration,
   pteIsPresent,
@@ -64,7 +65,7 @@ function anonFault(mm: Mm, vma: Vma, vpn: number, i: number, write: boolean, res
   host.pageOps.zero(pfnToPa(pfn));
   host.frames.flags[pfn] = PG_DIRTY | PG_SWAPBACKED;
   addNewAnonRmap(host, vma, vpn, pfn);
-  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE));
+  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY));
   host.lru.add(pfn);
   return pfn;
 }
@@ -105,7 +106,8 @@ function mapSwapped(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, slot:
   frames.refcount[pfn] = frames.refcount[pfn]! + 1;
   if (exclusive) addNewAnonRmap(host, vma, vpn, pfn);
   else addSharedAnonRmap(host, vma, vpn, pfn);
-  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | (exclusive ? PTE_EXCLUSIVE : 0)));
+  const softDirty = mm.pageTable.words.readOnce(i) & PTE_SOFT_DIRTY;
+  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | softDirty | (exclusive ? PTE_EXCLUSIVE : 0)));
   swap.put(slot);
   if (swap.isNearlyFull) markDirty(host, pfn);
   else if ((frames.flags[pfn]! & PG_DIRTY) !== 0) tryDropSwapCache(host, pfn);

@@ -16,7 +16,17 @@ import type { Host } from './host.js';
 import { pfnToPa } from './layout.js';
 import type { Mm } from './mm.js';
 import { getPage } from './page.js';
-import { mkPte, PTE_ACCESSED, PTE_DIRTY, PTE_EXCLUSIVE, PTE_NONE, PTE_READ, PTE_WRITE, ptePfn } from './pte.js';
+import {
+  mkPte,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_EXCLUSIVE,
+  PTE_NONE,
+  PTE_READ,
+  PTE_SOFT_DIRTY,
+  PTE_WRITE,
+  ptePfn,
+} from './pte.js';
 import { addNewAnonRmap, addRmap } from './rmap.js';
 import { VM_RAND_READ, VM_SEQ_READ, type Vma } from './vma.js';
 
@@ -49,7 +59,7 @@ export function filemapFault(mm: Mm, vma: Vma, vpn: number, i: number, write: bo
   host.vmstat.pgfault++;
   getPage(host, pfn);
   addRmap(host, vma, pfn);
-  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | (write ? PTE_WRITE | PTE_DIRTY : 0)));
+  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | (write ? PTE_WRITE | PTE_DIRTY | PTE_SOFT_DIRTY : 0)));
   return pfn;
 }
 
@@ -62,7 +72,7 @@ function copyFault(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, reserv
   host.frames.flags[copy] = PG_DIRTY | PG_SWAPBACKED;
   host.vmstat.pgfault++;
   addNewAnonRmap(host, vma, vpn, copy);
-  mm.pageTable.set(i, mkPte(copy, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE));
+  mm.pageTable.set(i, mkPte(copy, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY));
   host.lru.add(copy);
   return copy;
 }
@@ -72,7 +82,7 @@ export function filemapMkwrite(mm: Mm, vma: Vma, i: number, pte: number): number
   const pfn = ptePfn(pte);
   if (!makeDirty(mm.host, vma.file!.mapping, pfn)) return FAULT_RETRY;
   mm.host.vmstat.pgfault++;
-  mm.pageTable.set(i, pte | PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY);
+  mm.pageTable.set(i, pte | PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY);
   return pfn;
 }
 

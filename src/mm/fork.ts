@@ -10,6 +10,7 @@ import {
   PTE_EXCLUSIVE,
   PTE_NONE,
   PTE_READ,
+  PTE_SOFT_DIRTY,
   PTE_WRITE,
   pteIsPresent,
   pteIsSwap,
@@ -48,6 +49,7 @@ export function forkMm(parent: Mm, child: Mm): void {
 function forkVma(vma: Vma, child: Mm): void {
   if ((vma.flags & VM_ACCOUNT) !== 0) child.host.overcommit.check('fork', vma.nrPages);
   const copy = new Vma(child, vma.startVpn, vma.endVpn, vma.prot, vma.flags & ~VM_LOCKED_MASK, vma.pgoff);
+  copy.softDirty = vma.softDirty;
   vmaSetFile(copy, vma.file);
   const wiped = (vma.flags & VM_WIPEONFORK) !== 0;
   if (!wiped) child.host.anonVmas.fork(copy, vma);
@@ -138,7 +140,7 @@ function copyExposed(copy: Vma, vpn: number, pte: number): number {
   host.frames.flags[pfn] = PG_DIRTY | PG_SWAPBACKED;
   addNewAnonRmap(host, copy, vpn, pfn);
   host.lru.add(pfn);
-  return mkPte(pfn, (pte & PTE_READ) | PTE_DIRTY | PTE_EXCLUSIVE);
+  return mkPte(pfn, (pte & (PTE_READ | PTE_SOFT_DIRTY)) | PTE_DIRTY | PTE_EXCLUSIVE);
 }
 
 function noTable(mm: Mm): never {

@@ -8,7 +8,8 @@ import { FRAME_FIELDS, type Layout, PAGE_SIZE, pfnToPa } from './layout.js';
  * refcount: one for each pte, one for the swap cache, one for the page cache, one for each `tryGetPage`. mapcount: ptes alone;
  * mlockcount: those of them in locked VMAs. mapping and index: where the reverse map starts: an anonVma's id, or minus an address
  * space's (a page of a file); valid while mapcount is not 0 or the page is in the page cache. private: the swap slot while PG_SWAPCACHE is set,
- * else the filesystem's; it is never a driver's. generation: counts how often the frame was given out; what remembers it can tell a stale frame.
+ * else the filesystem's; it is never a driver's. stamp: when the page was last seen used
+ * (workingset.ts). generation: counts how often the frame was given out; what remembers it can tell a stale frame.
  *
  * The zero page is one frame more, below the first: read faults on untouched anonymous memory map it. Ptes do not count it.
  *
@@ -65,6 +66,7 @@ export class FrameTable {
   readonly mapping: Int32Array;
   readonly index: Int32Array;
   readonly private: Int32Array;
+  readonly stamp: Int32Array;
   readonly generation: Int32Array;
   nrFree = 0;
   nrFreeLowest: number;
@@ -88,6 +90,7 @@ export class FrameTable {
     this.index = field(6);
     this.private = field(7);
     this.mlockcount = field(8);
+    this.stamp = field(9);
     this.generation = field(FRAME_FIELDS - 1);
     this.flags[this.zeroPfn] = PG_RESERVED;
     this.refcount[this.zeroPfn] = 1;

@@ -21,11 +21,13 @@ import { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, Rlimits } from '
 import { type HostStats, VmStat } from './stats.js';
 import { SwapMap } from './swap.js';
 import type { SwapDevice } from './swapdevice.js';
-import { SwapIn } from './swapin.js';
+import { checkPageCluster, SwapIn } from './swapin.js';
 import { TablePool } from './tablepool.js';
 import { Gather } from './unmap.js';
 import { VmCounters } from './vmcounters.js';
+import { Workingset } from './workingset.js';
 import { Writeback } from './writeback.js';
+import { Young } from './young.js';
 
 /**
  * A host: the one shared memory, its frames and swap, and the mms that live in them. Everything in it belongs to one thread, the
@@ -41,6 +43,8 @@ export interface HostOptions {
   /** Page tables of 2 KiB; default: enough to map frames and swap four times over, and 1024. */
   readonly pageTables?: number;
   readonly swap?: SwapDevice;
+  /** Pages read from swap at once are at most 2 to this power; 0: no read-ahead (Linux: vm.page-cluster). Default 3; at most 6. */
+  readonly pageCluster?: number;
   /** Milliseconds from any fixed point; needed for `notifierBudgetMs`. */
   readonly now?: () => number;
   /** Runs a function when other work has had its turn; default: as a microtask. */
@@ -84,6 +88,7 @@ const DEFAULT_ARENA_BYTES = 16 * 2 ** 20;
 const DEFAULT_DIRTY_RATIO = 20;
 const DEFAULT_DIRTY_BACKGROUND_RATIO = 10;
 const DEFAULT_IO_TIMEOUT_MS = 30_000;
+const DEFAULT_PAGE_CLUSTER = 3;
 const DEFAULT_RLIMIT_MEMLOCK = 8 * 2 ** 20;
 
 export class Host {
@@ -99,6 +104,8 @@ export class Host {
   readonly swap: SwapMap;
   readonly swapIn: SwapIn;
   readonly writeback: Writeback;
+  readonly young: Young;
+  readonly workingset: Workingset;
   readonly reclaim: Reclaim;
   readonly oom: Oom;
   readonly migration: Migration;
@@ -143,8 +150,10 @@ export class Host {
     this.tables = new TablePool(this.memory, layout);
     this.lru = new Lru(this.frames);
     this.swap = new SwapMap(this.frames, nrSlots);
-    this.swapIn = new SwapIn(this);
+    this.swapIn = new SwapIn(this, checkPageCluster(options.pageCluster ?? DEFAULT_PAGE_CLUSTER));
     this.writeback = new Writeback(this);
+    this.young = new Young(this);
+    this.workingset = new Workingset(this);
     this.reclaim = new Reclaim(this);
     this.oom = new Oom(this, options.oom ?? 'kill', options.onOom);
     this.migration = new Migration(this);

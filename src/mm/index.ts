@@ -63,6 +63,7 @@ export { mmuNotifierRegister, mmuNotifierUnpin, mmuNotifierUnregister } from './
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';
 export type { OvercommitPolicy } from './overcommit.js';
+export type { PagemapEntry } from './pagemap.js';
 export {
   MMU_NOTIFY_CLEAR,
   MMU_NOTIFY_NAMES,

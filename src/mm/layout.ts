@@ -22,7 +22,7 @@ export const PTRS_PER_TABLE = 512;
 export const TABLE_BYTES = PTRS_PER_TABLE * 4;
 
 /** Words of struct page; see frames.ts. */
-export const FRAME_FIELDS = 10;
+export const FRAME_FIELDS = 11;
 
 const MAX_MEMORY = 2 ** 32;
 

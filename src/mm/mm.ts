@@ -27,11 +27,13 @@ import { msync } from './msync.js';
 import { MmuNotifiers, type NotifierHost } from './notifier.js';
 import { refuseKilled } from './oom.js';
 import { getPage, putPage } from './page.js';
+import { type PagemapEntry, pagemap } from './pagemap.js';
 import { PageTable } from './pagetable.js';
 import { populate, populateNow } from './populate.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { RangeList } from './range.js';
 import type { RlimitResource, Rlimits } from './rlimit.js';
+import { clearSoftDirty } from './softdirty.js';
 import type { Vma } from './vma.js';
 import { VmaSet } from './vmaset.js';
 import { VmCounters } from './vmcounters.js';
@@ -122,6 +124,14 @@ export class Mm {
   }
 
   /**
+   * Takes the soft-dirty marks of all pages (Linux: 4 in /proc/pid/clear_refs): `pagemap` tells from then on which are written. External
+   * MMUs lose the right to write, and get it back by a fault.
+   */
+  clearSoftDirty(): void {
+    this.locked('clearSoftDirty', () => clearSoftDirty(this));
+  }
+
+  /**
    * Brings every page of [va, va + length) in that is mapped and accessible, for writing where its VMA allows that: what MAP_POPULATE
    * and MAP_LOCKED could not do without waiting. Rejects with KernelError EINVAL, and ENOMEM, EHWPOISON as `faultIn`.
    */
@@ -149,6 +159,11 @@ export class Mm {
   /** `madvise` with MADV_DONTNEED: the next access sees zeros. */
   madviseDontneed(va: number, length: number): void {
     madvise(this, va, length, MADV_DONTNEED);
+  }
+
+  /** What each of `nrPages` pages from `va` on is: present, swapped, soft-dirty, its frame. Throws KernelError EINVAL. */
+  pagemap(va: number, nrPages: number): PagemapEntry[] {
+    return pagemap(this, va, nrPages);
   }
 
   /**

@@ -284,6 +284,7 @@ export function splitAt(mm: Mm, vpn: number): void {
   const vma = mm.vmas.find(vpn);
   if (vma === undefined || vma.startVpn === vpn) return;
   const right = new Vma(mm, vpn, vma.endVpn, vma.prot, vma.flags, vma.pgoffOf(vpn));
+  right.softDirty = vma.softDirty;
   mm.vmas.resize(vma, vma.startVpn, vpn);
   mm.vmas.insert(right);
   mm.host.anonVmas.relink(vma);
@@ -313,6 +314,7 @@ function canMerge(a: Vma, b: Vma): boolean {
 
 function mergeNext(mm: Mm, a: Vma, b: Vma): void {
   const { endVpn } = b;
+  a.softDirty ||= b.softDirty;
   mm.vmas.remove(b);
   mm.vmas.resize(a, a.startVpn, endVpn);
   if (a.anonVma === undefined) mm.host.anonVmas.clone(a, b);

@@ -1,7 +1,7 @@
 import { checkFlags, hex, pageRange, refuse } from './args.js';
 import { PG_DIRTY } from './frames.js';
 import type { Mm } from './mm.js';
-import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
+import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_VMA } from './range.js';
 import { checkExpandVm, mayExpandVm } from './rlimit.js';
 import { PROT_EXEC, PROT_READ, PROT_WRITE, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, VM_SHARED, type Vma } from './vma.js';
@@ -27,8 +27,8 @@ const PROT_SEM = 0x8;
 const PROT_GROWSDOWN = 0x100_0000;
 const PROT_GROWSUP = 0x200_0000;
 const PROT_GROWS = PROT_GROWSDOWN | PROT_GROWSUP;
-/** Who has both may write again without a fault. */
-const REUSABLE = PTE_DIRTY | PTE_EXCLUSIVE;
+/** Who has all of them may write again without a fault. */
+const REUSABLE = PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY;
 const PROT_RIGHTS = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 /**

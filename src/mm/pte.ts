@@ -23,6 +23,8 @@ export const PTE_DIRTY = 1 << 3;
 export const PTE_EXCLUSIVE = 1 << 4;
 /** May be read; write permission implies it. */
 export const PTE_READ = 1 << 5;
+/** Written since the marks were last cleared (softdirty.ts). A writable entry has it, and a swap entry keeps it in the same place. */
+export const PTE_SOFT_DIRTY = 1 << 6;
 
 const PTE_PFN_SHIFT = 12;
 const KIND_SHIFT = 1;
@@ -49,8 +51,9 @@ export function pteIsPresent(pte: number): boolean {
   return (pte & PTE_PRESENT) !== 0;
 }
 
-export function mkSwapPte(slot: number): number {
-  return (slot << VALUE_SHIFT) | PTE_KIND_SWAP;
+/** In the place of the present entry `pte`, whose soft-dirty mark it keeps. */
+export function mkSwapPte(slot: number, pte: number): number {
+  return (slot << VALUE_SHIFT) | (pte & PTE_SOFT_DIRTY) | PTE_KIND_SWAP;
 }
 
 export function pteIsSwap(pte: number): boolean {

@@ -1,12 +1,20 @@
 import { CONFIG_LOCKDEP, lockdepWait } from '../base/index.js';
-import { MIN_FRAMES, PG_ACTIVE, PG_DIRTY, PG_PINNED, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from './frames.js';
+import {
+  MIN_FRAMES,
+  PG_ACTIVE,
+  PG_DIRTY,
+  PG_PINNED,
+  PG_REFERENCED,
+  PG_SWAPBACKED,
+  PG_SWAPCACHE,
+  PG_WRITEBACK,
+} from './frames.js';
 import type { Host } from './host.js';
-import { PAGE_SIZE } from './layout.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from './lru.js';
 import type { Mm } from './mm.js';
 import type { OomAsker } from './oom.js';
 import { dropRef, tryDropSwapCache } from './page.js';
-import { mkSwapPte, PTE_ACCESSED, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from './pte.js';
+import { mkSwapPte, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_CLEAR } from './range.js';
 import { removeRmap, rmapVisit, tryToUnmapOne } from './rmap.js';
 import { shmemSwapOut } from './shmem.js';
@@ -35,18 +43,16 @@ export class Reclaim {
   /** It works until this many are free. */
   readonly high: number;
   private readonly host: Host;
-  private readonly batchSize: number;
+  readonly batchSize: number;
   private readonly batch: Int32Array;
   private nrBatch = 0;
   private readonly mms: Mm[] = [];
   private visiting = 0;
-  private young = false;
   private refused = false;
   private kswapdRunning: Promise<void> | undefined;
   /** Runs of direct reclaim under way, by their reserve. */
   private readonly direct = new Map<number, Promise<boolean>>();
   private stopped = false;
-  private readonly testYoungOne: (vma: Vma, vpn: number) => void;
   private readonly gatherRange: (vma: Vma, vpn: number) => void;
   private readonly unmapOne: (vma: Vma, vpn: number) => void;
   private readonly checkRefused: (vma: Vma) => boolean;
@@ -59,7 +65,6 @@ export class Reclaim {
     this.high = this.min * 3;
     this.batchSize = Math.max(4, Math.min(nrFrames >> 3, MAX_BATCH));
     this.batch = new Int32Array(this.batchSize);
-    this.testYoungOne = (vma, vpn) => this.testYoung(vma, vpn);
     this.gatherRange = (vma, vpn) => this.addToRange(vma, vpn);
     this.unmapOne = (vma, vpn) => this.unmap(vma, vpn);
     this.checkRefused = (vma) => vma.mm.refusedReclaim;
@@ -72,9 +77,11 @@ export class Reclaim {
 
   /** A frame with refcount 1, if more than `reserve` are free; else 0. Wakes kswapd in time. */
   allocFrame(reserve: number): number {
-    const { frames } = this.host;
+    const { frames, workingset } = this.host;
     if (frames.nrFree <= this.low) this.wakeKswapd();
-    return frames.alloc(reserve);
+    const pfn = frames.alloc(reserve);
+    if (pfn !== 0) workingset.enter(pfn);
+    return pfn;
   }
 
   /**
@@ -93,15 +100,16 @@ export class Reclaim {
     return this.evict(sync);
   }
 
-  /** Keeps the inactive list at a third of the pages at least: its pages have time to be used again. */
+  /** Keeps the inactive list long enough for its pages to be used again. What is inactive may all be held: `desperate` goes on in any case (N26). */
   private ageActive(inactive: number, desperate: boolean): void {
-    const { lru, vmstat } = this.host;
+    const { lru, vmstat, workingset, young } = this.host;
     const active = inactive + 1;
     let scan = Math.min(lru.nr[active]!, this.batchSize * 2);
-    while (scan-- > 0 && this.inactiveIsLow(inactive)) {
+    while (scan-- > 0 && (desperate || lru.nr[inactive]! < workingset.inactiveTarget(active))) {
       const pfn = lru.tail(active);
       if (pfn === 0) return;
-      if (this.wasUsed(pfn) && !desperate) {
+      if (young.testAndClear(pfn) && !desperate) {
+        workingset.touch(pfn);
         lru.move(pfn, 0, 0);
         continue;
       }
@@ -110,29 +118,37 @@ export class Reclaim {
     }
   }
 
-  private inactiveIsLow(inactive: number): boolean {
-    const { nr } = this.host.lru;
-    return nr[inactive]! * 2 < nr[inactive + 1]! || nr[inactive]! < this.batchSize;
-  }
-
   /** Takes unused pages off the inactive list, until the batch is full. */
   private isolate(inactive: number, desperate: boolean): void {
-    const { lru, vmstat } = this.host;
+    const { lru } = this.host;
     let scan = Math.min(lru.nr[inactive]!, this.batchSize * 4);
     while (scan-- > 0 && this.nrBatch < this.batchSize) {
       const pfn = lru.tail(inactive);
       // A driver that breaks its contract when it is asked for young pages empties the list: they are pinned.
       if (pfn === 0) return;
-      vmstat.pgscan++;
+      this.host.vmstat.pgscan++;
       if (this.isHeld(pfn) || this.isUnderWriteback(pfn)) lru.move(pfn, 0, 0);
-      else if (!desperate && this.wasUsed(pfn)) {
-        vmstat.pgactivate++;
-        lru.move(pfn, PG_ACTIVE, 0);
-      } else {
+      else if (desperate || !this.spare(pfn)) {
         lru.remove(pfn);
         this.batch[this.nrBatch++] = pfn;
       }
     }
+  }
+
+  /**
+   * A page that was used goes round once more, for that may have been whoever brought it in; and to the active list when it was used again by
+   * then (Linux: folio_check_references).
+   */
+  private spare(pfn: number): boolean {
+    const { frames, lru, vmstat, workingset, young } = this.host;
+    if (!young.testAndClear(pfn)) return false;
+    if ((frames.flags[pfn]! & PG_REFERENCED) === 0) lru.move(pfn, PG_REFERENCED, 0);
+    else {
+      vmstat.pgactivate++;
+      workingset.touch(pfn);
+      lru.move(pfn, PG_ACTIVE, PG_REFERENCED);
+    }
+    return true;
   }
 
   /** A page of a file stays on its list while it is written. */
@@ -145,27 +161,6 @@ export class Reclaim {
     const { flags, refcount, mapcount, mapping } = this.host.frames;
     const caches = ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
     return refcount[pfn]! > mapcount[pfn]! + caches;
-  }
-
-  /** Whether the page was used since the last look, through host ptes or external ones; takes the marks away. */
-  private wasUsed(pfn: number): boolean {
-    this.young = false;
-    this.visiting = pfn;
-    rmapVisit(this.host, pfn, this.testYoungOne);
-    return this.young;
-  }
-
-  private testYoung(vma: Vma, vpn: number): void {
-    const { pageTable, notifiers } = vma.mm;
-    const i = pageTable.find(vpn);
-    if (i === 0) return;
-    const pte = pageTable.words.readOnce(i);
-    if (!pteIsPresent(pte) || ptePfn(pte) !== this.visiting) return;
-    if ((pte & PTE_ACCESSED) !== 0) {
-      pageTable.words.fetchAnd(i, ~PTE_ACCESSED);
-      this.young = true;
-    }
-    if (notifiers.clearFlushYoung(vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE)) this.young = true;
   }
 
   /** Unmaps the batch: a slot for each page, one bracket for each mm, the ptes cleared inside. */
@@ -231,7 +226,8 @@ export class Reclaim {
     const i = vma.mm.pageTable.find(vpn);
     const cached = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0;
     const slot = frames.private[pfn]!;
-    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot) : PTE_NONE);
+    const pte = vma.mm.pageTable.words.readOnce(i);
+    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot, pte) : PTE_NONE);
     if (old === 0) return;
     if (cached) swap.get(slot);
     if ((old & PTE_DIRTY) !== 0) frames.flags[pfn] = frames.flags[pfn]! | PG_DIRTY;
@@ -259,13 +255,14 @@ export class Reclaim {
   }
 
   private evictAnon(pfn: number, dirty: number[]): number {
-    const { frames, swap } = this.host;
+    const { frames, swap, workingset } = this.host;
     const flags = frames.flags[pfn]!;
     if ((flags & PG_SWAPCACHE) !== 0 && (flags & PG_DIRTY) !== 0) {
       dirty.push(pfn);
       return 0;
     }
     if ((flags & PG_SWAPCACHE) !== 0) {
+      swap.shadow[frames.private[pfn]!] = workingset.shadowOf(pfn);
       swap.removeFromCache(pfn);
       dropRef(this.host, pfn);
     }

@@ -22,6 +22,9 @@ export class VmStat {
   pgsteal = 0;
   pgactivate = 0;
   pgdeactivate = 0;
+  /** Pages that came back after they were evicted, and those of them that were active at once. */
+  workingsetRefault = 0;
+  workingsetActivate = 0;
   /** Passes of reclaim on behalf of a waiter. */
   allocstall = 0;
   kswapdWakeups = 0;

@@ -26,6 +26,8 @@ export class SwapMap {
   readonly count: Int32Array;
   /** The frame that caches the slot, or 0. */
   readonly cache: Int32Array;
+  /** When the page in the slot was last seen used (workingset.ts). */
+  readonly shadow: Int32Array;
   private readonly flags: Uint8Array;
   private readonly checksum: Uint32Array;
   private readonly generation: Uint32Array;
@@ -40,6 +42,7 @@ export class SwapMap {
     this.nrFree = nrSlots;
     this.count = new Int32Array(nrSlots);
     this.cache = new Int32Array(nrSlots);
+    this.shadow = new Int32Array(nrSlots);
     this.flags = new Uint8Array(nrSlots);
     this.checksum = new Uint32Array(nrSlots);
     this.generation = new Uint32Array(nrSlots);
@@ -50,7 +53,7 @@ export class SwapMap {
   }
 
   get metadataBytes(): number {
-    return this.nrSlots * (4 + 4 + 1 + 4 + 4) + this.freeInCluster.length;
+    return this.nrSlots * (4 + 4 + 4 + 1 + 4 + 4) + this.freeInCluster.length;
   }
 
   /** Slots are short: pages that are read back give theirs up at once (Linux: vm_swap_full). */

@@ -1,4 +1,4 @@
-import { CONFIG_LOCKDEP, LOCK_CLASSES, lockdepMayTake } from '../base/index.js';
+import { CONFIG_LOCKDEP, KernelError, LOCK_CLASSES, lockdepMayTake } from '../base/index.js';
 import { Deferred } from './deferred.js';
 import { PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from './frames.js';
 import type { Host } from './host.js';
@@ -15,7 +15,7 @@ import { dropRef, putPage, tryDropSwapCache } from './page.js';
  * poison. A transfer that failed is tried once more for the wanted slot alone before it counts as that.
  */
 
-const READAHEAD_MAX = 8;
+const MAX_PAGE_CLUSTER = 6;
 
 interface ReadBatch {
   readonly slots: number[];
@@ -27,13 +27,15 @@ interface ReadBatch {
 export class SwapIn {
   private readonly host: Host;
   private readonly waiters = new Map<number, Deferred>();
+  private readonly maxWindow: number;
   private hits = 0;
   private lastWindow = 1;
   private lastSlot = -1;
   nrReads = 0;
 
-  constructor(host: Host) {
+  constructor(host: Host, pageCluster: number) {
     this.host = host;
+    this.maxWindow = 1 << pageCluster;
   }
 
   /** Starts the read of a slot that no frame caches, or joins it. Undefined when there is no free frame. */
@@ -119,7 +121,7 @@ export class SwapIn {
   private window(slot: number): number {
     let window = 1;
     const wanted = this.hits === 0 ? (Math.abs(slot - this.lastSlot) === 1 ? 2 : 1) : this.hits + 2;
-    while (window < wanted && window < READAHEAD_MAX) window *= 2;
+    while (window < wanted && window < this.maxWindow) window *= 2;
     window = Math.max(window, this.lastWindow >> 1);
     this.hits = 0;
     this.lastSlot = slot;
@@ -165,16 +167,17 @@ export class SwapIn {
       if (this.host.swap.cache[slot] !== pfn) this.forget(pfn);
       else if (retry) again = { slots: [slot], pfns: [pfn], wanted: slot };
       else if (error === undefined && this.host.checksum(pfn, slot) === this.host.swap.checksumOf(slot))
-        this.arrived(pfn);
+        this.arrived(pfn, slot, slot === batch.wanted);
       else this.lost(slot, pfn, error === undefined || slot === batch.wanted);
     }
     return again;
   }
 
-  private arrived(pfn: number): void {
+  private arrived(pfn: number, slot: number, wanted: boolean): void {
     const { host } = this;
     host.vmstat.pswpin++;
     this.unlock(pfn);
+    if (wanted) host.workingset.refault(pfn, host.swap.shadow[slot]!);
     host.lru.add(pfn);
     tryDropSwapCache(host, pfn);
     putPage(host, pfn);
@@ -206,4 +209,9 @@ export class SwapIn {
   async drain(): Promise<void> {
     while (this.waiters.size > 0) await [...this.waiters.values()][0]!.promise;
   }
+}
+
+export function checkPageCluster(value: number): number {
+  if (Number.isInteger(value) && value >= 0 && value <= MAX_PAGE_CLUSTER) return value;
+  throw new KernelError('EINVAL', 'Host', `pageCluster ${value} must be an integer from 0 to ${MAX_PAGE_CLUSTER}`);
 }

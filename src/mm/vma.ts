@@ -49,6 +49,9 @@ export class Vma {
   /** All anonVmas that it is linked into, its own first (Linux: anon_vma_chain). */
   anonVmaChain: readonly AnonVma[] = [];
 
+  /** New, or moved, since soft-dirty marks were last cleared: all of it counts as written (Linux: VM_SOFTDIRTY). */
+  softDirty = true;
+
   /** What it maps; undefined: anonymous memory of its own. */
   file: File | undefined;
 

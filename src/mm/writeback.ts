@@ -93,6 +93,7 @@ export class Writeback {
     frames.flags[pfn] = (frames.flags[pfn]! & ~PG_WRITEBACK) | (failed ? PG_DIRTY : 0);
     if (tryDropSwapCache(host, pfn)) frames.free(pfn);
     else if (this.isEvictable(pfn)) {
+      swap.shadow[frames.private[pfn]!] = host.workingset.shadowOf(pfn);
       swap.removeFromCache(pfn);
       if (dropRef(host, pfn)) frames.free(pfn);
       host.vmstat.pgsteal++;
