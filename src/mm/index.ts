@@ -73,6 +73,7 @@ export {
   MMU_NOTIFY_UNMAP,
   type MmuNotifierRange,
   type MmuNotifyEvent,
+  RangeList,
 } from './range.js';
 export { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, type RlimitResource } from './rlimit.js';
 export type { HostStats, NotifierCalls, VmStat } from './stats.js';

@@ -25,6 +25,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   vmm: ['base', 'mm', 'riscv', 'machine', 'kvm'],
   node: ['base', 'mm'],
   explore: ['base'],
+  conformance: ['base', 'mm'],
   cli: ['base', 'mm', 'notifier', 'guestram', 'riscv', 'machine', 'kvm', 'vmm', 'node', 'explore'],
 };
 const LAYERS = Object.keys(MAY_IMPORT);
