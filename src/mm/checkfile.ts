@@ -93,11 +93,13 @@ export function checkFilePte(vma: Vma, vpn: number, pte: number): void {
   if (!vma.shared && (pte & PTE_WRITE) !== 0) bug('N15', `${where} of ${as.name} may be written by a private mapping`);
 }
 
-/** A VMA is found by the pages of its file. */
+/** A VMA is found by the pages of its file that it maps, and by no others. */
 export function checkFileVma(vma: Vma): void {
   const as = vma.file!.mapping;
-  for (const index of [vma.pgoff, vma.pgoff + vma.nrPages - 1]) {
-    if (!as.visit(index, (other) => other === vma))
-      bug('N29', `${vma.mm.name}: a VMA is not among the mappings of ${as.name}`);
+  const end = vma.pgoff + vma.nrPages;
+  for (const index of [vma.pgoff - 1, vma.pgoff, end - 1, end]) {
+    const maps = index >= vma.pgoff && index < end;
+    if (as.visit(index, (other) => other === vma) !== maps)
+      bug('N29', `${vma.mm.name}: a VMA is among the mappings of page ${index} of ${as.name}, or is not, wrongly`);
   }
 }

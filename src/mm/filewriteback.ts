@@ -1,7 +1,7 @@
 import { bug } from '../base/index.js';
 import type { AddressSpace } from './addressspace.js';
 import { Deferred } from './deferred.js';
-import { PG_RECLAIM } from './frames.js';
+import { PG_RECLAIM, PG_WRITEBACK } from './frames.js';
 import type { Host } from './host.js';
 import { PAGE_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
@@ -85,14 +85,9 @@ export class FileWriteback {
       const next = as.pages.nextMarked(index, end, XA_MARK_DIRTY);
       if (next < 0) return end;
       index = next + 1;
-      if (this.maySend(as, next)) this.batch[this.nrBatch++] = as.pages.get(next);
+      if (!as.pages.isMarked(next, XA_MARK_WRITEBACK)) this.batch[this.nrBatch++] = as.pages.get(next);
     }
     return index;
-  }
-
-  private maySend(as: AddressSpace, index: number): boolean {
-    if (as.pages.isMarked(index, XA_MARK_WRITEBACK)) return false;
-    return !as.isPunching(index);
   }
 
   /**
@@ -108,7 +103,7 @@ export class FileWriteback {
       const may = as.owedTruncate === undefined && (!sync || canBlock(as));
       this.nrBatch = 0;
       for (; k < pfns.length && mapping[pfns[k]!] === -as.id && this.nrBatch < MAX_BATCH; k++) {
-        if (!may || !this.maySend(as, index[pfns[k]!]!)) continue;
+        if (!may || (flags[pfns[k]!]! & PG_WRITEBACK) !== 0) continue;
         flags[pfns[k]!] = flags[pfns[k]!]! | PG_RECLAIM;
         this.batch[this.nrBatch++] = pfns[k]!;
       }
@@ -246,8 +241,7 @@ export class FileWriteback {
   async syncRange(as: AddressSpace, start = 0, end = XA_MAX_INDEX): Promise<void> {
     await this.payTruncate(as);
     for (let index = start; (index = as.pages.nextMarked(index, end, XA_MARK_DIRTY)) >= 0; ) {
-      if (as.punching !== undefined) await as.punching.done.promise;
-      else if (as.pages.isMarked(index, XA_MARK_WRITEBACK)) await this.waitPage(as, index);
+      if (as.pages.isMarked(index, XA_MARK_WRITEBACK)) await this.waitPage(as, index);
       else if (as.pages.nrMarked(XA_MARK_WRITEBACK) > MAX_IN_FLIGHT) await this.next();
       else index = this.writeRange(as, index, this.endOfRun(as, index, end), MAX_BATCH, false);
     }

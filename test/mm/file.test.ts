@@ -183,6 +183,8 @@ test('a cut that the store refuses is made before anything else is written', asy
   await expect(file.truncate(10)).rejects.toThrow(/EIO: truncate: faulty/);
   expect([file.sizeBytes, store.sizeBytes]).toEqual([10, 3 * PAGE]);
   await file.write(fill(5, 1), 2 * PAGE);
+  file.fadvise(POSIX_FADV_DONTNEED);
+  expect([store.nrWrites, host.stats().nrWriteback]).toEqual([0, 0]);
   const expected = new Uint8Array(2 * PAGE + 5);
   expected.set(pattern(10));
   expected.fill(1, 2 * PAGE);

@@ -13,6 +13,7 @@ import {
   MS_INVALIDATE,
   MS_SYNC,
   mmuNotifierRegister,
+  POSIX_FADV_DONTNEED,
   VA_SIZE,
 } from '../../src/mm/index.js';
 import { FaultyStore } from './faultystore.js';
@@ -127,6 +128,7 @@ test('a page under write-back that is dirty again is written again by an fsync t
   await turns();
   await file.write(fill(1, 2), 0);
   const second = file.fsync();
+  file.fadvise(POSIX_FADV_DONTNEED);
   await turns();
   expect(store.nrHeld).toBe(1);
   store.held = false;
@@ -258,6 +260,10 @@ test('a fault for writing waits at the dirty ratio too; a store that fails holds
   store.failWrites = 1e9;
   for (let p = 0; p < 100; p++) await mm.write(va + p * PAGE, fill(1, p));
   expect(host.vmstat.dirtyThrottled).toBeGreaterThan(10);
+  await turns();
+  const { nrWrites } = store;
+  await turns();
+  expect(store.nrWrites).toBe(nrWrites);
   checkHost(host);
   store.failWrites = 0;
   expect(await code(file.fsync())).toBe('EIO');
