@@ -20,6 +20,8 @@ export interface DirtyRatios {
 
 /** Pages of one file that are written before the next one's turn (Linux: MIN_WRITEBACK_PAGES). */
 const TURN_PAGES = 1024;
+/** Transfers that wrote nothing, beside those under way, after which the flusher gives up: the next who makes pages dirty wakes it again. */
+const MAX_FRUITLESS = 4;
 
 export class DirtyThrottle {
   private readonly host: Host;
@@ -71,14 +73,17 @@ export class DirtyThrottle {
   private async flush(): Promise<void> {
     const { counts, writeback } = this.host.pageCache;
     await new Promise<void>((resolve) => this.host.defer(resolve));
-    while (!this.stopped && this.isOverBackground) {
+    for (
+      let fruitless = 0;
+      !this.stopped && this.isOverBackground && fruitless <= writeback.nrActive + MAX_FRUITLESS;
+    ) {
       const before = counts.nrWritten;
       for (const as of [...counts.dirtySpaces]) {
         const next = writeback.writeRange(as, as.writebackIndex, XA_MAX_INDEX, TURN_PAGES, false);
         as.writebackIndex = next >= XA_MAX_INDEX ? 0 : next;
       }
       if (writeback.nrActive > 0) await writeback.next();
-      if (counts.nrWritten === before && writeback.nrActive === 0) return;
+      fruitless = counts.nrWritten === before ? fruitless + 1 : 0;
     }
   }
 
@@ -102,9 +107,14 @@ export class DirtyThrottle {
     this.host.pageCache.writeback.syncSome(as, TURN_PAGES);
   }
 
+  /** Resolves when nothing is written in the background. */
+  async idle(): Promise<void> {
+    await this.flusher;
+  }
+
   async stop(): Promise<void> {
     this.stopped = true;
-    await this.flusher;
+    await this.idle();
   }
 }
 
