@@ -270,9 +270,12 @@ export class Run implements Performer {
       this.advance(who);
       return;
     }
-    this.preemptions += this.costOf(who, this.holder());
+    const holder = this.holder();
+    this.preemptions += this.costOf(who, holder);
     this.choices.push(who);
     if (who >= FIRST_EVENT) {
+      // Whom the event wakes did not have the processor before.
+      this.last = holder;
       this.advanceEvent(who);
       return;
     }

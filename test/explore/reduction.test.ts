@@ -89,7 +89,9 @@ function compare<T>(
     const some = explore(make(what), on, { preemptions });
     brute += all.schedules;
     reduced += some.schedules;
-    expect(some.outcomes).toEqual(all.outcomes);
+    // Where there is a race, runs end before all that is shared was seen.
+    if (all.outcomes.includes('data race')) expect(some.outcomes).toContain('data race');
+    else expect(some.outcomes).toEqual(all.outcomes);
   });
   fc.assert(property, { numRuns });
   if (process.env.EXPLORE_RUNS) console.log(preemptions, brute, reduced, (brute / reduced).toFixed(1));
@@ -103,18 +105,21 @@ describe('the reduction finds what brute force finds', () => {
 });
 
 const wideOps: WideOp[] = ['load', 'add', 'add', 'cas', 'plain', 'plain=', 'wait', 'timed', 'notify', 'notify'];
-const asyncOps: WideOp[] = ['await', 'device', 'disk', 'timer', 'settle', 'hear'];
-const wideInstruction: fc.Arbitrary<WideInstruction> = fc.record({
-  op: fc.oneof(
+const asyncOps: WideOp[] = ['await', 'device', 'disk', 'timer'];
+const wideProgram = (maxLength: number, more: WideOp[] = []): fc.Arbitrary<WideInstruction[]> => {
+  const op = fc.oneof(
     { weight: 3, arbitrary: fc.constantFrom(...wideOps) },
-    { weight: 2, arbitrary: fc.constantFrom(...asyncOps) },
-  ),
-  word: fc.nat(1),
-});
-const wideProgram = (maxLength: number) => fc.array(wideInstruction, { minLength: 1, maxLength, size: 'max' });
-const wideModel = fc.tuple(
-  fc.oneof(fc.tuple(wideProgram(3), wideProgram(3)), fc.tuple(wideProgram(2), wideProgram(2), wideProgram(1))),
-  fc.boolean(),
+    { weight: 2, arbitrary: fc.constantFrom(...asyncOps, ...more) },
+  );
+  return fc.array(fc.record({ op, word: fc.nat(1) }), { minLength: 1, maxLength, size: 'max' });
+};
+/** Only who is on one thread can share a promise. */
+const PROMISES: WideOp[] = ['settle', 'hear'];
+const wideModel = fc.oneof(
+  fc.tuple(fc.tuple(wideProgram(3), wideProgram(3)), fc.constant(false)),
+  fc.tuple(fc.tuple(wideProgram(2), wideProgram(2), wideProgram(1)), fc.constant(false)),
+  fc.tuple(fc.tuple(wideProgram(3, PROMISES), wideProgram(3, PROMISES)), fc.constant(true)),
+  fc.tuple(fc.tuple(wideProgram(2, PROMISES), wideProgram(2, PROMISES), wideProgram(1)), fc.constant(true)),
 );
 
 describe('the same with awaits, threads, devices, timers, time-outs and plain accesses', () => {
