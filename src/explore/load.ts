@@ -36,7 +36,7 @@ const REPLACED = {
 export interface LoadOptions {
   /** Changes to the sources, as they are read. */
   readonly edits?: readonly Edit[];
-  /** Files of this package (ends of their paths) whose plain accesses are looked at for races, besides the program's own. */
+  /** Files of this package (ends of their paths) or folders (`mm/`) whose plain accesses are looked at for races, besides the program's own. */
   readonly races?: readonly string[];
   /** The bundle of the last unchanged file may serve again: for one who explores many models of a file and changes none. */
   readonly reuse?: boolean;

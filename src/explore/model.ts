@@ -22,7 +22,7 @@ export interface Model<State> {
    * accesses to shared words is run.
    */
   readonly sharesObjects?: boolean;
-  /** Files of unpin (ends of their paths) whose plain accesses are looked at for data races, besides the model's own. */
+  /** Files of unpin (ends of their paths) or folders (`mm/`) whose plain accesses are looked at for data races, besides the model's own. */
   readonly races?: readonly string[];
   /** Protections that can be taken out; then the model must fail. */
   readonly mutants?: readonly Mutant[];

@@ -13,14 +13,15 @@ export class Places {
     this.root = root;
   }
 
-  /** Whether the plain accesses of a line (from 1) are looked at: those of the program's own files, and of files in `races`. */
+  /** Whether the plain accesses of a line (from 1) are looked at: those of the program's own files, and of files and folders in `races`. */
   accesses(line: number, races: readonly string[]): 'plain' | 'quiet' | undefined {
     const file = this.fileOf(line);
     if (file === undefined) return undefined;
     const own = relative(this.root, file).replaceAll('\\', '/');
     if (own.startsWith('..')) return 'plain';
     if (own.startsWith('explore/')) return undefined;
-    return races.some((end) => `/${own}`.endsWith(`/${end}`)) ? 'plain' : 'quiet';
+    const isNamed = (name: string) => (name.endsWith('/') ? own.startsWith(name) : `/${own}`.endsWith(`/${name}`));
+    return races.some(isNamed) ? 'plain' : 'quiet';
   }
 
   private fileOf(line: number): string | undefined {

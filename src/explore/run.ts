@@ -270,12 +270,11 @@ export class Run implements Performer {
       this.advance(who);
       return;
     }
-    const holder = this.holder();
-    this.preemptions += this.costOf(who, holder);
+    this.preemptions += this.costOf(who, this.holder());
     this.choices.push(who);
     if (who >= FIRST_EVENT) {
-      // Whom the event wakes did not have the processor before.
-      this.last = holder;
+      // As an interrupt: who had the processor has lost it.
+      this.last = -1;
       this.advanceEvent(who);
       return;
     }
@@ -302,7 +301,7 @@ export class Run implements Performer {
     const step = actor.pending;
     if (step.op === 'wait' || step.op === 'notify') return 0;
     const key = this.ledger.memory.keyOf(step.words, step.index);
-    return this.stateKey(actor, this.ledger.causality!.peek(actor, key, this.ledger.memory.wouldWrite(step)));
+    return this.stateKey(actor, this.ledger.causality!.peek(actor, key));
   }
 
   private isVisible(actor: Actor): boolean {

@@ -70,6 +70,14 @@ it('runs microtasks, and refuses what has no schedule', async () => {
   expect((await explore('fromOutside')).failure!.message).toMatch(/waits for a promise from outside/);
 });
 
+it("finds data races in mm's own arrays, where it is asked to look, by both places", async () => {
+  const { failure } = await explore('racesInFrames');
+  expect(failure).toMatchObject({ kind: 'data race' });
+  const place = String.raw`\[\d+\] (->|=) \d+ at src/mm/\w+\.ts:\d+`;
+  expect(failure!.message).toMatch(new RegExp(`^nothing orders .*: one ${place}; two ${place}$`));
+  expect((await explore('racesUnseen')).failure).toBeUndefined();
+});
+
 it('refuses a model that differs from run to run', async () => {
   await expect(explore('differs', { reduction: 'none', preemptions: 'none' })).rejects.toThrow(
     /EINVAL: explore: model 'differs from run to run' must do the same/,

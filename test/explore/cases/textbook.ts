@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { model } from 'unpin/explore';
-import { cpuRelax, Words } from 'unpin/mm';
+import { cpuRelax, Host, MAP_ANONYMOUS, MAP_PRIVATE, MemorySwap, PROT_READ, PROT_WRITE, Words } from 'unpin/mm';
 
 /** Models of textbooks: what the explorer must find in them is known. */
 
@@ -212,3 +212,25 @@ export const fromOutside = model({
   setup: () => ({}),
   actors: { one: async () => void (await readFile('/none')) },
 });
+
+/** What belongs to the mm thread is done by two: the frame table's plain accesses race. */
+function onTwoThreads(races: string[]) {
+  return model({
+    name: 'the mm on two threads',
+    races,
+    setup() {
+      const swap = new MemorySwap({ sizeBytes: 65536 });
+      const host = new Host({ frames: 64, arenaBytes: 4096, pageTables: 8, swap });
+      const mm = host.createMm();
+      const va = mm.mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+      mm.writeSync(va, new Uint8Array([1]));
+      return { mm, va };
+    },
+    actors: {
+      one: ({ mm, va }) => void mm.tryGetPage(va, 0),
+      two: ({ mm, va }) => void mm.tryGetPage(va, 0),
+    },
+  });
+}
+export const racesInFrames = onTwoThreads(['mm/']);
+export const racesUnseen = onTwoThreads([]);
