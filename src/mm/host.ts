@@ -15,6 +15,7 @@ import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './oom.js';
 import { Overcommit, type OvercommitPolicy } from './overcommit.js';
 import { PageCache } from './pagecache.js';
 import { createPageOps, type PageOps } from './pageops.js';
+import { procVmstat } from './procvmstat.js';
 import { MAX_SWAP_SLOTS } from './pte.js';
 import { Reclaim } from './reclaim.js';
 import { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, Rlimits } from './rlimit.js';
@@ -310,7 +311,7 @@ export class Host {
       nrDirtied: this.pageCache.counts.nrDirtied,
       nrWritten: this.pageCache.counts.nrWritten,
       nrUnevictable: lru.nr[LRU_UNEVICTABLE]!,
-      vmstat: { ...vmstat },
+      vmstat: procVmstat(this),
     };
   }
 

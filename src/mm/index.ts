@@ -64,6 +64,8 @@ export type { OomAsker, OomCandidate, OomMode, OomReport } from './oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './oom.js';
 export type { OvercommitPolicy } from './overcommit.js';
 export type { PagemapEntry } from './pagemap.js';
+export type { ProcStatus } from './procstatus.js';
+export type { ProcVmstat } from './procvmstat.js';
 export {
   MMU_NOTIFY_CLEAR,
   MMU_NOTIFY_NAMES,
@@ -76,6 +78,7 @@ export {
   RangeList,
 } from './range.js';
 export { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, type RlimitResource } from './rlimit.js';
+export type { SmapsCounts, SmapsEntry, SmapsRollup } from './smaps.js';
 export type { HostStats, NotifierCalls, VmStat } from './stats.js';
 export type { MmapLockMode, MmuNotifierOps, MmuNotifierOptions, MmuSubscription } from './subscription.js';
 export { MemorySwap, type SwapDevice } from './swapdevice.js';

@@ -55,6 +55,7 @@ function lazyfreePte(vma: Vma, i: number, pte: number): void {
   if (!isMine(host, pfn) || !isAnon(host, pfn) || !leaveSwapCache(host, pfn)) return;
   pageTable.words.writeOnce(i, pte & ~(PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
   clearFlags(host, pfn, PG_DIRTY | PG_SWAPBACKED | PG_ACTIVE);
+  host.vmstat.pglazyfree++;
 }
 
 /** What is dirty has no use for its slot: the frame leaves the swap cache, unless it is being written. */

@@ -30,9 +30,11 @@ import { getPage, putPage } from './page.js';
 import { type PagemapEntry, pagemap } from './pagemap.js';
 import { PageTable } from './pagetable.js';
 import { populate, populateNow } from './populate.js';
+import { type ProcStatus, procStatus } from './procstatus.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { RangeList } from './range.js';
 import type { RlimitResource, Rlimits } from './rlimit.js';
+import { type SmapsEntry, type SmapsRollup, smaps, smapsRollup } from './smaps.js';
 import { clearSoftDirty } from './softdirty.js';
 import type { Vma } from './vma.js';
 import { VmaSet } from './vmaset.js';
@@ -159,6 +161,21 @@ export class Mm {
   /** `madvise` with MADV_DONTNEED: the next access sees zeros. */
   madviseDontneed(va: number, length: number): void {
     madvise(this, va, length, MADV_DONTNEED);
+  }
+
+  /** Where its memory is, for each VMA: /proc/pid/smaps, in KiB. */
+  smaps(): SmapsEntry[] {
+    return smaps(this);
+  }
+
+  /** The sums of `smaps`: /proc/pid/smaps_rollup, in KiB. */
+  smapsRollup(): SmapsRollup {
+    return smapsRollup(this);
+  }
+
+  /** The Vm lines of /proc/pid/status, in KiB. */
+  procStatus(): ProcStatus {
+    return procStatus(this);
   }
 
   /** What each of `nrPages` pages from `va` on is: present, swapped, soft-dirty, its frame. Throws KernelError EINVAL. */

@@ -89,6 +89,16 @@ export class Reclaim {
    * taken too.
    */
   shrink(blockable: boolean, sync: boolean, desperate: boolean): number {
+    const { vmstat } = this.host;
+    const { pgscan, pgsteal } = vmstat;
+    const nr = this.shrinkLists(blockable, sync, desperate);
+    // kswapd's passes do not block.
+    if (blockable) vmstat.pgscanDirect += vmstat.pgscan - pgscan;
+    if (blockable) vmstat.pgstealDirect += vmstat.pgsteal - pgsteal;
+    return nr;
+  }
+
+  private shrinkLists(blockable: boolean, sync: boolean, desperate: boolean): number {
     this.nrBatch = 0;
     // Pages of files first: most need no write.
     for (const inactive of [LRU_INACTIVE_FILE, LRU_INACTIVE_ANON]) {

@@ -1,3 +1,5 @@
+import type { ProcVmstat } from './procvmstat.js';
+
 /**
  * Counters. Names are those of /proc/vmstat where it has them; they only grow. Drivers add to `shootdowns` and `retries`,
  * everything else is mm's.
@@ -17,9 +19,14 @@ export class VmStat {
   pgfault = 0;
   /** Faults that waited for a read. */
   pgmajfault = 0;
+  /** Pages that reclaim looked at, those on behalf of a waiter among them. */
   pgscan = 0;
-  /** Frames that reclaim freed. */
+  pgscanDirect = 0;
+  /** Frames that reclaim freed, and those that a pass on behalf of a waiter freed at once. */
   pgsteal = 0;
+  pgstealDirect = 0;
+  /** Pages given up by MADV_FREE. */
+  pglazyfree = 0;
   pgactivate = 0;
   pgdeactivate = 0;
   /** Pages that came back after they were evicted, and those of them that were active at once. */
@@ -96,5 +103,6 @@ export interface HostStats {
   nrWriteback: number;
   nrDirtied: number;
   nrWritten: number;
-  vmstat: VmStat;
+  /** Under the names of /proc/vmstat. */
+  vmstat: ProcVmstat;
 }

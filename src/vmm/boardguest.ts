@@ -141,6 +141,7 @@ export class BoardGuest {
       faults: { minor: this.vm.faults.minor, major: this.vm.faults.major },
       ramBytes: this.ramBytes,
       residentPeakBytes: this.mm.residentPeakPages * 4096,
+      smaps_rollup: this.mm.smapsRollup(),
     };
   }
 

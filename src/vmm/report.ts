@@ -1,3 +1,5 @@
+import type { SmapsRollup } from '../mm/index.js';
+
 /**
  * What is told of a guest and of the host when they are done: the shape of `unpin boot --json`.
  */
@@ -22,4 +24,6 @@ export interface GuestReport {
   };
   ramBytes: number;
   residentPeakBytes: number;
+  /** Where its memory was at the end, in KiB, under the names of /proc/pid/smaps_rollup. */
+  smaps_rollup: SmapsRollup;
 }

@@ -26,7 +26,7 @@ test('S6: compiled out, mm works, nobody can register, and no hook is left', asy
       mm.readSync(va + p * 4096, byte);
       expect(byte[0]).toBe(p);
     }
-    expect(host.stats().vmstat.brackets).toBe(0);
+    expect(host.vmstat.brackets).toBe(0);
     expect(() => pteNotifierRegister(new PteNotifier({ clear() {} }), mm.findVma(va))).toThrow(/ENOSYS/);
   } finally {
     rmSync(outfile, { force: true });
