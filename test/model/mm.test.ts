@@ -65,6 +65,8 @@ async function refused(codes: string[], body: () => Promise<void> | void): Promi
 
 /** What may stand in the way of an access to a page that is mapped. */
 const LOSS = ['EHWPOISON', 'ENOMEM'];
+/** To one that is not: the mm may have been killed meanwhile. */
+const MISSING = ['EFAULT', 'ENOMEM'];
 
 type Command = (w: World) => Promise<void>;
 
@@ -117,7 +119,7 @@ const write = fc.tuple(who, span, byte).map(
 
 async function writePage(w: World, m: number, p: number, value: number): Promise<void> {
   const mapped = w.model[m]!.has(p);
-  const no = await refused(mapped ? LOSS : ['EFAULT'], () => w.mms[m]!.write(va(p), new Uint8Array(PAGE).fill(value)));
+  const no = await refused(mapped ? LOSS : MISSING, () => w.mms[m]!.write(va(p), new Uint8Array(PAGE).fill(value)));
   if (!mapped) expect(no).toBe(true);
   else if (!no) w.model[m]!.set(p, value);
   else await lost(w, m, p);
@@ -133,7 +135,7 @@ const read = fc.tuple(who, span).map(
 async function readPage(w: World, m: number, p: number): Promise<void> {
   const bytes = new Uint8Array(PAGE);
   const mapped = w.model[m]!.has(p);
-  const no = await refused(mapped ? LOSS : ['EFAULT'], () => w.mms[m]!.read(va(p), bytes));
+  const no = await refused(mapped ? LOSS : MISSING, () => w.mms[m]!.read(va(p), bytes));
   if (!mapped) expect(no).toBe(true);
   else if (no) await lost(w, m, p);
   else expect({ m, p, differs: bytes.findIndex((b) => b !== w.model[m]!.get(p)) }).toEqual({ m, p, differs: -1 });
@@ -161,7 +163,7 @@ async function externalPage(w: World, m: number, p: number, store: boolean): Pro
   const mapped = w.model[m]!.has(p);
   const at = va(p) + PAGE - 1;
   let value = 0;
-  const no = await refused(mapped ? LOSS : ['EFAULT'], async () => {
+  const no = await refused(mapped ? LOSS : MISSING, async () => {
     value = await driver.load(at);
     if (store) await driver.store(at, value);
   });
