@@ -5,6 +5,7 @@ import { KernelError } from '../base/index.js';
 import { bootCommand } from './boot.js';
 import { exploreCommand } from './explore.js';
 import { startCommand } from './start.js';
+import { stepCommand } from './step.js';
 
 /**
  * The command `unpin`. Each verb is a file beside this one; here is only what they share: what fails is told in one clear line,
@@ -24,7 +25,7 @@ function createProgram(): Command {
     .description('Virtual memory for TypeScript hosts, with pte notifiers')
     .configureOutput({ outputError: (text, write) => write(`unpin: EINVAL: ${oneLine(text)}\n`) })
     .exitOverride();
-  for (const command of [startCommand(), bootCommand(), exploreCommand()]) {
+  for (const command of [startCommand(), bootCommand(), exploreCommand(), stepCommand()]) {
     command.copyInheritedSettings(program);
     program.addCommand(command);
   }

@@ -173,9 +173,7 @@ export class Host {
       now: options.now ?? (() => 0),
       defer: (fn) => this.defer(fn),
       nextId: () => this.nextSubscriptionId++,
-      countBracket: () => void vmstat.brackets++,
-      countRefusal: () => void vmstat.refusals++,
-      countPoisoned: () => void vmstat.poisoned++,
+      vmstat,
       debug: options.debug ?? false,
     };
   }

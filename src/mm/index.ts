@@ -66,6 +66,7 @@ export type { OvercommitPolicy } from './overcommit.js';
 export type { PagemapEntry } from './pagemap.js';
 export type { ProcStatus } from './procstatus.js';
 export type { ProcVmstat } from './procvmstat.js';
+export { describePte } from './pte.js';
 export {
   MMU_NOTIFY_CLEAR,
   MMU_NOTIFY_NAMES,

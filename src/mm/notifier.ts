@@ -10,7 +10,7 @@ import { enterCallback, leaveCallback, pinAll, pinRange, unpinAll } from './cont
 import { VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, type RangeList } from './range.js';
-import type { NotifierCalls } from './stats.js';
+import type { NotifierCalls, VmStat } from './stats.js';
 import { type MmuNotifierOps, type MmuNotifierOptions, MmuSubscription, overlaps, type Piece } from './subscription.js';
 import type { VmaSet } from './vmaset.js';
 
@@ -41,9 +41,7 @@ export interface NotifierHost {
   now(): number;
   defer(fn: () => void): void;
   nextId(): number;
-  countBracket(): void;
-  countRefusal(): void;
-  countPoisoned(): void;
+  readonly vmstat: Pick<VmStat, 'brackets' | 'refusals' | 'poisoned'>;
   /** Whether drivers are asked after each start what they have left behind. */
   readonly debug: boolean;
 }
@@ -148,7 +146,7 @@ export class MmuNotifiers {
     if (CONFIG_LOCKDEP) lockdepBracket();
     this.nrBrackets++;
     range.open = true;
-    this.host.countBracket();
+    this.host.vmstat.brackets++;
     const subs = range.begun;
     let nrBegun = 0;
     for (let i = 0; i < range.nrBegun; i++) {
@@ -157,7 +155,7 @@ export class MmuNotifiers {
       if (refused) {
         range.nrBegun = nrBegun;
         this.invalidateRangeEnd(range);
-        this.host.countRefusal();
+        this.host.vmstat.refusals++;
         return -ERRNO.EAGAIN;
       }
       if (sub.poisoned === undefined) subs[nrBegun++] = sub;
@@ -330,11 +328,16 @@ export class MmuNotifiers {
 
   private enter(op: string, mayWait: boolean): number {
     this.nrRunning++;
-    return enterCallback(this.host, op, mayWait);
+    return CONFIG_LOCKDEP || this.host.budgetMs !== 0 ? enterCallback(this.host, op, mayWait) : 0;
   }
 
   private leave(sub: MmuSubscription, op: string, began: number, result: unknown): void {
     this.nrRunning--;
+    if (CONFIG_LOCKDEP || this.host.budgetMs !== 0 || typeof result === 'object')
+      this.leaveSlow(sub, op, began, result);
+  }
+
+  private leaveSlow(sub: MmuSubscription, op: string, began: number, result: unknown): void {
     const broken = leaveCallback(this.host, op, began, result);
     if (broken !== undefined) this.poison(sub, broken);
   }
@@ -343,7 +346,7 @@ export class MmuNotifiers {
   private poison(sub: MmuSubscription, reason: string): void {
     if (sub.poisoned !== undefined) return;
     sub.poisoned = reason;
-    this.host.countPoisoned();
+    this.host.vmstat.poisoned++;
     pinAll(sub);
     const { onPoisoned } = sub;
     if (onPoisoned !== undefined) this.host.defer(() => onPoisoned(sub, reason));
