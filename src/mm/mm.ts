@@ -117,12 +117,7 @@ export class Mm {
    * Throws KernelError EINVAL, ENOMEM, EACCES as mprotect(2).
    */
   mprotect(va: number, length: number, prot: number): void {
-    const toPopulate: number[] = [];
-    try {
-      this.locked('mprotect', () => mprotect(this, va, length, prot, toPopulate));
-    } finally {
-      for (let i = 0; i < toPopulate.length; i += 2) populateNow(this, toPopulate[i]!, toPopulate[i + 1]!);
-    }
+    this.locked('mprotect', () => mprotect(this, va, length, prot));
   }
 
   /**

@@ -304,9 +304,24 @@ export function mergeAround(mm: Mm, vpn: number): void {
   if (vma?.next !== undefined && canMerge(vma, vma.next)) mergeNext(mm, vma, vma.next);
 }
 
-function canMerge(a: Vma, b: Vma): boolean {
+/**
+ * Joins `vma`, which has grown in place, to the one that it now reaches (Linux: vma_merge_extend). A forked one takes in what has no page yet; its
+ * other neighbour is not looked at, for on that side nothing has changed.
+ */
+export function mergeGrown(mm: Mm, vma: Vma): void {
+  const { next } = vma;
+  if (next === undefined || !continues(vma, next)) return;
+  if (next.anonVma === undefined || canMerge(vma, next)) mergeNext(mm, vma, next);
+}
+
+/** Whether `b` is the continuation of `a`, but for their anonVmas. */
+function continues(a: Vma, b: Vma): boolean {
   if (a.endVpn !== b.startVpn || a.prot !== b.prot || a.flags !== b.flags || a.file !== b.file) return false;
-  if (a.pgoffOf(a.endVpn) !== b.pgoff) return false;
+  return a.pgoffOf(a.endVpn) === b.pgoff;
+}
+
+function canMerge(a: Vma, b: Vma): boolean {
+  if (!continues(a, b)) return false;
   if (a.anonVma === b.anonVma) return true;
   // A forked VMA keeps to itself: what joined it would be looked for in the whole family (Linux: is_mergeable_anon_vma).
   return (a.anonVma ?? b.anonVma) !== undefined && a.anonVmaChain.length + b.anonVmaChain.length === 1;

@@ -1,6 +1,7 @@
 import { checkFlags, hex, pageRange, refuse } from './args.js';
 import { PG_DIRTY } from './frames.js';
 import type { Mm } from './mm.js';
+import { populateLocked } from './populate.js';
 import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_VMA } from './range.js';
 import { checkExpandVm, mayExpandVm } from './rlimit.js';
@@ -32,10 +33,10 @@ const REUSABLE = PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY;
 const PROT_RIGHTS = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 /**
- * What lies before a hole, or before a VMA that a limit refuses, is changed. Adds to `toPopulate` the pages, as flat pairs, that are locked
- * and became writable: no later fault should wait for them. Runs with mmapLock held for write.
+ * What lies before a hole, or before a VMA that a limit refuses, is changed. Pages that are locked and become writable are brought in at once, VMA
+ * by VMA, as far as that needs no waiting: whether the next one merges depends on it. Runs with mmapLock held for write.
  */
-export function mprotect(mm: Mm, va: number, length: number, prot: number, toPopulate: number[]): void {
+export function mprotect(mm: Mm, va: number, length: number, prot: number): void {
   checkFlags('mprotect', 'prot', prot);
   if ((prot & PROT_GROWS) === PROT_GROWS) refuseProt(prot);
   const [startVpn, endVpn] = pageRange('mprotect', va, length, 'ENOMEM');
@@ -48,7 +49,7 @@ export function mprotect(mm: Mm, va: number, length: number, prot: number, toPop
       refuse('EACCES', 'mprotect', `${vma.file?.name} must be open for writing to be written through a mapping`);
     const isFaultAhead = becomesWritable(vma, prot);
     mprotectFixup(vma, from, to, prot & PROT_RIGHTS);
-    if (isFaultAhead) toPopulate.push(from, to);
+    if (isFaultAhead) populateLocked(mm, from, to);
   });
 }
 

@@ -2,7 +2,16 @@ import { checkPageAligned, hex, refuse, unsignedLong } from './args.js';
 import { bytesToPages, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from './layout.js';
 import { checkMlockLimits } from './mlocklimit.js';
 import type { Mm } from './mm.js';
-import { fixedPlace, MAP_FIXED, MAX_MAP_COUNT, mergeAround, placeFor, splitAt, unmapLocked } from './mmap.js';
+import {
+  fixedPlace,
+  MAP_FIXED,
+  MAX_MAP_COUNT,
+  mergeAround,
+  mergeGrown,
+  placeFor,
+  splitAt,
+  unmapLocked,
+} from './mmap.js';
 import { PTE_NONE } from './pte.js';
 import { MMU_NOTIFY_UNMAP } from './range.js';
 import { checkExpandVm } from './rlimit.js';
@@ -170,7 +179,7 @@ function grow(mm: Mm, vma: Vma, nrPages: number): void {
   mm.vmas.resize(vma, vma.startVpn, vma.endVpn + nrPages);
   mm.host.anonVmas.relink(vma);
   vmaRelinkFile(vma);
-  mergeAround(mm, vma.startVpn);
+  mergeGrown(mm, vma);
 }
 
 /** Moves `r.oldNr` pages to [newVpn, newVpn + r.newNr), which is free. */

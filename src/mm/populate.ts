@@ -1,3 +1,4 @@
+import { handleMmFault } from './fault.js';
 import { FAULT_FLAG_WRITE } from './faultcode.js';
 import { vpnToVa } from './layout.js';
 import type { Mm } from './mm.js';
@@ -16,13 +17,17 @@ function populateFlags(vma: Vma): number {
 
 /** What can be had without waiting: stops at the first page that cannot. */
 export function populateNow(mm: Mm, startVpn: number, endVpn: number): void {
+  mm.mmapLock.lock('read');
+  populateLocked(mm, startVpn, endVpn);
+  mm.mmapLock.unlock();
+}
+
+/** As `populateNow`, with mmapLock held. */
+export function populateLocked(mm: Mm, startVpn: number, endVpn: number): void {
   for (let vpn = startVpn; vpn < endVpn; vpn++) {
     const vma = mm.vmas.find(vpn);
     const flags = vma === undefined ? -1 : populateFlags(vma);
-    if (flags < 0) continue;
-    const pfn = mm.tryGetPage(vpnToVa(vpn), flags);
-    if (pfn < 0) return;
-    mm.putPage(pfn);
+    if (flags >= 0 && handleMmFault(mm, vpn, flags === FAULT_FLAG_WRITE, mm.host.reclaim.min) < 0) return;
   }
 }
 

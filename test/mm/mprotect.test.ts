@@ -188,3 +188,20 @@ test('locked memory that becomes writable is there for writing at once', async (
   expect([mm.residentPages, host.stats().pinnedFrames]).toEqual([4, 4]);
   checkHost(host);
 });
+
+test('what is locked and becomes writable is brought in VMA by VMA: its pages are its own before the next one could merge', async () => {
+  const { host, mm, va } = setUp();
+  mm.munmap(va + 3 * PAGE, 13 * PAGE);
+  mm.mprotect(va, 3 * PAGE, PROT_READ | PROT_EXEC);
+  mm.mprotect(va, PAGE, PROT_READ);
+  mm.mprotect(va + 2 * PAGE, PAGE, RW);
+  await mm.mlock(va, 3 * PAGE);
+  mm.mprotect(va, 2 * PAGE, RW);
+  // The first VMA has an anonVma by now, and so has the third: the second goes with the first.
+  expect(pieces(mm, va)).toEqual([
+    [0, 2, RW],
+    [2, 3, RW],
+  ]);
+  expect([0, 1, 2].map((k) => writable(mm, va + k * PAGE))).toEqual([true, true, true]);
+  checkHost(host);
+});

@@ -374,3 +374,22 @@ test('a negative old length wraps as in C: a move cannot be that long, and nothi
   expect(areas(mm)).toEqual([[BASE, 4]]);
   checkHost(host);
 });
+
+test('a forked mapping that grows takes in the neighbour that it reaches where that has no page, and no other', () => {
+  const { host, mm } = setUp();
+  map(mm, BASE, 2);
+  map(mm, BASE + 3 * PAGE, 1);
+  fill(mm, BASE, 2);
+  const child = mm.fork();
+  map(child, BASE + 2 * PAGE, 1);
+  expect(areas(child)).toEqual([
+    [BASE, 2],
+    [BASE + 2 * PAGE, 2],
+  ]);
+  child.munmap(BASE + 2 * PAGE, PAGE);
+  expect(child.mremap(BASE + PAGE, PAGE, 2 * PAGE)).toBe(BASE + PAGE);
+  expect(areas(child)).toEqual([[BASE, 4]]);
+  child.writeSync(BASE + 3 * PAGE, new Uint8Array([9]));
+  expect(bytes(child, BASE, 4)).toEqual([1, 2, 0, 9]);
+  checkHost(host);
+});

@@ -59,7 +59,7 @@ function onFile(call: (file: File, args: readonly number[]) => Promise<Result>):
 export const UNPIN_CALLS: Partial<Record<CallName, UnpinCall>> = {
   mmap: { run: mmap },
   munmap: onRange((mm, va, len) => mm.munmap(va, len)),
-  mprotect: onRange((mm, va, len, prot) => mm.mprotect(va, len, prot)),
+  mprotect: onRange(mprotect),
   madvise: onRange((mm, va, len, advice) => mm.madvise(va, len, advice)),
   mincore: { run: mincore },
   mlock: onRange((mm, va, len) => mm.mlock(va, len)),
@@ -111,6 +111,18 @@ async function mincore(world: UnpinWorld, mm: Mm, [addr, len]: readonly number[]
   const vec = new Uint8Array(Math.max(0, Math.ceil(lenBytes / PAGE_SIZE)));
   mm.mincore(va, lenBytes, vec);
   return { ret: 0, data: vmasOf(mm, va, lenBytes).some((vma) => vma.file !== undefined) ? OPEN : vec };
+}
+
+/** What is locked and becomes writable is brought in, also where the call is refused half-way. */
+async function mprotect(mm: Mm, va: number, lenBytes: number, prot: number): Promise<void> {
+  const candidates = vmasOf(mm, va, lenBytes)
+    .filter((vma) => vma.locked && !vma.shared && !vma.allows(true))
+    .map((vma) => [Math.max(vma.start, va), Math.min(vma.end, va + lenBytes)] as const);
+  try {
+    mm.mprotect(va, lenBytes, prot);
+  } finally {
+    for (const [start, end] of candidates) if (mm.findVma(start)!.allows(true)) await populate(mm, start, end - start);
+  }
 }
 
 async function mremap(world: UnpinWorld, mm: Mm, args: readonly number[]): Promise<Result> {
