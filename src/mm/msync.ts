@@ -1,5 +1,5 @@
 import { KernelError } from '../base/index.js';
-import { bytesToPages, PAGE_SIZE, VA_SIZE, vaToVpn } from './layout.js';
+import { pageRange } from './args.js';
 import type { Mm } from './mm.js';
 
 /** msync (Linux: msync.c): shared mappings of files are written back. Waits, without mmapLock; after each wait the VMAs are looked up again. */
@@ -13,8 +13,8 @@ export const MS_SYNC = 4;
  * and as the file's `fsync`. MS_ASYNC does nothing but check: dirty pages are known, and write-back goes on by itself.
  */
 export async function msync(mm: Mm, addr: number, length: number, flags: number): Promise<void> {
-  const end = checkMsync(addr, length, flags);
-  let vpn = vaToVpn(addr);
+  const [start, end] = checkMsync(addr, length, flags);
+  let vpn = start;
   let hole = false;
   while (vpn < end) {
     const vma = mm.vmas.firstEndingAfter(vpn);
@@ -30,20 +30,15 @@ export async function msync(mm: Mm, addr: number, length: number, flags: number)
     vpn = vma.endVpn;
     if ((flags & MS_SYNC) !== 0 && vma.shared) await vma.file!.fsyncRange('msync', first, last);
   }
-  if (hole) throw unmapped(mm, vaToVpn(addr));
+  if (hole) throw unmapped(mm, start);
 }
 
-/** The page after the last. */
-function checkMsync(addr: number, length: number, flags: number): number {
+function checkMsync(addr: number, length: number, flags: number): [startVpn: number, endVpn: number] {
   const bad =
     (flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) !== 0 || (flags & (MS_ASYNC | MS_SYNC)) === (MS_ASYNC | MS_SYNC);
   if (bad)
     throw new KernelError('EINVAL', 'msync', `flags ${flags} must be made of MS_ASYNC or MS_SYNC, and MS_INVALIDATE`);
-  if (!(Number.isInteger(addr) && addr % PAGE_SIZE === 0))
-    throw new KernelError('EINVAL', 'msync', `addr ${addr} must be a multiple of ${PAGE_SIZE}`);
-  if (!(Number.isInteger(length) && length >= 0 && addr >= 0 && addr + length <= VA_SIZE))
-    throw new KernelError('ENOMEM', 'msync', `length ${length} at ${addr} must end below 2^39`);
-  return vaToVpn(addr) + bytesToPages(length);
+  return pageRange('msync', addr, length, 'ENOMEM');
 }
 
 function unmapped(mm: Mm, vpn: number): KernelError {
