@@ -5,7 +5,7 @@ import { relative, resolve } from 'node:path';
 export class Places {
   private readonly map: SourceMap;
   private readonly root: string;
-  private readonly files = new Map<number, string | undefined>();
+  private readonly paths = new Map<number, string | undefined>();
 
   /** `root`: the folder of this package's modules. */
   constructor(map: SourceMap, root: string) {
@@ -15,21 +15,21 @@ export class Places {
 
   /** Whether the plain accesses of a line (from 1) are looked at: those of the program's own files, and of files and folders in `races`. */
   accesses(line: number, races: readonly string[]): 'plain' | 'quiet' | undefined {
-    const file = this.fileOf(line);
-    if (file === undefined) return undefined;
-    const own = relative(this.root, file).replaceAll('\\', '/');
+    const own = this.ownPathOf(line);
+    if (own === undefined || own.startsWith('explore/')) return undefined;
     if (own.startsWith('..')) return 'plain';
-    if (own.startsWith('explore/')) return undefined;
     const isNamed = (name: string) => (name.endsWith('/') ? own.startsWith(name) : `/${own}`.endsWith(`/${name}`));
     return races.some(isNamed) ? 'plain' : 'quiet';
   }
 
-  private fileOf(line: number): string | undefined {
-    if (this.files.has(line)) return this.files.get(line);
+  /** The path of the line's file from the root. */
+  private ownPathOf(line: number): string | undefined {
+    if (this.paths.has(line)) return this.paths.get(line);
     const entry = this.map.findEntry(line - 1, 1e6);
-    const file = 'originalSource' in entry ? resolve(entry.originalSource) : undefined;
-    this.files.set(line, file);
-    return file;
+    const path =
+      'originalSource' in entry ? relative(this.root, resolve(entry.originalSource)).replaceAll('\\', '/') : undefined;
+    this.paths.set(line, path);
+    return path;
   }
 
   /** `file:line` of the innermost frame of a stack that is not the explorer's own. */
