@@ -53,7 +53,7 @@ export function newFilePage(host: Host, as: AddressSpace, index: number, reserve
   const pfn = host.reclaim.allocFrame(reserve);
   if (pfn === 0) return FAULT_RETRY;
   host.pageOps.zero(pfnToPa(pfn));
-  host.pageCache.add(as, index, pfn);
+  host.pageCache.add(as, index, pfn, true);
   putPage(host, pfn);
   host.lru.add(pfn);
   return pfn;
@@ -73,7 +73,7 @@ export async function bringFilePage(host: Host, as: AddressSpace, index: number,
     const reading = host.swapIn.start(valueToSlot(value));
     if (reading !== undefined) return reading;
   } else if (isInStore(as, index) && startRead(host, as, index, want)) return;
-  if (!(await host.reclaim.directReclaim(value < 0 ? 0 : RESERVE))) throw noFrame('read', as, index);
+  if (!(await host.reclaim.directReclaim(reserveFor(as, value)))) throw noFrame('read', as, index);
 }
 
 /** As `bringFilePage`, blocking. */
@@ -91,7 +91,12 @@ export function bringFilePageSync(host: Host, as: AddressSpace, index: number, w
     const { start, end, marker } = want.ra ?? { start: index, end: index + 1, marker: -1 };
     if (host.pageCache.reads.startSync(as, start, Math.min(end, as.endIndex), index, RESERVE, marker)) return;
   }
-  if (!host.reclaim.directReclaimSync(value < 0 ? 0 : RESERVE)) throw noFrame('read', as, index);
+  if (!host.reclaim.directReclaimSync(reserveFor(as, value))) throw noFrame('read', as, index);
+}
+
+/** Below 0 is, in shared memory, a swap slot. */
+function reserveFor(as: AddressSpace, value: number): number {
+  return as.isShmem && value < 0 ? 0 : RESERVE;
 }
 
 function isInStore(as: AddressSpace, index: number): boolean {

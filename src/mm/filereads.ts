@@ -69,7 +69,7 @@ export class FileReads {
     let index = first;
     for (; index < end; index++) {
       const cached = as.pages.get(index) > 0 || as.isPunching(index);
-      const pfn = cached ? 0 : this.lockFrame(as, index, index === wanted ? reserve : this.host.reclaim.low);
+      const pfn = cached ? 0 : this.lockFrame(as, index, wanted, reserve);
       if (pfn === 0) {
         this.submit(as, index - pfns.length, pfns, sync);
         pfns = [];
@@ -87,13 +87,13 @@ export class FileReads {
   }
 
   /** The frame has two references: the cache's and the transfer's. 0 when there is none. */
-  private lockFrame(as: AddressSpace, index: number, reserve: number): number {
+  private lockFrame(as: AddressSpace, index: number, wanted: number, reserve: number): number {
     const { reclaim, frames } = this.host;
     const pfn = reclaim.allocFrame(reserve);
     if (pfn === 0) return 0;
     if (CONFIG_LOCKDEP) lockdepMayTake(LOCK_CLASSES.pageLock);
     frames.flags[pfn] = PG_LOCKED;
-    this.host.pageCache.add(as, index, pfn);
+    this.host.pageCache.add(as, index, pfn, index === wanted);
     return pfn;
   }
 

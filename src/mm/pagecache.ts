@@ -74,18 +74,13 @@ export class PageCache {
     return as;
   }
 
-  /** As `as.add`; a page that was evicted not long ago is known again by its shadow. */
-  add(as: AddressSpace, index: number, pfn: number): void {
+  /** As `as.add`. A page that was evicted, and is `wanted` now, is known again by its shadow. */
+  add(as: AddressSpace, index: number, pfn: number, wanted: boolean): void {
     const shadow = as.add(index, pfn);
-    if (shadow < 0 && !as.isShmem) this.refault(pfn, shadow);
+    if (shadow >= 0 || as.isShmem || !wanted) return;
+    const { workingset } = this.host;
+    workingset.refault(pfn, workingset.shadowOfNegative(shadow));
   }
-
-  /** What is left in the place of a page that is evicted: below 0, or 0 for nothing. */
-  private shadowOf(_pfn: number): number {
-    return 0;
-  }
-
-  private refault(_pfn: number, _shadow: number): void {}
 
   /** Whether the cache has the only reference to the page, and its contents are in the store, or zeros. */
   private isEvictable(pfn: number): boolean {
@@ -98,7 +93,7 @@ export class PageCache {
   tryEvict(pfn: number): boolean {
     const as = this.ofFrame(pfn);
     if (!this.isEvictable(pfn) || !as.releasePrivate(pfn)) return false;
-    as.remove(pfn, as.isShmem ? 0 : this.shadowOf(pfn));
+    as.remove(pfn, as.isShmem ? 0 : this.host.workingset.negativeShadowOf(pfn));
     putPage(this.host, pfn);
     return true;
   }

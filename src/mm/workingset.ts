@@ -28,6 +28,8 @@ const MOST_SHARE = 2;
 const HOT_STEP = 2;
 const COLD_STEP = 1 / 8;
 
+const NEGATIVE = 1 << 31;
+
 export class Workingset {
   private readonly host: Host;
   private clock = 0;
@@ -52,6 +54,16 @@ export class Workingset {
   /** What is to be kept of a page that is evicted: an int32. */
   shadowOf(pfn: number): number {
     return this.host.frames.stamp[pfn]!;
+  }
+
+  /** As `shadowOf`, and below 0, for a page cache, where other numbers mean something else. */
+  negativeShadowOf(pfn: number): number {
+    return this.host.frames.stamp[pfn]! | NEGATIVE;
+  }
+
+  /** The shadow that became `negative`: its topmost bit is told by the clock. */
+  shadowOfNegative(negative: number): number {
+    return (this.clock - ((this.clock - negative) & ~NEGATIVE)) | 0;
   }
 
   /** The page came back, and left `shadow` when it was evicted: marks it active if it belongs there. It is on no list yet. */

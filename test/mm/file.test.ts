@@ -250,6 +250,24 @@ test('a file that ends in a hole has its length in the store after fsync', async
   await host.stop();
 });
 
+test('a page that was evicted is known again when it comes back', async () => {
+  const host = setUp();
+  const file = host.openFile(new MemoryStore({ contents: pattern(40 * PAGE) }));
+  file.fadvise(POSIX_FADV_RANDOM);
+  for (let p = 0; p < 10; p++) await contentsOf(file, 1, p * PAGE);
+  expect(host.vmstat.workingsetRefault).toBe(0);
+  for (let i = 0; i < 10; i++) host.reclaim.shrink(true, false, true);
+  expect(host.stats().nrFilePages).toBe(0);
+  checkHost(host);
+  for (let p = 0; p < 10; p++) await contentsOf(file, 1, p * PAGE);
+  expect(host.vmstat.workingsetRefault).toBe(10);
+  for (let i = 0; i < 10; i++) host.reclaim.shrink(true, false, true);
+  await file.truncate(0);
+  expect(file.mapping.pages.size).toBe(0);
+  checkHost(host);
+  await host.stop();
+});
+
 test('fallocate: mode 0 makes the file longer, KEEP_SIZE alone does nothing', async () => {
   const host = setUp();
   const file = host.openFile(new MemoryStore({ contents: fill(10, 1) }));

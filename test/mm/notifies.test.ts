@@ -121,6 +121,9 @@ const CLEARS: Row[] = [
   ['migration', [['CLEAR', [1, 2]]], migrateOne],
   ['MADV_REMOVE', [['CLEAR', [9, 11]]], ({ mm }) => mm.madvise(at(9), 2 * PAGE, MADV_REMOVE)],
   ['truncation', [['CLEAR', [10, 12]]], ({ file }) => file.truncate(2 * PAGE)],
+  ['a hole', [['CLEAR', [9, 11]]], ({ file }) => file.fallocate(3, PAGE - 5, 2 * PAGE + 10)],
+  ['a hole in a part of a page', [], ({ file }) => file.fallocate(3, 5, 10)],
+  ['truncation that makes the file longer', [], ({ file }) => file.truncate(9 * PAGE)],
   ['a hole in the file', [['CLEAR', [9, 10]]], ({ file }) => file.fallocate(3, PAGE, PAGE)],
   ['the copy of a shared page', [['CLEAR', [2, 3]]], ({ mm }) => write(mm, 2), ({ mm }) => mm.fork()],
   [
@@ -152,6 +155,10 @@ const RIGHTS: Row[] = [
   ['fork', [['PROTECTION_PAGE', [0, 8]]], ({ mm }) => mm.fork()],
   ['clearSoftDirty', [['SOFT_DIRTY', [0, 12]]], ({ mm }) => mm.clearSoftDirty()],
   ['fsync, which cleans a page', [['PROTECTION_PAGE', [8, 9]]], ({ file }) => file.fsync()],
+  ['fsync again', [], ({ file }) => file.fsync(), ({ file }) => file.fsync()],
+  ['msync, which cleans a page', [['PROTECTION_PAGE', [8, 9]]], ({ mm }) => mm.msync(at(8), PAGE, 4)],
+  ['msync of a clean page', [], ({ mm }) => mm.msync(at(9), PAGE, 4)],
+  ['a write to a page that was cleaned', [], ({ mm }) => write(mm, 8), ({ file }) => file.fsync()],
 ];
 
 const NO_EVENTS: Row[] = [
