@@ -5,7 +5,6 @@ import { PAGE_SIZE } from './layout.js';
 import { tryDropSwapCache } from './page.js';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_WRITE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from './pte.js';
 import { MMU_NOTIFY_CLEAR } from './range.js';
-import { isAnon } from './rmap.js';
 import { valueToSlot } from './shmem.js';
 import { zapPages } from './unmap.js';
 import type { Vma } from './vma.js';
@@ -52,7 +51,7 @@ export function lazyfreeRange(vma: Vma, from: number, to: number): void {
 function lazyfreePte(vma: Vma, i: number, pte: number): void {
   const { host, pageTable } = vma.mm;
   const pfn = ptePfn(pte);
-  if (!isMine(host, pfn) || !isAnon(host, pfn) || !leaveSwapCache(host, pfn)) return;
+  if (!isMine(host, pfn) || !leaveSwapCache(host, pfn)) return;
   pageTable.words.writeOnce(i, pte & ~(PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
   clearFlags(host, pfn, PG_DIRTY | PG_SWAPBACKED | PG_ACTIVE);
   host.vmstat.pglazyfree++;

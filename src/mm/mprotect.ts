@@ -1,8 +1,7 @@
 import { checkFlags, hex, pageRange, refuse } from './args.js';
-import { PG_DIRTY } from './frames.js';
 import type { Mm } from './mm.js';
 import { populateLocked } from './populate.js';
-import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
+import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent } from './pte.js';
 import { MMU_NOTIFY_PROTECTION_VMA } from './range.js';
 import { checkExpandVm, mayExpandVm } from './rlimit.js';
 import { PROT_EXEC, PROT_READ, PROT_WRITE, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, VM_SHARED, type Vma } from './vma.js';
@@ -97,14 +96,13 @@ function changeProtection(vma: Vma): void {
 /** WHY: one lookup for 512 ptes and plain stores; each pte is present before and after, so that no count changes. */
 function changeLeaf(vma: Vma, first: number, nrPtes: number): void {
   const { words } = vma.mm.pageTable;
-  const { flags } = vma.mm.host.frames;
   const read = vma.allows(false) ? PTE_READ : 0;
   const write = vma.allows(true);
   for (let i = first; i < first + nrPtes; i++) {
     const old = words.readOnce(i);
     if (!pteIsPresent(old)) continue;
     let pte = (old & ~(PTE_READ | PTE_WRITE)) | read;
-    if (write && (old & REUSABLE) === REUSABLE && (flags[ptePfn(old)]! & PG_DIRTY) !== 0) pte |= PTE_WRITE;
+    if (write && (old & REUSABLE) === REUSABLE) pte |= PTE_WRITE;
     if (pte !== old) words.writeOnce(i, pte);
   }
 }

@@ -71,6 +71,17 @@ test("marks go to swap and come back, survive changes of rights, and are the chi
   checkHost(host);
 });
 
+test('rights that come back do not bring the right to write unseen', () => {
+  const { host, mm, va } = setUp();
+  mm.clearSoftDirty();
+  mm.mprotect(va, 8 * PAGE, PROT_READ);
+  mm.mprotect(va, 8 * PAGE, RW);
+  expect(dirty(mm, va)).toEqual([]);
+  write(mm, va + 6 * PAGE);
+  expect(dirty(mm, va)).toEqual([6]);
+  checkHost(host);
+});
+
 test('clearing takes the marks of what is in swap as well', () => {
   const { host, mm, va } = setUp();
   mm.madvise(va, 8 * PAGE, MADV_PAGEOUT);
