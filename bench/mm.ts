@@ -10,17 +10,26 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { option } from './lib/common.js';
+import { flag, option } from './lib/common.js';
+import { writePart } from './lib/document.js';
+import { measureGrowth } from './mm/growth.js';
+import { measureSwap } from './mm/swap.js';
 import { measureTable } from './mm/table.js';
 
 const PARTS: Record<string, (rounds: number) => Promise<string>> = {
   table: measureTable,
+  swap: measureSwap,
+  growth: measureGrowth,
 };
 
 async function main(): Promise<void> {
   const rounds = Number(option('rounds', '15'));
   const named = process.argv.slice(2).filter((arg) => arg in PARTS);
-  for (const name of named.length > 0 ? named : Object.keys(PARTS)) console.log(`${await PARTS[name]!(rounds)}\n`);
+  for (const name of named.length > 0 ? named : Object.keys(PARTS)) {
+    const text = await PARTS[name]!(rounds);
+    console.log(`${text}\n`);
+    if (flag('write')) writePart('docs/results/mm.md', name, text);
+  }
 }
 
 /** Runs the process again, bound to one core, and ends with its exit code. */

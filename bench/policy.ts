@@ -7,10 +7,13 @@
  *
  * `--write` puts the table and the curves into docs/results/policy.md and policy.svg.
  */
-import { readdirSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { digits, markdownTable } from './lib/common.js';
-import { POLICIES } from './policy/policies.js';
+import { readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Chart, chartPage } from './lib/chart.js';
+import { digits, flag, markdownTable } from './lib/common.js';
+import { writePart } from './lib/document.js';
+import { LinuxReplay } from './policy/linux.js';
+import { optimum, POLICIES } from './policy/policies.js';
 import { record } from './policy/record.js';
 import { loop, scanBesideHotSet, shiftingHotSets, zipf } from './policy/synthetic.js';
 import { countPages, readTrace, type Trace, writeTrace } from './policy/trace.js';
@@ -19,6 +22,9 @@ import { replayOnUnpin } from './policy/unpin.js';
 const TRACES = 'bench/traces';
 /** Sizes of memory, as parts of the pages that the trace uses. */
 const SIZES = [0.05, 0.08, 0.12, 0.18, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95];
+/** Below it a host is mostly watermarks. */
+const LEAST_FRAMES = 160;
+const MOST_LINUX_MISSES = 25_000;
 
 const SYNTHETIC: Record<string, () => Trace> = {
   loop: () => loop(1100, 30),
@@ -39,48 +45,81 @@ async function main(): Promise<void> {
     return;
   }
   const recorded = readdirSync(TRACES).map((file) => join(TRACES, file));
-  for (const name of named.length > 0 ? named : [...Object.keys(SYNTHETIC), ...recorded]) await show(load(name));
+  const linux = openLinux();
+  const charts: Chart[] = [];
+  const texts: string[] = [];
+  try {
+    for (const name of named.length > 0 ? named : [...Object.keys(SYNTHETIC), ...recorded]) {
+      const [text, chart] = await measure(load(name), linux);
+      console.log(`${text}\n`);
+      texts.push(text);
+      charts.push(chart);
+    }
+  } finally {
+    linux?.close();
+  }
+  if (!flag('write')) return;
+  writePart('docs/results/policy.md', 'tables', texts.join('\n\n'));
+  writeFileSync('docs/results/policy.svg', chartPage(charts, 2));
 }
 
-async function show(trace: Trace): Promise<void> {
+function openLinux(): LinuxReplay | undefined {
+  try {
+    return LinuxReplay.open();
+  } catch (error) {
+    process.stderr.write(`bench: SKIPPED: misses of Linux: ${(error as Error).message}\n`);
+    return undefined;
+  }
+}
+
+/** NaN where it would take Linux minutes: each miss waits for a disk. */
+async function linuxMisses(linux: LinuxReplay, trace: Trace, nrFrames: number, expected: number): Promise<number> {
+  return expected > MOST_LINUX_MISSES ? Number.NaN : linux.misses(trace, nrFrames);
+}
+
+/** What there is to compare, for one size of memory. */
+async function missesOf(trace: Trace, nrFrames: number, linux: LinuxReplay | undefined): Promise<Map<string, number>> {
+  const misses = new Map<string, number>();
+  for (const [name, policy] of Object.entries(POLICIES)) misses.set(name, policy(trace, nrFrames));
+  if (linux !== undefined) misses.set('Linux', await linuxMisses(linux, trace, nrFrames, misses.get('LRU')!));
+  const plain = await replayOnUnpin(trace, nrFrames, 0);
+  misses.set('Unpin', plain.misses);
+  misses.set('stalls', plain.allocstalls);
+  const ahead = await replayOnUnpin(trace, nrFrames, 4);
+  misses.set('with read-ahead', ahead.misses);
+  misses.set('pages read', ahead.swapIns);
+  return misses;
+}
+
+async function measure(trace: Trace, linux: LinuxReplay | undefined): Promise<[string, Chart]> {
   const nrPages = countPages(trace);
-  const { length } = trace.refs;
-  console.log(
-    `\n${basename(trace.name)}: ${length} references to ${nrPages} pages in ${trace.epochEnds.length} epochs`,
-  );
-  const rows: string[][] = [];
+  const columns: [number, Map<string, number>][] = [];
   for (const size of SIZES) {
     const nrFrames = Math.round(nrPages * size);
-    const best = nrFrames < 64 ? 0 : POLICIES.optimum!(trace, nrFrames);
-    if (best === 0) continue;
-    const cells = [`${nrFrames}`, `${best}`];
-    for (const [name, policy] of Object.entries(POLICIES)) {
-      if (name !== 'optimum') cells.push(times(policy(trace, nrFrames), best));
-    }
-    const plain = await replayOnUnpin(trace, nrFrames, 0);
-    const ahead = await replayOnUnpin(trace, nrFrames, 3);
-    cells.push(
-      times(plain.misses, best),
-      times(ahead.misses, best),
-      times(ahead.swapIns, best),
-      `${plain.allocstalls}`,
-    );
-    rows.push(cells);
+    if (nrFrames < LEAST_FRAMES || optimum(trace, nrFrames) === 0) continue;
+    columns.push([nrFrames, await missesOf(trace, nrFrames, linux)]);
   }
-  const head = [
-    'frames',
-    'optimum',
-    ...Object.keys(POLICIES).slice(1),
-    'Unpin',
-    'read-ahead: misses',
-    'pages read',
-    'stalls',
-  ];
-  console.log(markdownTable(head, rows));
+  const names = [...columns[0]![1].keys()];
+  const rows = names.map((name) => [name, ...columns.map(([, misses]) => cell(name, misses))]);
+  const what = `**${trace.name}**: ${trace.refs.length} references to ${nrPages} pages in ${trace.epochEnds.length} epochs`;
+  const table = markdownTable(['misses, times the optimum', ...columns.map(([nr]) => `${nr} frames`)], rows);
+  const curves = names.filter((name) => !['stalls', 'with read-ahead', 'pages read'].includes(name));
+  const series = curves.map((name) => ({
+    name,
+    points: columns
+      .map(([nr, misses]) => [nr, Math.max(1, misses.get(name)!)] as const)
+      .filter(([, value]) => !Number.isNaN(value)),
+    dashed: name !== 'Unpin' && name !== 'Linux',
+  }));
+  const chart = { title: trace.name, xLabel: 'frames', yLabel: 'misses', yLog: true, series };
+  return [`${what}\n\n${table}`, chart];
 }
 
-function times(misses: number, best: number): string {
-  return best === 0 ? `${misses}` : digits(misses / best);
+/** The optimum and the stalls as they are, the others as multiples of the optimum. */
+function cell(name: string, misses: Map<string, number>): string {
+  const value = misses.get(name)!;
+  if (Number.isNaN(value)) return '';
+  return name === 'optimum' || name === 'stalls' ? `${value}` : digits(value / misses.get('optimum')!);
 }
 
 await main();

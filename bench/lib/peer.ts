@@ -19,17 +19,24 @@ export class Peer {
     this.child = child;
     this.pid = child.pid!;
     child.stderr.pipe(process.stderr);
+    child.stdin.on('error', () => {});
     this.lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   }
 
-  static start(source: string, args: readonly string[] = []): Peer {
+  static start(source: string, env: Record<string, string> = {}): Peer {
     if (process.platform !== 'linux') throw new Error(`no Linux to compare with: this is ${process.platform}`);
     const folder = mkdtempSync(join(tmpdir(), 'unpin-peer-'));
     const program = join(folder, 'peer');
     try {
       execFileSync('cc', ['-O2', '-pthread', `bench/linux-peer/${source}`, '-o', program], { stdio: 'inherit' });
-      const child = spawn(program, args);
-      child.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+      const child = spawn(program, { env: { ...process.env, ...env } });
+      const kill = () => void child.kill('SIGKILL');
+      // Before others that clean up: what it holds must be gone first.
+      process.prependOnceListener('exit', kill);
+      child.on('exit', () => {
+        process.off('exit', kill);
+        rmSync(folder, { recursive: true, force: true });
+      });
       return new Peer(child);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
@@ -37,6 +44,7 @@ export class Peer {
     }
   }
 
+  /** Rejects when the program has ended. */
   async ask(line: string): Promise<string> {
     this.child.stdin.write(`${line}\n`);
     const { value, done } = await this.lines.next();
@@ -50,7 +58,12 @@ export class Peer {
     return answer.startsWith('absent ') ? new Error(answer.slice('absent '.length)) : Number(answer);
   }
 
-  stop(): void {
+  /** Resolves when it has ended. */
+  async stop(): Promise<void> {
+    const hasEnded = () => this.child.exitCode !== null || this.child.signalCode !== null;
+    if (hasEnded()) return;
+    const ended = new Promise((resolve) => this.child.on('exit', resolve));
     this.child.stdin.end();
+    await ended;
   }
 }

@@ -1,5 +1,13 @@
-import { FAULT_FLAG_WRITE, type Host, type Mm } from '../../src/mm/index.js';
-import { map, newMm, PAGE, timed, touch, touched } from './world.js';
+import {
+  FAULT_FLAG_WRITE,
+  type Host,
+  type Mm,
+  MREMAP_FIXED,
+  MREMAP_MAYMOVE,
+  PROT_READ,
+  PROT_WRITE,
+} from '../../src/mm/index.js';
+import { map, newMm, PAGE, place, timed, touch, touched } from './world.js';
 
 /** The operations that both sides do, as Unpin does them: nanoseconds for all pages of one round. */
 
@@ -105,4 +113,92 @@ const missingCopy: Row = {
     }),
 };
 
-export const ROWS: readonly Row[] = [writeFault, munmapMapped, dontneedRange, dontneedEach, missingCopy];
+export const forkMapped: Row = {
+  name: 'fork, per mapped page',
+  operation: 'fork',
+  nrPages: MANY,
+  bar: 6,
+  floor: 'store',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      touched(mm, nr);
+      let child: Mm | undefined;
+      const ns = timed(() => {
+        child = mm.fork();
+      });
+      child!.exit();
+      return ns;
+    }),
+};
+
+export const cowBreak: Row = {
+  name: 'copy-on-write break after fork',
+  operation: 'cow-break',
+  nrPages: SOME,
+  bar: 3,
+  floor: 'copy',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const va = touched(mm, nr);
+      const child = mm.fork();
+      const ns = timed(() => touch(mm, va, nr));
+      child.exit();
+      return ns;
+    }),
+};
+
+/** Both directions, as the peer: the second gives the right back. */
+export const mprotectRange: Row = {
+  name: 'mprotect of a range',
+  operation: 'mprotect',
+  nrPages: MANY,
+  bar: 4,
+  floor: 'store',
+  run: (host, nr) =>
+    onMm(host, (mm) => {
+      const va = touched(mm, nr);
+      const ns = timed(() => {
+        mm.mprotect(va, nr * PAGE, PROT_READ);
+        mm.mprotect(va, nr * PAGE, PROT_READ | PROT_WRITE);
+      });
+      return ns / 2;
+    }),
+};
+
+/** `skew` pages off the alignment of leaf tables: then each pte moves by itself. */
+function move(host: Host, nr: number, skew: number): number {
+  return onMm(host, (mm) => {
+    const va = touched(mm, nr);
+    const to = place(mm, nr) + skew * PAGE;
+    return timed(() => void mm.mremap(va, nr * PAGE, nr * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+  });
+}
+
+const mremapPtes: Row = {
+  name: 'mremap, pte by pte',
+  operation: 'mremap-ptes',
+  nrPages: MANY,
+  floor: 'store',
+  run: (host, nr) => move(host, nr, 1),
+};
+
+const mremapTables: Row = {
+  name: 'mremap by whole tables',
+  operation: 'mremap-tables',
+  nrPages: MANY,
+  floor: 'store',
+  run: (host, nr) => move(host, nr, 0),
+};
+
+export const ROWS: readonly Row[] = [
+  writeFault,
+  cowBreak,
+  munmapMapped,
+  dontneedRange,
+  dontneedEach,
+  forkMapped,
+  mprotectRange,
+  mremapPtes,
+  mremapTables,
+  missingCopy,
+];

@@ -29,7 +29,7 @@ export async function measureTable(rounds: number): Promise<string> {
     if (typeof result === 'string') skipped.push(result);
     else results.push(result);
   }
-  peer.stop();
+  await peer.stop();
   await host.stop();
   return [tableOf(results), ...skipped].join('\n\n');
 }

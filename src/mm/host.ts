@@ -44,7 +44,7 @@ export interface HostOptions {
   /** Page tables of 2 KiB; default: enough to map frames and swap four times over, and 1024. */
   readonly pageTables?: number;
   readonly swap?: SwapDevice;
-  /** Pages read from swap at once are at most 2 to this power; 0: no read-ahead (Linux: vm.page-cluster). Default 3; at most 6. */
+  /** Pages read from swap at once are at most 2 to this power; 0: no read-ahead (Linux: vm.page-cluster). Default 4; at most 6. */
   readonly pageCluster?: number;
   /** Milliseconds from any fixed point; needed for `notifierBudgetMs`. */
   readonly now?: () => number;
@@ -89,7 +89,7 @@ const DEFAULT_ARENA_BYTES = 16 * 2 ** 20;
 const DEFAULT_DIRTY_RATIO = 20;
 const DEFAULT_DIRTY_BACKGROUND_RATIO = 10;
 const DEFAULT_IO_TIMEOUT_MS = 30_000;
-const DEFAULT_PAGE_CLUSTER = 3;
+const DEFAULT_PAGE_CLUSTER = 4;
 const DEFAULT_RLIMIT_MEMLOCK = 8 * 2 ** 20;
 
 export class Host {

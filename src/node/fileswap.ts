@@ -155,6 +155,8 @@ export interface FileSwapOptions {
   readonly sizeBytes: number;
   /** Take the file's name away at once: nothing is left behind however the process ends. */
   readonly unlinked?: boolean;
+  /** Past the page cache (O_DIRECT): for a disk of one's own, and for measuring it. EINVAL where the file system has none. */
+  readonly direct?: boolean;
 }
 
 /**
@@ -171,12 +173,15 @@ export async function openFileSwap(path: string, options: FileSwapOptions): Prom
       `sizeBytes ${options.sizeBytes} must be an integer of at least ${PAGE_SIZE}`,
     );
   }
-  const { fd, created } = openNew(path);
+  const opened = openNew(path);
+  const { created } = opened;
+  let { fd } = opened;
   try {
     checkTakeable(path, fd);
     fs.ftruncateSync(fd, nrSlots * PAGE_SIZE);
     // A sparse file is made on a full disk too: what cannot take one page is told now.
     fs.writeSync(fd, new Uint8Array(PAGE_SIZE), 0, PAGE_SIZE, 0);
+    if (options.direct) fd = reopenDirect(path, fd);
     if (options.unlinked && created) fs.unlinkSync(path);
   } catch (error) {
     if (created) fs.rmSync(path, { force: true });
@@ -197,6 +202,13 @@ function openNew(path: string): { fd: number; created: boolean } {
   } catch (error) {
     throw swapError('openFileSwap', path, error);
   }
+}
+
+/** WHY by name: the first page was written from memory that is not aligned, as direct I/O wants it; frames are. */
+function reopenDirect(path: string, fd: number): number {
+  const direct = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_DIRECT);
+  fs.closeSync(fd);
+  return direct;
 }
 
 function checkTakeable(path: string, fd: number): void {

@@ -138,3 +138,34 @@ test('a host lives on it: memory three times the frames, then a damaged file', a
   await host.stop();
   expect(fs.existsSync(file)).toBe(false);
 });
+
+test('direct: the file is opened past the page cache, and a host swaps to it, blocking and not', async () => {
+  const swap = await openFileSwap(file, { sizeBytes: 512 * PAGE, direct: true });
+  if (process.platform === 'linux') {
+    const open = fs.readdirSync('/proc/self/fd').find((fd) => linkOf(`/proc/self/fd/${fd}`) === fs.realpathSync(file));
+    const flags = /flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${open}`, 'utf8'))![1]!;
+    expect(Number.parseInt(flags, 8) & fs.constants.O_DIRECT).not.toBe(0);
+  }
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, defer: (fn) => setImmediate(fn) });
+  const mm = host.createMm();
+  const va = mm.mmap(0, 200 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let p = 0; p < 200; p++) await mm.write(va + p * PAGE, new Uint8Array(PAGE).fill(p));
+  const page = new Uint8Array(PAGE);
+  for (let p = 0; p < 200; p++) {
+    if (p % 2 === 0) mm.readSync(va + p * PAGE, page);
+    else await mm.read(va + p * PAGE, page);
+    expect([page[0], page[PAGE - 1]]).toEqual([p, p]);
+  }
+  expect(host.vmstat.pswpin).toBeGreaterThan(100);
+  checkHost(host);
+  await host.stop();
+  expect(fs.existsSync(file)).toBe(false);
+});
+
+function linkOf(name: string): string {
+  try {
+    return fs.readlinkSync(name);
+  } catch {
+    return '';
+  }
+}
