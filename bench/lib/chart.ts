@@ -45,7 +45,8 @@ export function chartPage(charts: readonly Chart[], columns: number): string {
   );
   const size = `width="${columns * WIDTH}" height="${rows * height}"`;
   const style = 'text{font:12px sans-serif;fill:#222}.t{font-weight:bold;font-size:13px}.g{stroke:#ddd}';
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}><style>${style}</style><rect width="100%" height="100%" fill="#fff"/>\n${parts.join('\n')}\n</svg>\n`;
+  const title = `<title>${escapeXml(charts.map((chart) => chart.title).join('; '))}</title>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}>${title}<style>${style}</style><rect width="100%" height="100%" fill="#fff"/>\n${parts.join('\n')}\n</svg>\n`;
 }
 
 function drawChart(chart: Chart): string {
