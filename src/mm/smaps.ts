@@ -69,6 +69,13 @@ export interface SmapsRollup extends SmapsCounts {
 
 const KIB_PER_PAGE = PAGE_SIZE / 1024;
 
+/** A share of a page, in KiB, is cut off at the kernel's 12 bits after the byte: sums of shares round as there. */
+const SHARE_UNITS = 1024 << 12;
+
+function shareOf(nrPtes: number): number {
+  return Math.floor((KIB_PER_PAGE * SHARE_UNITS) / nrPtes) / SHARE_UNITS;
+}
+
 /** Sums in KiB; shares of pages make fractions until `round`. */
 class Counts implements SmapsRollup {
   Rss = 0;
@@ -104,7 +111,7 @@ class Counts implements SmapsRollup {
     const pfn = ptePfn(pte);
     if (pfn === host.frames.zeroPfn) return;
     const f = flags[pfn]!;
-    const share = KIB_PER_PAGE / mapcount[pfn]!;
+    const share = shareOf(mapcount[pfn]!);
     const dirty = (pte & PTE_DIRTY) !== 0 || (f & PG_DIRTY) !== 0;
     this.Rss += KIB_PER_PAGE;
     this.Pss += share;
@@ -121,7 +128,7 @@ class Counts implements SmapsRollup {
 
   private addSwap(nrPtes: number): void {
     this.Swap += KIB_PER_PAGE;
-    this.SwapPss += KIB_PER_PAGE / nrPtes;
+    this.SwapPss += shareOf(nrPtes);
   }
 
   /** Shared memory is swapped by its file, whoever maps it. */
@@ -136,7 +143,7 @@ class Counts implements SmapsRollup {
 
   /** Whole KiB, rounded down as the kernel does. */
   round(): this {
-    for (const key of Object.keys(this) as (keyof SmapsRollup)[]) this[key] = Math.floor(this[key] + 1e-9);
+    for (const key of Object.keys(this) as (keyof SmapsRollup)[]) this[key] = Math.floor(this[key]);
     return this;
   }
 }

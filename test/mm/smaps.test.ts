@@ -72,8 +72,9 @@ test('smaps: a page that two map is shared, and half of it is whose it is', asyn
   const [own, rest] = mm.smaps();
   expect(own).toMatchObject({ ...NONE, Rss: 4, Pss: 4, Pss_Dirty: 4, Private_Dirty: 4, Anonymous: 4, Locked: 4 });
   expect(own!.VmFlags).toBe('rd wr mr mw me lo nr sd');
-  expect(rest).toMatchObject({ ...NONE, Rss: 12, Pss: 4, Pss_Dirty: 4, Shared_Dirty: 12, Anonymous: 12 });
-  expect(child.smapsRollup()).toMatchObject({ Rss: 16, Pss: 6, Pss_Anon: 6, Pss_File: 0, Shared_Dirty: 16 });
+  // Three thirds of a page, each cut off, are less than one: as in the kernel, as the oracle says.
+  expect(rest).toMatchObject({ ...NONE, Rss: 12, Pss: 3, Pss_Dirty: 3, Shared_Dirty: 12, Anonymous: 12 });
+  expect(child.smapsRollup()).toMatchObject({ Rss: 16, Pss: 5, Pss_Anon: 5, Pss_File: 0, Shared_Dirty: 16 });
   other.exit();
   expect(child.smapsRollup()).toMatchObject({ Rss: 16, Pss: 10, Private_Dirty: 4, Shared_Dirty: 12 });
 });

@@ -7,6 +7,7 @@ import {
   PAGE_IS_PRESENT,
   PAGE_IS_SWAPPED,
   PAGE_IS_ZERO,
+  SMAPS_NAMES,
   type Trace,
   type View,
   VM_FLAG_NAMES,
@@ -113,7 +114,20 @@ function compareViews(linux: View, unpin: View, options: Freedom): Found {
   if (vmas !== undefined) return vmas;
   for (const name of ['total', 'data', 'locked'] as const)
     if (linux[name] !== unpin[name]) return found(`${name} pages`, linux[name], unpin[name]);
-  return comparePages(linux, unpin, options);
+  return comparePages(linux, unpin, options) ?? compareSmaps(linux, unpin, options);
+}
+
+/** The counts of smaps, for anonymous memory, as long as the states of its pages are determined. */
+function compareSmaps(linux: View, unpin: View, { pressure, pagedOut, unshared }: Freedom): Found {
+  if (pressure || pagedOut || unshared) return undefined;
+  for (const [i, vma] of linux.vmas.entries()) {
+    if (vma.file !== 0) continue;
+    const [theirs, ours] = [vma.counts, unpin.vmas[i]!.counts].map((counts) =>
+      SMAPS_NAMES.map((name, k) => `${name} ${counts[k]}`).join(', '),
+    );
+    if (theirs !== ours) return found(`smaps of ${describeVma(vma)}`, theirs, ours);
+  }
+  return undefined;
 }
 
 function compareVmas(linux: View, unpin: View): Found {

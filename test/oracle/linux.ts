@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CALL_NAMES, type CallName, type Program, type Step } from './step.js';
-import type { Outcome, Trace, View, VmaView } from './trace.js';
+import { type Outcome, SMAPS_NAMES, type Trace, type View, type VmaView } from './trace.js';
 
 /**
  * The real side: the programs run on this machine's Linux, in a child process compiled from peer/*.c, which forks afresh for
@@ -289,5 +289,6 @@ function decodeView(records: Records, windowPages: number, knowsZero: boolean): 
 function decodeVma(records: Records): VmaView {
   const word = () => records.u32();
   const vma = { startPage: word(), endPage: word(), perms: word(), vmFlags: word() };
-  return { ...vma, offset: records.i64(), file: records.i64() };
+  const counts = SMAPS_NAMES.map(word);
+  return { ...vma, counts, offset: records.i64(), file: records.i64() };
 }

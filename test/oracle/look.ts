@@ -1,5 +1,6 @@
 import { FAULT_RETRY, type Mm, PAGE_SIZE, pfnToPa, type Vma, vpnToVa } from '../../src/mm/index.js';
 import { pteIsPresent, pteIsSwap, ptePfn } from '../../src/mm/pte.js';
+import type { SmapsEntry } from '../../src/mm/smaps.js';
 import { VM_MAYSHARE } from '../../src/mm/vma.js';
 import {
   PAGE_IS_EXCLUSIVE,
@@ -9,6 +10,7 @@ import {
   PAGE_IS_SWAPPED,
   PAGE_IS_ZERO,
   PERM_SHARED,
+  SMAPS_NAMES,
   type View,
   type VmaView,
 } from './trace.js';
@@ -19,6 +21,7 @@ export function lookAtMm(world: UnpinWorld, mm: Mm, what: 'present' | 'everythin
   const { windowPages } = world.program;
   const pages: Pages = { states: new Uint8Array(windowPages), hashes: new Uint32Array(windowPages) };
   const inWindow = world.vmasInWindow(mm);
+  const counts = new Map(mm.smaps().map((entry) => [entry.start, entry]));
   for (const vma of inWindow) {
     if (what === 'present') lookAtPages(world, vma, pages);
     else if (what === 'everything') readPages(world, vma, pages);
@@ -27,7 +30,7 @@ export function lookAtMm(world: UnpinWorld, mm: Mm, what: 'present' | 'everythin
     total: mm.vm.total - world.base.totalPages,
     data: mm.vm.data - world.base.dataPages,
     locked: mm.vm.locked,
-    vmas: inWindow.map((vma) => vmaView(world, vma)),
+    vmas: inWindow.map((vma) => vmaView(world, vma, counts.get(vma.start)!)),
     ...pages,
     knowsZero: true,
     zeroHash: hashOf(world, world.host.frames.zeroPfn),
@@ -39,12 +42,13 @@ interface Pages {
   readonly hashes: Uint32Array;
 }
 
-function vmaView(world: UnpinWorld, vma: Vma): VmaView {
+function vmaView(world: UnpinWorld, vma: Vma, smaps: SmapsEntry): VmaView {
   return {
     startPage: world.pageOf(vma.startVpn),
     endPage: world.pageOf(vma.endVpn),
     perms: vma.prot | ((vma.flags & VM_MAYSHARE) !== 0 ? PERM_SHARED : 0),
     vmFlags: VM_FLAGS.reduce((flags, bit, i) => flags | ((vma.flags & bit) !== 0 ? 1 << i : 0), 0),
+    counts: SMAPS_NAMES.map((name) => smaps[name]),
     offset: vma.file === undefined ? 0 : vma.pgoff * PAGE_SIZE,
     file: fileNumber(world, vma),
   };

@@ -18,12 +18,17 @@ export const PERM_SHARED = 8;
 /** Bits of `vmFlags`, by the names of smaps, in the order of peer/observe.c. */
 export const VM_FLAG_NAMES = ['lo', 'lf', 'dc', 'sr', 'rr', 'mg', 'nr', 'ac', 'wf', 'dd'] as const;
 
+/** Fields of smaps that are compared, for anonymous memory. */
+export const SMAPS_NAMES = ['Rss', 'Pss', 'Anonymous', 'Locked'] as const;
+
 export interface VmaView {
   readonly startPage: number;
   readonly endPage: number;
   /** Bits 1 read, 2 write, 4 execute, 8 shared. */
   readonly perms: number;
   readonly vmFlags: number;
+  /** In KiB, by SMAPS_NAMES. */
+  readonly counts: readonly number[];
   /** Bytes in the file. */
   readonly offset: number;
   /** 0: none; 1 to NR_FILES: that file; else any number that stands for a shared anonymous object. */

@@ -32,8 +32,12 @@ struct scanArg {
 #define SCAN _IOWR('f', 16, struct scanArg)
 #define SCAN_PFNZERO (1 << 5)
 
+/* Fields of smaps, in KiB, in the order of SMAPS_NAMES in trace.ts. */
+static const char *const countNames[] = { "Rss:", "Pss:", "Anonymous:", "Locked:" };
+#define NR_COUNTS 4
+
 struct vma {
-  uint32_t startPage, endPage, perms, vmFlags;
+  uint32_t startPage, endPage, perms, vmFlags, counts[NR_COUNTS];
   uint64_t offset, inode;
 };
 
@@ -113,13 +117,21 @@ static int parseHeader(const char *line, struct vma *vma) {
   return 1;
 }
 
+static void parseField(const char *line, const char *end, struct vma *vma) {
+  if (strncmp(line, "VmFlags:", 8) == 0) vma->vmFlags = parseFlags(line + 9, end);
+  for (int i = 0; i < NR_COUNTS; i++) {
+    size_t len = strlen(countNames[i]);
+    if (strncmp(line, countNames[i], len) == 0) vma->counts[i] = (uint32_t)strtoul(line + len, NULL, 10);
+  }
+}
+
 static void readVmas(void) {
   int inside = 0;
   readText(smapsFd);
   nrVmas = 0;
   for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
     if (line[0] >= 'A' && line[0] <= 'Z') {
-      if (inside && strncmp(line, "VmFlags:", 8) == 0) vmas[nrVmas - 1].vmFlags = parseFlags(line + 9, end);
+      if (inside) parseField(line, end, &vmas[nrVmas - 1]);
     } else {
       if (nrVmas == 1024) die("too many VMAs");
       inside = parseHeader(line, &vmas[nrVmas]);
