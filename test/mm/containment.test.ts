@@ -272,3 +272,20 @@ test('N19: pages of a list that empties because they are pinned in the middle of
   expect(host.stats()).toMatchObject({ poisoned: 1, pinnedFrames: 8 });
   checkHost(host);
 });
+
+test('S12 N19: a page that reclaim would take when its driver breaks stays mapped: swap may not hand its frame to the child of a fork', async () => {
+  const { host, mm, va } = setUp();
+  await touch(mm, va, 1);
+  const pfn = mm.tryGetPage(va, 1);
+  mm.putPage(pfn);
+  mmuNotifierRegister(mm, va, va + PAGE, throwing());
+  host.reclaim.shrink(true, true, true);
+  expect(host.stats()).toMatchObject({ poisoned: 1, pinnedFrames: 1 });
+  const child = mm.fork();
+  const bytes = new Uint8Array(1);
+  child.readSync(va, bytes);
+  host.u8[pfn * PAGE] = 99;
+  child.readSync(va, bytes);
+  expect(bytes[0]).toBe(1);
+  checkHost(host);
+});
