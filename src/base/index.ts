@@ -1,5 +1,6 @@
 export * from './assert.js';
 export * from './config.js';
+export * from './configlockdep.js';
 export * from './errno.js';
 export * from './futex.js';
 export * from './intervaltree.js';

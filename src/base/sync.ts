@@ -1,4 +1,4 @@
-import { CONFIG_LOCKDEP } from './config.js';
+import { CONFIG_LOCKDEP } from './configlockdep.js';
 import { futexLock, futexUnlock } from './futex.js';
 import { lockdepLocked, lockdepLocking, lockdepUnlocked, lockdepWait } from './lockdep.js';
 
