@@ -5,7 +5,7 @@ import { KernelError } from '../base/index.js';
 
 /** Changes to source files as they are loaded: how a protection is taken out of production code. */
 export interface Edit {
-  /** End of the file's path, such as 'mm/invalidateseq.ts'. */
+  /** End of the file's path, such as 'mm/notifier/invalidateseq.ts'. */
   readonly file: string;
   /** What stands there, once; any white space matches any. */
   readonly find: string;

@@ -1,5 +1,8 @@
 import { bug } from '../base/index.js';
-import { checkFilePte, checkFileVma, checkPageCache } from './checkfile.js';
+import { checkFilePte, checkFileVma, checkPageCache } from './file/checkfile.js';
+import type { Host } from './host.js';
+import { NR_VPNS, VA_SIZE } from './layout.js';
+import type { Mm } from './mm.js';
 import {
   PG_DIRTY,
   PG_FREE,
@@ -10,11 +13,8 @@ import {
   PG_SWAPBACKED,
   PG_SWAPCACHE,
   PG_WRITEBACK,
-} from './frames.js';
-import type { Host } from './host.js';
-import { NR_VPNS, VA_SIZE } from './layout.js';
-import { listOf, NR_LRU_LISTS } from './lru.js';
-import type { Mm } from './mm.js';
+} from './page/frames.js';
+import { listOf, NR_LRU_LISTS } from './page/lru.js';
 import {
   PTE_DIRTY,
   PTE_EXCLUSIVE,
@@ -26,10 +26,10 @@ import {
   pteIsSwap,
   ptePfn,
   pteSwapSlot,
-} from './pte.js';
-import { isAnon, rmapVisit } from './rmap.js';
-import type { Vma } from './vma.js';
-import { VmCounters } from './vmcounters.js';
+} from './pgtable/pte.js';
+import { isAnon, rmapVisit } from './rmap/rmap.js';
+import type { Vma } from './vma/vma.js';
+import { VmCounters } from './vma/vmcounters.js';
 
 /**
  * The whole-state checker: walks everything and compares what is counted with what is there. For tests, between operations

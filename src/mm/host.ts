@@ -1,34 +1,41 @@
 import { createMemory, KernelError, type WasmMemory } from '../base/index.js';
-import { AnonVmas } from './anonvma.js';
-import { Arena } from './arena.js';
-import type { BackingStore } from './backingstore.js';
-import { type CompactResult, compact } from './compact.js';
-import { createShmemFile, type File, type FileMode, openFile } from './file.js';
-import { forkMm } from './fork.js';
-import { checkNrFrames, FREE_PATTERN, FrameTable } from './frames.js';
+import { forkMm } from './fault/fork.js';
+import type { BackingStore } from './file/backingstore.js';
+import { createShmemFile, type File, type FileMode, openFile } from './file/file.js';
+import { PageCache } from './file/pagecache.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
-import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, Lru } from './lru.js';
-import { Migration } from './migrate.js';
 import { Mm } from './mm.js';
-import type { NotifierHost } from './notifier.js';
-import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './oom.js';
-import { Overcommit, type OvercommitPolicy } from './overcommit.js';
-import { PageCache } from './pagecache.js';
-import { createPageOps, type PageOps } from './pageops.js';
-import { procVmstat } from './procvmstat.js';
-import { MAX_SWAP_SLOTS } from './pte.js';
-import { Reclaim } from './reclaim.js';
-import { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, Rlimits } from './rlimit.js';
-import { type HostStats, VmStat } from './stats.js';
-import { SwapMap } from './swap.js';
-import type { SwapDevice } from './swapdevice.js';
-import { checkPageCluster, SwapIn } from './swapin.js';
-import { TablePool } from './tablepool.js';
-import { Gather } from './unmap.js';
-import { VmCounters } from './vmcounters.js';
-import { Workingset } from './workingset.js';
-import { Writeback } from './writeback.js';
-import { Young } from './young.js';
+import type { NotifierHost } from './notifier/notifier.js';
+import { Arena } from './page/arena.js';
+import { checkNrFrames, FREE_PATTERN, FrameTable } from './page/frames.js';
+import {
+  LRU_ACTIVE_ANON,
+  LRU_ACTIVE_FILE,
+  LRU_INACTIVE_ANON,
+  LRU_INACTIVE_FILE,
+  LRU_UNEVICTABLE,
+  Lru,
+} from './page/lru.js';
+import { createPageOps, type PageOps } from './page/pageops.js';
+import { MAX_SWAP_SLOTS } from './pgtable/pte.js';
+import { TablePool } from './pgtable/tablepool.js';
+import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './reclaim/oom.js';
+import { Reclaim } from './reclaim/reclaim.js';
+import { Workingset } from './reclaim/workingset.js';
+import { Young } from './reclaim/young.js';
+import { AnonVmas } from './rmap/anonvma.js';
+import { type CompactResult, compact } from './rmap/compact.js';
+import { Migration } from './rmap/migrate.js';
+import { procVmstat } from './stat/procvmstat.js';
+import { type HostStats, VmStat } from './stat/stats.js';
+import { SwapMap } from './swap/swap.js';
+import type { SwapDevice } from './swap/swapdevice.js';
+import { checkPageCluster, SwapIn } from './swap/swapin.js';
+import { Writeback } from './swap/writeback.js';
+import { Overcommit, type OvercommitPolicy } from './vma/overcommit.js';
+import { RLIM_INFINITY, RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, Rlimits } from './vma/rlimit.js';
+import { Gather } from './vma/unmap.js';
+import { VmCounters } from './vma/vmcounters.js';
 
 /**
  * A host: the one shared memory, its frames and swap, and the mms that live in them. Everything in it belongs to one thread, the

@@ -1,12 +1,24 @@
 import { bug, KernelError } from '../base/index.js';
-import { accessMm, accessMmSync, type Iovec, processVmRw } from './access.js';
 import { pageRange } from './args.js';
-import { handleMmFault } from './fault.js';
-import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './faultcode.js';
-import { faultIn, faultInSync } from './faultin.js';
-import type { File } from './file.js';
+import { accessMm, accessMmSync, type Iovec, processVmRw } from './fault/access.js';
+import { handleMmFault } from './fault/fault.js';
+import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './fault/faultcode.js';
+import { faultIn, faultInSync } from './fault/faultin.js';
+import { populate, populateNow } from './fault/populate.js';
+import type { File } from './file/file.js';
+import { msync } from './file/msync.js';
 import type { Host } from './host.js';
 import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
+import { MmuNotifiers, type NotifierHost } from './notifier/notifier.js';
+import { RangeList } from './notifier/range.js';
+import { getPage, putPage } from './page/page.js';
+import { PageTable } from './pgtable/pagetable.js';
+import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pgtable/pte.js';
+import { clearSoftDirty } from './pgtable/softdirty.js';
+import { refuseKilled } from './reclaim/oom.js';
+import { type PagemapEntry, pagemap } from './stat/pagemap.js';
+import { type ProcStatus, procStatus } from './stat/procstatus.js';
+import { type SmapsEntry, type SmapsRollup, smaps, smapsRollup } from './stat/smaps.js';
 import {
   MADV_DONTNEED,
   MADV_POPULATE_READ,
@@ -15,30 +27,18 @@ import {
   type MadviseNow,
   type MadviseWaits,
   madvise,
-} from './madvise.js';
-import { madviseWait } from './madvisewait.js';
-import { mincore } from './mincore.js';
-import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './mlock.js';
-import { MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './mmap.js';
-import { MmapLock } from './mmaplock.js';
-import { mprotect } from './mprotect.js';
-import { mremap } from './mremap.js';
-import { msync } from './msync.js';
-import { MmuNotifiers, type NotifierHost } from './notifier.js';
-import { refuseKilled } from './oom.js';
-import { getPage, putPage } from './page.js';
-import { type PagemapEntry, pagemap } from './pagemap.js';
-import { PageTable } from './pagetable.js';
-import { populate, populateNow } from './populate.js';
-import { type ProcStatus, procStatus } from './procstatus.js';
-import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pte.js';
-import { RangeList } from './range.js';
-import type { RlimitResource, Rlimits } from './rlimit.js';
-import { type SmapsEntry, type SmapsRollup, smaps, smapsRollup } from './smaps.js';
-import { clearSoftDirty } from './softdirty.js';
-import type { Vma } from './vma.js';
-import { VmaSet } from './vmaset.js';
-import { VmCounters } from './vmcounters.js';
+} from './vma/madvise.js';
+import { madviseWait } from './vma/madvisewait.js';
+import { mincore } from './vma/mincore.js';
+import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './vma/mlock.js';
+import { MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './vma/mmap.js';
+import { MmapLock } from './vma/mmaplock.js';
+import { mprotect } from './vma/mprotect.js';
+import { mremap } from './vma/mremap.js';
+import type { RlimitResource, Rlimits } from './vma/rlimit.js';
+import type { Vma } from './vma/vma.js';
+import { VmaSet } from './vma/vmaset.js';
+import { VmCounters } from './vma/vmcounters.js';
 
 /**
  * An address space (Linux: struct mm_struct): what a process would have. Made by `host.createMm`, ended by `exit`.

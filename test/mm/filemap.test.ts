@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { filemapIsResident, filemapWillneed } from '../../src/mm/filemap.js';
+import { filemapIsResident, filemapWillneed } from '../../src/mm/file/filemap.js';
 import {
   checkHost,
   FAULT_FLAG_WRITE,

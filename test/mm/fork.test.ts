@@ -11,7 +11,7 @@ import {
   mmuNotifierRegister,
   VA_SIZE,
 } from '../../src/mm/index.js';
-import { VM_DONTCOPY } from '../../src/mm/vma.js';
+import { VM_DONTCOPY } from '../../src/mm/vma/vma.js';
 import { TestDriver } from './testdriver.js';
 
 /** fork, and who gets a copy of what when. Random families are in test/model/fork.test.ts. */

@@ -29,7 +29,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from '../../src/mm/index.js';
-import { LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../../src/mm/lru.js';
+import { LRU_ACTIVE_ANON, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../../src/mm/page/lru.js';
 import { TestDriver } from './testdriver.js';
 
 const PAGE = 4096;

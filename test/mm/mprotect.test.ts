@@ -14,7 +14,7 @@ import {
   PROT_WRITE,
   RLIMIT_DATA,
 } from '../../src/mm/index.js';
-import { PTE_WRITE } from '../../src/mm/pte.js';
+import { PTE_WRITE } from '../../src/mm/pgtable/pte.js';
 import { TestDriver } from './testdriver.js';
 
 const PAGE = 4096;

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import xxhash from 'xxhash-wasm';
 import { createMemory } from '../../src/base/index.js';
-import { createPageOps } from '../../src/mm/pageops.js';
+import { createPageOps } from '../../src/mm/page/pageops.js';
 
 const PAGE = 4096;
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { checkHost, Host, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, type Mm, PROT_READ } from '../../src/mm/index.js';
-import { Vma } from '../../src/mm/vma.js';
-import { VmaSet } from '../../src/mm/vmaset.js';
+import { Vma } from '../../src/mm/vma/vma.js';
+import { VmaSet } from '../../src/mm/vma/vmaset.js';
 
 const PAGE = 4096;
 const RW = 3;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { XA_MARK_DIRTY, XA_MARK_WRITEBACK, XA_MAX_INDEX, XArray, type XaMark } from '../../src/mm/xarray.js';
+import { XA_MARK_DIRTY, XA_MARK_WRITEBACK, XA_MAX_INDEX, XArray, type XaMark } from '../../src/mm/file/xarray.js';
 
 /** Indices of all heights, some close together. */
 const index = fc.oneof(

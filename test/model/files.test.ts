@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { KernelError } from '../../src/base/index.js';
-import { PG_DIRTY, PG_LOCKED, PG_WRITEBACK } from '../../src/mm/frames.js';
 import { checkHost, type File, Host, MAP_PRIVATE, MAP_SHARED, type Mm } from '../../src/mm/index.js';
+import { PG_DIRTY, PG_LOCKED, PG_WRITEBACK } from '../../src/mm/page/frames.js';
 import { FaultyStore } from '../mm/faultystore.js';
 import { FaultySwap } from '../mm/faultyswap.js';
 import { TestDriver } from '../mm/testdriver.js';

@@ -1,7 +1,7 @@
 import { FAULT_RETRY, type Mm, PAGE_SIZE, pfnToPa, type Vma, vpnToVa } from '../../src/mm/index.js';
-import { pteIsPresent, pteIsSwap, ptePfn } from '../../src/mm/pte.js';
-import type { SmapsEntry } from '../../src/mm/smaps.js';
-import { VM_MAYSHARE } from '../../src/mm/vma.js';
+import { pteIsPresent, pteIsSwap, ptePfn } from '../../src/mm/pgtable/pte.js';
+import type { SmapsEntry } from '../../src/mm/stat/smaps.js';
+import { VM_MAYSHARE } from '../../src/mm/vma/vma.js';
 import {
   PAGE_IS_EXCLUSIVE,
   PAGE_IS_FILE,

@@ -1,5 +1,5 @@
 import { KernelError } from '../../src/base/index.js';
-import { File } from '../../src/mm/file.js';
+import { File } from '../../src/mm/file/file.js';
 import {
   checkHost,
   Host,

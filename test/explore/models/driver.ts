@@ -201,7 +201,7 @@ export const faceWithAddress = face('ReadRetry with an address', pteNotifierRead
 export const faceWithout = face('ReadRetry of the area', (pn, seq) => pteNotifierReadRetry(pn, seq), [
   {
     name: 'the end of a bracket does not move seq',
-    file: 'mm/invalidateseq.ts',
+    file: 'mm/notifier/invalidateseq.ts',
     find: 'words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);',
     replace: '',
     fails,

@@ -62,7 +62,7 @@ class Driver {
 }
 
 const fails = /^check: N8: /;
-const SEQ_FILE = 'mm/invalidateseq.ts';
+const SEQ_FILE = 'mm/notifier/invalidateseq.ts';
 const MODEL = 'models/invalidateseq.ts';
 
 const MUTANTS: readonly Mutant[] = [

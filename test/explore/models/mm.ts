@@ -221,7 +221,7 @@ export const forkAndWriter = model({
     noBracket('fork.ts', START),
     {
       name: 'the parent keeps its right to write',
-      file: 'mm/fork.ts',
+      file: 'mm/fault/fork.ts',
       find: 'words.writeOnce(i, pte & ~(PTE_WRITE | PTE_EXCLUSIVE));',
       replace: 'words.writeOnce(i, pte);',
     },
@@ -252,7 +252,7 @@ export const copyOnWriteAndReader = model({
     noZap,
     {
       name: 'no bracket in cow.ts',
-      file: 'mm/cow.ts',
+      file: 'mm/fault/cow.ts',
       find: 'notifiers.invalidateRangeStart(range.seal());',
       replace: 'range.seal();',
     },
@@ -295,21 +295,30 @@ export const migrateAndWriter = model({
     noSeq,
     noZap,
     noCount,
-    { name: 'no bracket in migrate.ts', file: 'mm/migrate.ts', find: 'this.bracket.start(blockable);', replace: '' },
+    {
+      name: 'no bracket in migrate.ts',
+      file: 'mm/rmap/migrate.ts',
+      find: 'this.bracket.start(blockable);',
+      replace: '',
+    },
     {
       name: 'no migration entry: the page is still there while it is copied',
       edits: [
         {
-          file: 'mm/migrate.ts',
+          file: 'mm/rmap/migrate.ts',
           find: 'mkMigrationPte(pageTable.words.readOnce(i))',
           replace: 'pageTable.words.readOnce(i)',
         },
         {
-          file: 'mm/migrate.ts',
+          file: 'mm/rmap/migrate.ts',
           find: 'if (pteIsMigration(pte) && migrationPfn(pte) === this.from)',
           replace: 'if (pte >>> 12 === this.from)',
         },
-        { file: 'mm/migrate.ts', find: 'migrationToPte(pte, this.to)', replace: '(pte & 0xfff) | (this.to << 12)' },
+        {
+          file: 'mm/rmap/migrate.ts',
+          find: 'migrationToPte(pte, this.to)',
+          replace: '(pte & 0xfff) | (this.to << 12)',
+        },
         { file: MODEL, find: 'const stale = this.seq.readRetry(seq, this.va);', replace: 'const stale = seq < 0;' },
       ],
     },
@@ -382,7 +391,7 @@ export const unregisterAndReader = model({
     },
     {
       name: 'unregister does not release',
-      file: 'mm/notifier.ts',
+      file: 'mm/notifier/notifier.ts',
       find: `this.releaseOne(sub);
     this.remove(sub);`,
       replace: 'this.remove(sub);',

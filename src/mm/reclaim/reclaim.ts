@@ -1,0 +1,412 @@
+import { CONFIG_LOCKDEP, lockdepWait } from '../../base/index.js';
+import { shmemSwapOut } from '../file/shmem.js';
+import type { Host } from '../host.js';
+import type { Mm } from '../mm.js';
+import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
+import {
+  MIN_FRAMES,
+  PG_ACTIVE,
+  PG_DIRTY,
+  PG_PINNED,
+  PG_REFERENCED,
+  PG_SWAPBACKED,
+  PG_SWAPCACHE,
+  PG_WRITEBACK,
+} from '../page/frames.js';
+import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../page/lru.js';
+import { dropRef, tryDropSwapCache } from '../page/page.js';
+import { mkSwapPte, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from '../pgtable/pte.js';
+import { removeRmap, rmapVisit, tryToUnmapOne } from '../rmap/rmap.js';
+import type { Vma } from '../vma/vma.js';
+import type { OomAsker } from './oom.js';
+
+/**
+ * Reclaim (Linux: vmscan.c). Below the low watermark kswapd is woken and works until the high one is reached; who finds no frame
+ * at all reclaims directly and waits.
+ *
+ * One pass takes a batch from the tail of the inactive list: pages that were used since the last look go to the active list
+ * (second chance), the others are unmapped, all pages of one mm under one bracket; clean ones are freed, dirty ones written,
+ * and freed when the write is done.
+ *
+ * kswapd's brackets do not block, so a driver may refuse them; a direct pass's may (N12).
+ */
+
+const MAX_BATCH = 64;
+/** Fruitless passes after which kswapd goes to sleep: waiters will reclaim for themselves. */
+const KSWAPD_MAX_FAILURES = 4;
+
+export class Reclaim {
+  /** Free frames that `tryGetPage` leaves for those who wait. */
+  readonly min: number;
+  /** Below it kswapd is woken. */
+  readonly low: number;
+  /** It works until this many are free. */
+  readonly high: number;
+  private readonly host: Host;
+  readonly batchSize: number;
+  private readonly batch: Int32Array;
+  private nrBatch = 0;
+  private readonly mms: Mm[] = [];
+  private visiting = 0;
+  private refused = false;
+  private kswapdRunning: Promise<void> | undefined;
+  /** Runs of direct reclaim under way, by their reserve. */
+  private readonly direct = new Map<number, Promise<boolean>>();
+  private stopped = false;
+  private readonly gatherRange: (vma: Vma, vpn: number) => void;
+  private readonly unmapOne: (vma: Vma, vpn: number) => void;
+  private readonly checkRefused: (vma: Vma) => boolean;
+
+  constructor(host: Host) {
+    this.host = host;
+    const { nrFrames } = host.frames;
+    this.min = Math.max(4, Math.min(nrFrames >> 8, 512));
+    this.low = this.min * 2;
+    this.high = this.min * 3;
+    this.batchSize = Math.max(4, Math.min(nrFrames >> 3, MAX_BATCH));
+    this.batch = new Int32Array(this.batchSize);
+    this.gatherRange = (vma, vpn) => this.addToRange(vma, vpn);
+    this.unmapOne = (vma, vpn) => this.unmap(vma, vpn);
+    this.checkRefused = (vma) => vma.mm.refusedReclaim;
+  }
+
+  /** Frames that mlock must leave: some room above the high watermark to go on in (N26). */
+  get reserve(): number {
+    return this.high + MIN_FRAMES / 2;
+  }
+
+  /** A frame with refcount 1, if more than `reserve` are free; else 0. Wakes kswapd in time. */
+  allocFrame(reserve: number): number {
+    const { frames, workingset } = this.host;
+    if (frames.nrFree <= this.low) this.wakeKswapd();
+    const pfn = frames.alloc(reserve);
+    if (pfn !== 0) workingset.enter(pfn);
+    return pfn;
+  }
+
+  /**
+   * One pass. Returns the pages that it freed or handed to the device: 0 means no progress. `desperate`: pages in use are
+   * taken too.
+   */
+  shrink(blockable: boolean, sync: boolean, desperate: boolean): number {
+    const { vmstat } = this.host;
+    const { pgscan, pgsteal } = vmstat;
+    const nr = this.shrinkLists(blockable, sync, desperate);
+    // kswapd's passes do not block.
+    if (blockable) vmstat.pgscanDirect += vmstat.pgscan - pgscan;
+    if (blockable) vmstat.pgstealDirect += vmstat.pgsteal - pgsteal;
+    return nr;
+  }
+
+  private shrinkLists(blockable: boolean, sync: boolean, desperate: boolean): number {
+    this.nrBatch = 0;
+    // Pages of files first: most need no write.
+    for (const inactive of [LRU_INACTIVE_FILE, LRU_INACTIVE_ANON]) {
+      this.ageActive(inactive, desperate);
+      this.isolate(inactive, desperate);
+    }
+    if (this.nrBatch === 0) return 0;
+    this.unmapBatch(blockable);
+    return this.evict(sync);
+  }
+
+  /** Keeps the inactive list long enough for its pages to be used again. What is inactive may all be held: `desperate` goes on in any case (N26). */
+  private ageActive(inactive: number, desperate: boolean): void {
+    const { lru, vmstat, workingset, young } = this.host;
+    const active = inactive + 1;
+    let scan = Math.min(lru.nr[active]!, this.batchSize * 2);
+    while (scan-- > 0 && (desperate || lru.nr[inactive]! < workingset.inactiveTarget(active))) {
+      const pfn = lru.tail(active);
+      if (pfn === 0) return;
+      if (young.testAndClear(pfn) && !desperate) {
+        workingset.touch(pfn);
+        lru.move(pfn, 0, 0);
+        continue;
+      }
+      vmstat.pgdeactivate++;
+      lru.move(pfn, 0, PG_ACTIVE);
+    }
+  }
+
+  /** Takes unused pages off the inactive list, until the batch is full. */
+  private isolate(inactive: number, desperate: boolean): void {
+    const { lru } = this.host;
+    let scan = Math.min(lru.nr[inactive]!, this.batchSize * 4);
+    while (scan-- > 0 && this.nrBatch < this.batchSize) {
+      const pfn = lru.tail(inactive);
+      // A driver that breaks its contract when it is asked for young pages empties the list: they are pinned.
+      if (pfn === 0) return;
+      this.host.vmstat.pgscan++;
+      if (this.isHeld(pfn) || this.isUnderWriteback(pfn)) lru.move(pfn, 0, 0);
+      else if (desperate || !this.spare(pfn)) {
+        lru.remove(pfn);
+        this.batch[this.nrBatch++] = pfn;
+      }
+    }
+  }
+
+  /**
+   * A page that was used goes round once more, for that may have been whoever brought it in; and to the active list when it was used again by
+   * then (Linux: folio_check_references).
+   */
+  private spare(pfn: number): boolean {
+    const { frames, lru, vmstat, workingset, young } = this.host;
+    if (!young.testAndClear(pfn)) return false;
+    if ((frames.flags[pfn]! & PG_REFERENCED) === 0) lru.move(pfn, PG_REFERENCED, 0);
+    else {
+      vmstat.pgactivate++;
+      workingset.touch(pfn);
+      lru.move(pfn, PG_ACTIVE, PG_REFERENCED);
+    }
+    return true;
+  }
+
+  /** A page of a file stays on its list while it is written. */
+  private isUnderWriteback(pfn: number): boolean {
+    return (this.host.frames.flags[pfn]! & PG_WRITEBACK) !== 0;
+  }
+
+  /** Somebody beside ptes and caches has a reference: between `tryGetPage` and `putPage` a page stays. */
+  private isHeld(pfn: number): boolean {
+    const { flags, refcount, mapcount, mapping } = this.host.frames;
+    const caches = ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
+    return refcount[pfn]! > mapcount[pfn]! + caches;
+  }
+
+  /** Unmaps the batch: a slot for each page, one bracket for each mm, the ptes cleared inside. */
+  private unmapBatch(blockable: boolean): void {
+    this.mms.length = 0;
+    for (let k = 0; k < this.nrBatch; k++) {
+      this.visiting = this.batch[k]!;
+      if (this.prepareSlot(this.visiting)) rmapVisit(this.host, this.visiting, this.gatherRange);
+    }
+    for (const mm of this.mms) this.startBracket(mm, blockable);
+    for (let k = 0; k < this.nrBatch; k++) this.unmapPage(this.batch[k]!);
+    for (const mm of this.mms) this.endBracket(mm);
+  }
+
+  /** False when the page must stay, because there is no slot for it. A clean page without a slot is zeros: it needs none. */
+  private prepareSlot(pfn: number): boolean {
+    const { frames, swap } = this.host;
+    if (frames.mapping[pfn]! < 0) return true;
+    if ((frames.flags[pfn]! & PG_SWAPCACHE) !== 0 || (frames.flags[pfn]! & PG_DIRTY) === 0) return true;
+    const slot = swap.alloc();
+    if (slot < 0) return false;
+    swap.addToCache(slot, pfn);
+    return true;
+  }
+
+  private addToRange(vma: Vma, vpn: number): void {
+    const { mm } = vma;
+    const pte = mm.pageTable.get(vpn);
+    if (!pteIsPresent(pte) || ptePfn(pte) !== this.visiting) return;
+    if (!mm.inReclaim) {
+      mm.inReclaim = true;
+      mm.range.reset(MMU_NOTIFY_CLEAR, true);
+      this.mms.push(mm);
+    }
+    mm.range.add(vpn, vpn + 1);
+  }
+
+  private startBracket(mm: Mm, blockable: boolean): void {
+    mm.range.blockable = blockable;
+    mm.refusedReclaim = mm.notifiers.invalidateRangeStart(mm.range.seal()) !== 0;
+  }
+
+  private endBracket(mm: Mm): void {
+    if (!mm.refusedReclaim) mm.notifiers.invalidateRangeEnd(mm.range);
+    mm.refusedReclaim = false;
+    mm.inReclaim = false;
+  }
+
+  private unmapPage(pfn: number): void {
+    const { flags, mapping } = this.host.frames;
+    if ((flags[pfn]! & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY && mapping[pfn]! >= 0) return;
+    // The bracket's start has pinned it: its owner goes on with it.
+    if ((flags[pfn]! & PG_PINNED) !== 0) return;
+    this.visiting = pfn;
+    this.refused = rmapVisit(this.host, pfn, this.checkRefused);
+    if (!this.refused) rmapVisit(this.host, pfn, this.unmapOne);
+  }
+
+  private unmap(vma: Vma, vpn: number): void {
+    const { host } = this;
+    const { frames, swap } = host;
+    const pfn = this.visiting;
+    const i = vma.mm.pageTable.find(vpn);
+    const cached = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0;
+    const slot = frames.private[pfn]!;
+    const pte = vma.mm.pageTable.words.readOnce(i);
+    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot, pte) : PTE_NONE);
+    if (old === 0) return;
+    if (cached) swap.get(slot);
+    if ((old & PTE_DIRTY) !== 0) frames.flags[pfn] = frames.flags[pfn]! | PG_DIRTY;
+    removeRmap(host, vma, pfn);
+    frames.refcount[pfn] = frames.refcount[pfn]! - 1;
+  }
+
+  /** After the brackets: frees what is clean, writes what is dirty, puts back what could not be unmapped. */
+  private evict(sync: boolean): number {
+    const { host } = this;
+    const { frames } = host;
+    const dirty: number[] = [];
+    const dirtyFile: number[] = [];
+    let nrFreed = 0;
+    for (let k = 0; k < this.nrBatch; k++) {
+      const pfn = this.batch[k]!;
+      if (frames.mapcount[pfn] !== 0 || this.isHeld(pfn)) this.putBack(pfn);
+      else if (frames.mapping[pfn]! < 0) nrFreed += this.evictCached(pfn, dirty, dirtyFile);
+      else nrFreed += this.evictAnon(pfn, dirty);
+    }
+    host.vmstat.pgsteal += nrFreed;
+    dirty.sort((a, b) => frames.private[a]! - frames.private[b]!);
+    host.writeback.submit(dirty, sync);
+    return nrFreed + dirty.length + host.pageCache.writeback.writeReclaimed(dirtyFile, sync);
+  }
+
+  private evictAnon(pfn: number, dirty: number[]): number {
+    const { frames, swap, workingset } = this.host;
+    const flags = frames.flags[pfn]!;
+    if ((flags & PG_SWAPCACHE) !== 0 && (flags & PG_DIRTY) !== 0) {
+      dirty.push(pfn);
+      return 0;
+    }
+    if ((flags & PG_SWAPCACHE) !== 0) {
+      swap.shadow[frames.private[pfn]!] = workingset.shadowOf(pfn);
+      swap.removeFromCache(pfn);
+      dropRef(this.host, pfn);
+    }
+    frames.free(pfn);
+    return 1;
+  }
+
+  /** A page of a file or of shared memory: the one reference is its cache's. */
+  private evictCached(pfn: number, dirty: number[], dirtyFile: number[]): number {
+    const { pageCache, frames, lru } = this.host;
+    if ((frames.flags[pfn]! & PG_DIRTY) === 0) {
+      if (pageCache.tryEvict(pfn)) return 1;
+      this.putBack(pfn);
+    } else if ((frames.flags[pfn]! & PG_SWAPBACKED) === 0) {
+      lru.add(pfn);
+      dirtyFile.push(pfn);
+    } else if (shmemSwapOut(this.host, pageCache.ofFrame(pfn), pfn)) dirty.push(pfn);
+    else this.putBack(pfn);
+    return 0;
+  }
+
+  private putBack(pfn: number): void {
+    if (tryDropSwapCache(this.host, pfn)) this.host.frames.free(pfn);
+    else {
+      this.host.frames.flags[pfn] = this.host.frames.flags[pfn]! | PG_ACTIVE;
+      this.host.lru.add(pfn);
+    }
+  }
+
+  /** Takes pages that the caller chose, which are on a list, whether they are in use or not. Nobody waits for the writes. */
+  reclaimPages(pfns: readonly number[]): void {
+    for (let at = 0; at < pfns.length; at += this.batchSize) {
+      this.nrBatch = 0;
+      for (const pfn of pfns.slice(at, at + this.batchSize)) {
+        this.host.lru.remove(pfn);
+        this.batch[this.nrBatch++] = pfn;
+      }
+      this.unmapBatch(true);
+      this.evict(false);
+    }
+  }
+
+  /** Passes without a frame gained after which there is none to be had: each page was looked at twice. */
+  private maxFruitless(): number {
+    const { nr } = this.host.lru;
+    const nrPages = nr[LRU_ACTIVE_ANON]! + nr[LRU_INACTIVE_ANON]! + nr[LRU_ACTIVE_FILE]! + nr[LRU_INACTIVE_FILE]!;
+    return 8 + Math.ceil((2 * nrPages) / this.batchSize);
+  }
+
+  /**
+   * Waits until more than `reserve` frames are free; false when reclaim makes no progress and nobody can be killed. Callers at the same time share one run;
+   * those that joined it look again in any case: of many that find no memory only one is refused, and what it gives up serves the rest.
+   */
+  directReclaim(reserve: number, asker?: OomAsker): Promise<boolean> {
+    const running = this.direct.get(reserve);
+    if (running !== undefined) return running.then(() => true);
+    const run = this.reclaimUntilFree(reserve, asker).finally(() => this.direct.delete(reserve));
+    this.direct.set(reserve, run);
+    return run;
+  }
+
+  private async reclaimUntilFree(reserve: number, asker: OomAsker | undefined): Promise<boolean> {
+    const { frames, oom, vmstat } = this.host;
+    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
+    vmstat.allocstall++;
+    const limit = this.maxFruitless();
+    for (let fruitless = 0; frames.nrFree <= reserve; ) {
+      const before = vmstat.pgsteal;
+      const nr = this.shrink(true, false, fruitless > 1);
+      if (frames.nrFree > reserve) break;
+      if (this.isWriting) await this.nextWritten();
+      if (frames.nrFree > reserve) break;
+      if (vmstat.pgsteal === before && ++fruitless > limit) {
+        if (!oom.outOfMemory(asker)) return false;
+        fruitless = 0;
+      }
+      if (nr === 0 && !this.isWriting) await this.yield();
+    }
+    return true;
+  }
+
+  /** As `directReclaim`, blocking; needs a device that can. */
+  directReclaimSync(reserve: number, asker?: OomAsker): boolean {
+    const { frames, oom, vmstat } = this.host;
+    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
+    vmstat.allocstall++;
+    const limit = this.maxFruitless();
+    for (let fruitless = 0; frames.nrFree <= reserve; ) {
+      const before = vmstat.pgsteal;
+      this.shrink(true, true, fruitless > 1);
+      if (vmstat.pgsteal !== before || ++fruitless <= limit || frames.nrFree > reserve) continue;
+      if (!oom.outOfMemory(asker)) return false;
+      fruitless = 0;
+    }
+    return true;
+  }
+
+  wakeKswapd(): void {
+    if (this.kswapdRunning !== undefined || this.stopped) return;
+    this.host.vmstat.kswapdWakeups++;
+    this.kswapdRunning = this.kswapd().finally(() => {
+      this.kswapdRunning = undefined;
+    });
+  }
+
+  private async kswapd(): Promise<void> {
+    const { frames, vmstat, writeback, pageCache } = this.host;
+    await this.yield();
+    for (let failures = 0; !this.stopped && frames.nrFree < this.high && failures < KSWAPD_MAX_FAILURES; ) {
+      const before = vmstat.pgsteal;
+      const nrWriting = writeback.nrPages + pageCache.counts.nrWriteback;
+      const nr = nrWriting >= this.batchSize * 2 ? 0 : this.shrink(false, false, false);
+      if (nr === 0 && this.isWriting) await this.nextWritten();
+      else await this.yield();
+      if (vmstat.pgsteal !== before) failures = 0;
+      else if (nr === 0) failures++;
+    }
+  }
+
+  /** Transfers are under way whose end frees frames, or tells that they are of no use. */
+  private get isWriting(): boolean {
+    return this.host.writeback.nrPages > 0 || this.host.pageCache.writeback.nrActive > 0;
+  }
+
+  private nextWritten(): Promise<void> {
+    return Promise.race([this.host.writeback.next(), this.host.pageCache.writeback.next()]);
+  }
+
+  private yield(): Promise<void> {
+    return new Promise((resolve) => this.host.defer(resolve));
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.kswapdRunning;
+  }
+}

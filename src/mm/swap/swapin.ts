@@ -1,0 +1,217 @@
+import { CONFIG_LOCKDEP, KernelError, LOCK_CLASSES, lockdepMayTake } from '../../base/index.js';
+import { Deferred } from '../deferred.js';
+import type { Host } from '../host.js';
+import { PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from '../page/frames.js';
+import { dropRef, putPage, tryDropSwapCache } from '../page/page.js';
+
+/**
+ * Reading swapped pages back into the swap cache (Linux: swap_state.c). A frame that is being read is locked and in the cache, so
+ * that everybody who wants the slot waits for the one read. When it is done the waiters look again: the page may be there, bad, or
+ * gone for another reason.
+ *
+ * A read also takes neighbouring slots along, as long as that was of use lately.
+ *
+ * What does not match its checksum is lost: the slot is marked bad, and the fault handler turns the ptes that name it into
+ * poison. A transfer that failed is tried once more for the wanted slot alone before it counts as that.
+ */
+
+const MAX_PAGE_CLUSTER = 6;
+
+interface ReadBatch {
+  readonly slots: number[];
+  readonly pfns: number[];
+  /** The slot that somebody waits for. */
+  readonly wanted: number;
+}
+
+export class SwapIn {
+  private readonly host: Host;
+  private readonly waiters = new Map<number, Deferred>();
+  private readonly maxWindow: number;
+  private hits = 0;
+  private lastWindow = 1;
+  private lastSlot = -1;
+  nrReads = 0;
+
+  constructor(host: Host, pageCluster: number) {
+    this.host = host;
+    this.maxWindow = 1 << pageCluster;
+  }
+
+  /** Starts the read of a slot that no frame caches, or joins it. Undefined when there is no free frame. */
+  start(slot: number): Promise<void> | undefined {
+    const waiting = this.waiters.get(slot);
+    if (waiting !== undefined) return waiting.promise;
+    const batch = this.prepare(slot);
+    if (batch === undefined) return undefined;
+    const deferred = new Deferred();
+    for (const s of batch.slots) this.waiters.set(s, deferred);
+    this.host.vmstat.pgmajfault++;
+    this.nrReads++;
+    void this.readAndComplete(batch).then(() => {
+      this.nrReads--;
+      for (const s of batch.slots) this.waiters.delete(s);
+      deferred.resolve();
+    });
+    return deferred.promise;
+  }
+
+  /**
+   * As `start`, blocking. A read of the slot that is under way cannot be waited for: its frame is put aside, to be freed when
+   * that read ends, and the slot is read into another. False when there is no free frame.
+   */
+  readSync(slot: number): boolean {
+    const { host } = this;
+    const old = host.swap.cache[slot]!;
+    if (old !== 0) {
+      if (host.frames.nrFree === 0) return false;
+      host.swap.removeFromCache(old);
+      dropRef(host, old);
+    }
+    const batch = this.prepare(slot);
+    if (batch === undefined) return false;
+    host.vmstat.pgmajfault++;
+    const error = this.transferSync(batch.slots, batch.pfns);
+    const again = this.complete(batch, error);
+    if (again !== undefined) this.complete(again, this.transferSync(again.slots, again.pfns));
+    return true;
+  }
+
+  private transferSync(slots: number[], pfns: number[]): unknown {
+    const { device } = this.host;
+    try {
+      device!.readSync!(slots, this.host.frameViews(pfns));
+      return undefined;
+    } catch (error) {
+      return error ?? new Error('read failed');
+    }
+  }
+
+  private async readAndComplete(batch: ReadBatch): Promise<void> {
+    const again = this.complete(batch, await this.transfer(batch.slots, batch.pfns));
+    if (again !== undefined) this.complete(again, await this.transfer(again.slots, again.pfns));
+  }
+
+  private async transfer(slots: number[], pfns: number[]): Promise<unknown> {
+    try {
+      await this.host.device!.read(slots, this.host.frameViews(pfns));
+      return undefined;
+    } catch (error) {
+      return error ?? new Error('read failed');
+    }
+  }
+
+  /** Frames for the slot and its neighbours, locked and in the cache. */
+  private prepare(slot: number): ReadBatch | undefined {
+    const pfn = this.lockFrame(slot, 0);
+    if (pfn === 0) return undefined;
+    const batch: ReadBatch = { slots: [], pfns: [], wanted: slot };
+    const window = this.window(slot);
+    const first = slot - (slot % window);
+    for (let s = first; s < Math.min(first + window, this.host.swap.nrSlots); s++) {
+      const p = s === slot ? pfn : this.lockAhead(s);
+      if (p === 0) continue;
+      batch.slots.push(s);
+      batch.pfns.push(p);
+    }
+    return batch;
+  }
+
+  /** Slots to read at once: more while what was read ahead is used, fewer when not (Linux: swapin_nr_pages). */
+  private window(slot: number): number {
+    let window = 1;
+    const wanted = this.hits === 0 ? (Math.abs(slot - this.lastSlot) === 1 ? 2 : 1) : this.hits + 2;
+    while (window < wanted && window < this.maxWindow) window *= 2;
+    window = Math.max(window, this.lastWindow >> 1);
+    this.hits = 0;
+    this.lastSlot = slot;
+    this.lastWindow = window;
+    return window;
+  }
+
+  countHit(pfn: number): void {
+    const { flags } = this.host.frames;
+    flags[pfn] = flags[pfn]! & ~PG_READAHEAD;
+    this.hits++;
+    this.host.vmstat.swapRaHit++;
+  }
+
+  private lockAhead(slot: number): number {
+    const { swap, reclaim, frames, vmstat } = this.host;
+    if (swap.count[slot] === 0 || swap.cache[slot] !== 0 || swap.isBad(slot)) return 0;
+    const pfn = this.lockFrame(slot, reclaim.low);
+    if (pfn === 0) return 0;
+    frames.flags[pfn] = frames.flags[pfn]! | PG_READAHEAD;
+    vmstat.swapRa++;
+    return pfn;
+  }
+
+  /** The frame has two references: the cache's and the read's. */
+  private lockFrame(slot: number, reserve: number): number {
+    if (CONFIG_LOCKDEP) lockdepMayTake(LOCK_CLASSES.pageLock);
+    const pfn = this.host.reclaim.allocFrame(reserve);
+    if (pfn === 0) return 0;
+    this.host.frames.flags[pfn] = PG_LOCKED | PG_SWAPBACKED;
+    this.host.swap.addToCache(slot, pfn);
+    return pfn;
+  }
+
+  /** Returns the batch to try once more, when the transfer of several failed. */
+  private complete(batch: ReadBatch, error: unknown): ReadBatch | undefined {
+    let again: ReadBatch | undefined;
+    if (error !== undefined) this.host.reportSwapError('read', error);
+    for (let i = 0; i < batch.slots.length; i++) {
+      const slot = batch.slots[i]!;
+      const pfn = batch.pfns[i]!;
+      const retry = error !== undefined && batch.slots.length > 1 && slot === batch.wanted;
+      if (this.host.swap.cache[slot] !== pfn) this.forget(pfn);
+      else if (retry) again = { slots: [slot], pfns: [pfn], wanted: slot };
+      else if (error === undefined && this.host.checksum(pfn, slot) === this.host.swap.checksumOf(slot))
+        this.arrived(pfn, slot, slot === batch.wanted);
+      else this.lost(slot, pfn, error === undefined || slot === batch.wanted);
+    }
+    return again;
+  }
+
+  private arrived(pfn: number, slot: number, wanted: boolean): void {
+    const { host } = this;
+    host.vmstat.pswpin++;
+    this.unlock(pfn);
+    if (wanted) host.workingset.refault(pfn, host.swap.shadow[slot]!);
+    host.lru.add(pfn);
+    tryDropSwapCache(host, pfn);
+    putPage(host, pfn);
+  }
+
+  /** The frame means nothing. `bad`: neither does the slot. */
+  private lost(slot: number, pfn: number, bad: boolean): void {
+    const { host } = this;
+    host.swap.removeFromCache(pfn);
+    if (bad && !host.swap.isFree(slot)) host.swap.markBad(slot);
+    if (bad) host.vmstat.swapReadErrors++;
+    this.unlock(pfn);
+    dropRef(host, pfn);
+    putPage(host, pfn);
+  }
+
+  /** A synchronous read took the slot over meanwhile. */
+  private forget(pfn: number): void {
+    this.unlock(pfn);
+    putPage(this.host, pfn);
+  }
+
+  private unlock(pfn: number): void {
+    const { flags } = this.host.frames;
+    flags[pfn] = flags[pfn]! & ~PG_LOCKED;
+  }
+
+  /** Resolves when no read is under way. */
+  async drain(): Promise<void> {
+    while (this.waiters.size > 0) await [...this.waiters.values()][0]!.promise;
+  }
+}
+
+export function checkPageCluster(value: number): number {
+  if (Number.isInteger(value) && value >= 0 && value <= MAX_PAGE_CLUSTER) return value;
+  throw new KernelError('EINVAL', 'Host', `pageCluster ${value} must be an integer from 0 to ${MAX_PAGE_CLUSTER}`);
+}
