@@ -73,7 +73,7 @@ it('runs microtasks, and refuses what has no schedule', async () => {
 it("finds data races in mm's own arrays, where it is asked to look, by both places", async () => {
   const { failure } = await explore('racesInFrames');
   expect(failure).toMatchObject({ kind: 'data race' });
-  const place = String.raw`\[\d+\] (->|=) \d+ at src/mm/\w+\.ts:\d+`;
+  const place = String.raw`\[\d+\] (->|=) \d+ at src/mm/[\w/]+\.ts:\d+`;
   expect(failure!.message).toMatch(new RegExp(`^nothing orders .*: one ${place}; two ${place}$`));
   expect((await explore('racesUnseen')).failure).toBeUndefined();
 });
