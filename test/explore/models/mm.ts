@@ -218,12 +218,12 @@ export const forkAndWriter = model({
   mutants: [
     noSeq,
     noZap,
-    noBracket('fork.ts', START),
+    noBracket('fault/fork.ts', START),
     {
       name: 'the parent keeps its right to write',
       file: 'mm/fault/fork.ts',
-      find: 'words.writeOnce(i, pte & ~(PTE_WRITE | PTE_EXCLUSIVE));',
-      replace: 'words.writeOnce(i, pte);',
+      find: 'if (shared !== pte) words.writeOnce(from + k, shared);',
+      replace: '',
     },
   ],
   actors: {
@@ -273,7 +273,11 @@ export const copyOnWriteAndReader = model({
 export const mprotectAndWriter = model({
   name: 'mprotect and a writer',
   setup,
-  mutants: [noSeq, noZap, noBracket('mprotect.ts', 'notifiers.invalidateRangeStart(range.seal());', 'range.seal();')],
+  mutants: [
+    noSeq,
+    noZap,
+    noBracket('vma/mprotect.ts', 'notifiers.invalidateRangeStart(range.seal());', 'range.seal();'),
+  ],
   actors: {
     mprotect(state) {
       state.mm.mprotect(state.va, 4096, PROT_READ);
@@ -335,7 +339,7 @@ export const migrateAndWriter = model({
 export const mremapAndWriter = model({
   name: 'mremap and a writer',
   setup,
-  mutants: [noSeq, noZap, noBracket('mremap.ts', START)],
+  mutants: [noSeq, noZap, noBracket('vma/mremap.ts', START)],
   actors: {
     mremap(state) {
       state.mm.mremap(state.va, 4096, 4096, 3, state.va + 2 ** 21);
@@ -365,7 +369,7 @@ export const exitAndReaders = model({
     return { ...state, other: new Device(state.mm, state.va, 'other') };
   },
   preemptions: 1,
-  mutants: [noSeq, noZap, noBracket('mmap.ts', START)].map(andNoRelease),
+  mutants: [noSeq, noZap, noBracket('vma/mmap.ts', START)].map(andNoRelease),
   actors: {
     exit: ({ mm }) => mm.exit(),
     reader,
