@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { KernelError } from '../../src/base/index.js';
-import { checkHost, Host, type Mm } from '../../src/mm/index.js';
+import { checkHost, Host, MADV_FREE, type Mm } from '../../src/mm/index.js';
 import { FaultySwap } from '../mm/faultyswap.js';
 import { TestDriver } from '../mm/testdriver.js';
 
@@ -137,6 +137,33 @@ const mremap = on(async (_w, { mm, model }, a, b) => {
   }
 });
 
+/** Pages that may only be read for a while: nobody writes them, and they can be written again afterwards. */
+const mprotect = on(async (_w, { mm, driver, model }, a, b, value) => {
+  for (let p = a; p < b; p++) {
+    if (!model.has(p)) continue;
+    mm.mprotect(va(p), PAGE, 1);
+    expect(await refusedWith('EFAULT', () => mm.write(va(p), new Uint8Array(1)))).toBe(true);
+    expect(await refusedWith('EFAULT', () => driver.store(va(p), 0))).toBe(true);
+    expect(await driver.load(va(p))).toBe(model.get(p));
+    mm.mprotect(va(p), PAGE, 3);
+    if (value % 2 === 0) await driver.store(va(p), model.get(p)!);
+  }
+});
+
+/** Pages that are given up: zeros or what they were, until they are written again. */
+const madviseFree = on(async (w, { mm, driver, model }, a, b, value) => {
+  for (let p = a; p < b; p++) {
+    if (!model.has(p)) continue;
+    mm.madvise(va(p), PAGE, MADV_FREE);
+    if (value % 3 === 0) await mm.write(va(p), new Uint8Array(PAGE).fill(value));
+    if (value % 3 === 1) w.host.reclaim.shrink(true, true, true);
+    const now = await driver.load(va(p));
+    expect(value % 3 === 0 ? [value] : [0, model.get(p)]).toContain(now);
+    if (value % 3 !== 0) await mm.write(va(p), new Uint8Array(PAGE).fill(now));
+    model.set(p, now);
+  }
+});
+
 const hold: fc.Arbitrary<Command> = fc.boolean().map((held) => async (w) => {
   w.swap.held = held;
   if (held) w.host.reclaim.shrink(true, false, true);
@@ -179,6 +206,8 @@ test('N20 N22: families of forks agree with the model, under reclaim and with ex
     mmap,
     mremap,
     compact,
+    mprotect,
+    madviseFree,
     shrink,
     hold,
   );

@@ -179,9 +179,11 @@ const mlock = fc.tuple(who, span).map(
       const no = await refused(codes, () => w.mms[m]!.mlock(va(a), (b - a) * PAGE));
       const end = firstHole(w, m, a, b);
       if (!no) expect(end).toBe(b);
-      // Refused by a limit, nothing is locked; by a hole, what lies before it is; while waiting, all of it.
-      const isLocked = w.mms[m]!.findVma(va(a))?.locked === true && end > a;
-      for (let p = a; p < end && isLocked; p++) w.locked[m]!.add(p);
+      // Refused by a limit, nothing more is locked; by a hole, what lies before it is; while waiting, all of it.
+      const pages = [...Array(end - a).keys()].map((k) => a + k);
+      const isLocked = (p: number) => w.mms[m]!.findVma(va(p))!.locked;
+      if (pages.every(isLocked)) for (const p of pages) w.locked[m]!.add(p);
+      else expect(pages.filter(isLocked)).toEqual(pages.filter((p) => w.locked[m]!.has(p)));
     },
 );
 
