@@ -1,8 +1,9 @@
-import { bug } from '../base/index.js';
+import { bug, CONFIG_PTE_NOTIFIERS } from '../base/index.js';
 import { checkFilePte, checkFileVma, checkPageCache } from './file/checkfile.js';
 import type { Host } from './host.js';
 import { NR_VPNS, VA_SIZE } from './layout.js';
 import type { Mm } from './mm.js';
+import { mmuNotifierInBracket, nrPinned } from './notifier/hooks.js';
 import {
   PG_DIRTY,
   PG_FREE,
@@ -74,7 +75,7 @@ interface Seen {
 }
 
 function checkMm(mm: Mm, seen: Seen): void {
-  if (mm.notifiers.inBracket) bug('N7', `${mm.name}: a bracket is left open`);
+  if (mmuNotifierInBracket(mm)) bug('N7', `${mm.name}: a bracket is left open`);
   if (mm.mmapLock.held) bug('N7', `${mm.name}: mmapLock is left held`);
   checkVmas(mm);
   checkSubscriptions(mm);
@@ -139,6 +140,7 @@ function linked(vma: Vma, vpn: number): boolean {
 }
 
 function checkSubscriptions(mm: Mm): void {
+  if (!CONFIG_PTE_NOTIFIERS) return;
   for (const sub of mm.notifiers.all()) {
     if (!sub.registered || sub.mm !== mm) bug('N17', `${mm.name}: a subscription that is not registered is still kept`);
     if (sub.pinned.size > 0 && sub.poisoned === undefined)
@@ -210,7 +212,7 @@ function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
   for (let pfn = frames.firstPfn; pfn < frames.endPfn; pfn++) {
     const flags = frames.flags[pfn]!;
     if ((flags & PG_MLOCKED) !== 0) mlocked++;
-    const pins = host.pins.get(pfn) ?? 0;
+    const pins = nrPinned(host) === 0 ? 0 : (host.pins.get(pfn) ?? 0);
     if (((flags & PG_PINNED) !== 0) !== pins > 0)
       bug('N19', `frame ${pfn} is pinned ${pins} times, and its flag differs`);
     pinned += pins;

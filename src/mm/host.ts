@@ -1,11 +1,12 @@
-import { createMemory, KernelError, type WasmMemory } from '../base/index.js';
+import { CONFIG_PTE_NOTIFIERS, createMemory, KernelError, type WasmMemory } from '../base/index.js';
 import { forkMm } from './fault/fork.js';
 import type { BackingStore } from './file/backingstore.js';
 import { createShmemFile, type File, type FileMode, openFile } from './file/file.js';
 import { PageCache } from './file/pagecache.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
 import { Mm } from './mm.js';
-import type { NotifierHost } from './notifier/notifier.js';
+import { nrPinned } from './notifier/hooks.js';
+import { makeNotifierHost, type NotifierHost } from './notifier/notifier.js';
 import { Arena } from './page/arena.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './page/frames.js';
 import {
@@ -27,7 +28,7 @@ import { AnonVmas } from './rmap/anonvma.js';
 import { type CompactResult, compact } from './rmap/compact.js';
 import { Migration } from './rmap/migrate.js';
 import { procVmstat } from './stat/procvmstat.js';
-import { type HostStats, VmStat } from './stat/stats.js';
+import { type HostStats, notifierStats, VmStat } from './stat/stats.js';
 import { SwapMap } from './swap/swap.js';
 import type { SwapDevice } from './swap/swapdevice.js';
 import { checkPageCluster, SwapIn } from './swap/swapin.js';
@@ -128,12 +129,11 @@ export class Host {
   /** Frames of locked VMAs. */
   nrMlocked = 0;
   /** By frame, how many poisoned subscriptions may map it: each has a reference (N19). */
-  readonly pins = new Map<number, number>();
+  declare readonly pins: Map<number, number>;
+  declare readonly notifierHost: NotifierHost;
   private readonly options: HostOptions;
   private readonly arena: Arena;
-  private readonly notifierHost: NotifierHost;
   private nextMmId = 1;
-  private nextSubscriptionId = 1;
 
   /** Throws KernelError EINVAL for numbers that cannot work. */
   constructor(options: HostOptions) {
@@ -169,25 +169,10 @@ export class Host {
     const { overcommit = 'heuristic', overcommitRatio = 50 } = options;
     this.overcommit = new Overcommit(overcommit, overcommitRatio, this.frames, nrSlots, this.vm);
     this.pageCache = makePageCache(this, options);
-    this.notifierHost = this.makeNotifierHost();
-  }
-
-  private makeNotifierHost(): NotifierHost {
-    const { vmstat, options } = this;
-    return {
-      calls: vmstat.notifierCalls,
-      budgetMs: options.now === undefined ? 0 : (options.notifierBudgetMs ?? 0),
-      now: options.now ?? (() => 0),
-      defer: (fn) => this.defer(fn),
-      nextId: () => this.nextSubscriptionId++,
-      vmstat,
-      debug: options.debug ?? false,
-    };
-  }
-
-  /** Frames that poisoned subscriptions may map. */
-  get nrPinned(): number {
-    return this.pins.size;
+    if (CONFIG_PTE_NOTIFIERS) {
+      this.pins = new Map();
+      this.notifierHost = makeNotifierHost(this, options);
+    }
   }
 
   /** A new address space. Throws KernelError ENOMEM when no page table is left for it, EINVAL for an oomScoreAdj out of range. */
@@ -196,7 +181,7 @@ export class Host {
     const root = this.tables.alloc(2, 0);
     if (root === 0) throw new KernelError('ENOMEM', 'createMm', `no page table left of ${this.tables.nrTables}`);
     const id = this.nextMmId++;
-    const mm = new Mm(this, id, options.name ?? `mm ${id}`, rlimitsOf(options), root, this.notifierHost);
+    const mm = new Mm(this, id, options.name ?? `mm ${id}`, rlimitsOf(options), root);
     mm.oomScoreAdj = oomScoreAdj;
     this.mms.add(mm);
     return mm;
@@ -295,14 +280,12 @@ export class Host {
       frames: frames.nrFrames,
       framesPeak: frames.nrFrames - frames.nrFreeLowest,
       framesFree: frames.nrFree,
-      pinnedFrames: this.nrMlocked + this.nrPinned,
+      pinnedFrames: this.nrMlocked + nrPinned(this),
       swapOutPages: vmstat.pswpout,
       swapInPages: vmstat.pswpin,
-      notifierCalls: { ...vmstat.notifierCalls },
+      ...notifierStats(vmstat),
       shootdowns: vmstat.shootdowns,
       retries: vmstat.retries,
-      refusals: vmstat.refusals,
-      poisoned: vmstat.poisoned,
       tableBytes: this.tables.bytesInUse,
       swapSlots: swap.nrSlots,
       swapSlotsUsed: swap.nrSlots - swap.nrFree,

@@ -1,4 +1,4 @@
-import { bug, KernelError } from '../base/index.js';
+import { bug, CONFIG_PTE_NOTIFIERS, KernelError } from '../base/index.js';
 import { pageRange } from './args.js';
 import { accessMm, accessMmSync, type Iovec, processVmRw } from './fault/access.js';
 import { handleMmFault } from './fault/fault.js';
@@ -9,7 +9,8 @@ import type { File } from './file/file.js';
 import { msync } from './file/msync.js';
 import type { Host } from './host.js';
 import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
-import { MmuNotifiers, type NotifierHost } from './notifier/notifier.js';
+import { mmuNotifierRelease, mmuNotifierRemoveClosed } from './notifier/hooks.js';
+import { MmuNotifiers } from './notifier/notifier.js';
 import { RangeList } from './notifier/range.js';
 import { getPage, putPage } from './page/page.js';
 import { PageTable } from './pgtable/pagetable.js';
@@ -55,10 +56,11 @@ export class Mm {
   readonly vm = new VmCounters();
   readonly vmas: VmaSet;
   readonly pageTable: PageTable;
-  readonly notifiers: MmuNotifiers;
-  readonly mmapLock: MmapLock;
+  /** These two are the hooks' own (notifier/hooks.ts). */
+  declare readonly notifiers: MmuNotifiers;
   /** The bracket of whatever runs on this mm: they never overlap on one thread. */
-  readonly range: RangeList;
+  declare readonly range: RangeList;
+  readonly mmapLock: MmapLock;
   /** Flags that new VMAs get: VM_LOCKED after mlockall(MCL_FUTURE). */
   defFlags = 0;
   residentPages = 0;
@@ -72,16 +74,18 @@ export class Mm {
   inReclaim = false;
   refusedReclaim = false;
 
-  constructor(host: Host, id: number, name: string, rlimits: Rlimits, rootTable: number, notifierHost: NotifierHost) {
+  constructor(host: Host, id: number, name: string, rlimits: Rlimits, rootTable: number) {
     this.host = host;
     this.id = id;
     this.name = name;
     this.rlimits = rlimits;
     this.vmas = new VmaSet(this.vm, host.vm);
     this.pageTable = new PageTable(host.tables, rootTable);
-    this.notifiers = new MmuNotifiers(this, notifierHost);
-    this.mmapLock = new MmapLock(this.notifiers);
-    this.range = new RangeList(this);
+    this.mmapLock = new MmapLock(this);
+    if (CONFIG_PTE_NOTIFIERS) {
+      this.notifiers = new MmuNotifiers(this, host.notifierHost);
+      this.range = new RangeList(this);
+    }
   }
 
   addResident(nrPages: number): void {
@@ -229,7 +233,7 @@ export class Mm {
       return body();
     } finally {
       this.mmapLock.unlock();
-      this.notifiers.removeClosed();
+      mmuNotifierRemoveClosed(this);
       this.host.gather.free();
     }
   }
@@ -353,8 +357,7 @@ export class Mm {
     unmapLocked(this, 0, NR_VPNS);
     this.mmapLock.unlock();
     this.exited = true;
-    this.notifiers.releaseAll();
-    this.notifiers.removeClosed();
+    mmuNotifierRelease(this);
     this.host.gather.free();
     this.pageTable.destroy();
     this.host.removeMm(this);

@@ -211,7 +211,7 @@ export class HostileWorld {
       }
       this.useAll();
       if (n % checkEvery === 0) checkHost(this.host);
-      if (this.host.nrPinned > 120) this.destroyHostile();
+      if (this.host.pins.size > 120) this.destroyHostile();
     }
     return this.finish();
   }
@@ -332,11 +332,11 @@ export class HostileWorld {
 
   private destroyHostile(): void {
     for (const s of this.subjects) for (const driver of s.hostile.splice(0)) this.destroyDriver(driver);
-    expect(this.host.nrPinned).toBe(0);
+    expect(this.host.pins.size).toBe(0);
   }
 
   private useAll(): void {
-    this.result.pinnedPeak = Math.max(this.result.pinnedPeak, this.host.nrPinned);
+    this.result.pinnedPeak = Math.max(this.result.pinnedPeak, this.host.pins.size);
     for (const s of this.subjects) for (const driver of s.hostile) driver.use();
   }
 

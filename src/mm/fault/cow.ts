@@ -1,6 +1,12 @@
 import type { Host } from '../host.js';
 import { pfnToPa } from '../layout.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_DIRTY, PG_SWAPBACKED, PG_SWAPCACHE } from '../page/frames.js';
 import { dropRef, setFlag, tryDropSwapCache } from '../page/page.js';
@@ -67,18 +73,18 @@ function reuse(mm: Mm, vma: Vma, i: number, pte: number): number {
 }
 
 function replacePage(mm: Mm, vma: Vma, vpn: number, i: number, old: number, copy: number): void {
-  const { host, notifiers, range } = mm;
+  const { host } = mm;
   const isZero = old === host.frames.zeroPfn;
-  range.reset(MMU_NOTIFY_CLEAR, true);
-  range.add(vpn, vpn + 1);
-  notifiers.invalidateRangeStart(range.seal());
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
+  mmuNotifierRangeAdd(mm, vpn, vpn + 1);
+  mmuNotifierInvalidateRangeStart(mm);
   if (isZero) host.pageOps.zero(pfnToPa(copy));
   else host.pageOps.copy(pfnToPa(copy), pfnToPa(old));
   host.frames.flags[copy] = PG_DIRTY | PG_SWAPBACKED;
   addNewAnonRmap(host, vma, vpn, copy);
   mm.pageTable.set(i, mkPte(copy, WRITABLE));
   if (!isZero) removeRmap(host, vma, old);
-  notifiers.invalidateRangeEnd(range);
+  mmuNotifierInvalidateRangeEnd(mm);
   host.lru.add(copy);
   if (!isZero) putMapped(host, old);
 }

@@ -3,6 +3,7 @@ import { Deferred } from '../deferred.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE } from '../layout.js';
 import type { Mm } from '../mm.js';
+import { mmuNotifierInvalidateRangeEnd, mmuNotifierInvalidateRangeStart } from '../notifier/hooks.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from '../notifier/range.js';
 import { PG_RECLAIM, PG_WRITEBACK } from '../page/frames.js';
 import { PTE_DIRTY, PTE_WRITE, pteIsPresent, ptePfn } from '../pgtable/pte.js';
@@ -130,10 +131,10 @@ export class FileWriteback {
     const { batch, nrBatch, mms } = this;
     mms.length = 0;
     this.visitBatch(this.gather);
-    for (const mm of mms) mm.notifiers.invalidateRangeStart(mm.range.seal());
+    for (const mm of mms) mmuNotifierInvalidateRangeStart(mm);
     if (mms.length > 0) this.visitBatch(this.protect);
     for (const mm of mms) {
-      mm.notifiers.invalidateRangeEnd(mm.range);
+      mmuNotifierInvalidateRangeEnd(mm);
       mm.inReclaim = false;
     }
     for (let k = 0; k < nrBatch; k++) {

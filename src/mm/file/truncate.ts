@@ -2,6 +2,12 @@ import { Deferred } from '../deferred.js';
 import { FAULT_HWPOISON } from '../fault/faultcode.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE, pfnToPa } from '../layout.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_LOCKED } from '../page/frames.js';
 import { getPage, putPage } from '../page/page.js';
@@ -95,14 +101,14 @@ export function unmapMappingRange(host: Host, as: AddressSpace, start: number, e
 }
 
 function unmapFrom(vma: Vma, start: number, end: number, evenCows: boolean): void {
-  const { notifiers, range } = vma.mm;
+  const { mm } = vma;
   const [startVpn, endVpn] = [vma.vpnOf(start), vma.vpnOf(end)];
-  range.reset(MMU_NOTIFY_CLEAR, true);
-  range.add(startVpn, endVpn);
-  notifiers.invalidateRangeStart(range.seal());
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
+  mmuNotifierRangeAdd(mm, startVpn, endVpn);
+  mmuNotifierInvalidateRangeStart(mm);
   if (evenCows) zapPages(vma, startVpn, endVpn);
   else zapFilePages(vma, startVpn, endVpn);
-  notifiers.invalidateRangeEnd(range);
+  mmuNotifierInvalidateRangeEnd(mm);
 }
 
 /** Pages [start, end), unmapped and not under write-back, leave the cache. */

@@ -6,13 +6,21 @@ import {
   KernelError,
   lockdepBracket,
 } from '../../base/index.js';
+import type { Host, HostOptions } from '../host.js';
 import { VA_SIZE } from '../layout.js';
 import type { Mm } from '../mm.js';
 import type { NotifierCalls, VmStat } from '../stat/stats.js';
 import type { VmaSet } from '../vma/vmaset.js';
 import { enterCallback, leaveCallback, pinAll, pinRange, unpinAll } from './containment.js';
 import { MMU_NOTIFY_CLEAR, MMU_NOTIFY_UNMAP, type RangeList } from './range.js';
-import { type MmuNotifierOps, type MmuNotifierOptions, MmuSubscription, overlaps, type Piece } from './subscription.js';
+import {
+  type MmapLockMode,
+  type MmuNotifierOps,
+  type MmuNotifierOptions,
+  MmuSubscription,
+  overlaps,
+  type Piece,
+} from './subscription.js';
 
 /**
  * MMU notifiers, the general form (Linux: mmu_notifier.c): who keeps an external page table over part of an mm is told before
@@ -46,6 +54,21 @@ export interface NotifierHost {
   readonly debug: boolean;
 }
 
+/** What the notifiers of a host's mms share. */
+export function makeNotifierHost(host: Host, options: HostOptions): NotifierHost {
+  const { vmstat } = host;
+  let nextId = 1;
+  return {
+    calls: vmstat.notifierCalls,
+    budgetMs: options.now === undefined ? 0 : (options.notifierBudgetMs ?? 0),
+    now: options.now ?? (() => 0),
+    defer: (fn) => host.defer(fn),
+    nextId: () => nextId++,
+    vmstat,
+    debug: options.debug ?? false,
+  };
+}
+
 /** The subscriptions of one mm. */
 export class MmuNotifiers {
   readonly mm: Mm;
@@ -54,6 +77,8 @@ export class MmuNotifiers {
   private count = 0;
   /** Those with mmap lock hooks, by id. */
   readonly lockHooks: MmuSubscription[] = [];
+  /** Those who were told that the mmap lock is taken, and will be told that it was given back. */
+  readonly toldLocks: MmuSubscription[] = [];
   /** Their areas are gone; they go after the bracket. */
   private readonly closed: MmuSubscription[] = [];
   /** Callbacks that run right now. */
@@ -136,7 +161,7 @@ export class MmuNotifiers {
    */
   invalidateRangeStart(range: RangeList): number {
     range.nrBegun = 0;
-    if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return 0;
+    if (this.tree.size === 0) return 0;
     this.current = range;
     this.tree.visit(range.start, range.end, this.collect);
     return range.nrBegun === 0 ? 0 : this.deliverStart(range);
@@ -207,7 +232,7 @@ export class MmuNotifiers {
 
   /** Closes the bracket for those whose start was delivered. Pairs with `invalidateRangeStart`. */
   invalidateRangeEnd(range: RangeList): void {
-    if (!CONFIG_PTE_NOTIFIERS || !range.open) return;
+    if (!range.open) return;
     for (let i = 0; i < range.nrBegun; i++) {
       const sub = range.begun[i]!;
       if (sub.poisoned !== undefined || sub.ops.invalidateRangeEnd === undefined) continue;
@@ -232,7 +257,7 @@ export class MmuNotifiers {
 
   /** Whether any external MMU used the bytes [start, end) since the last call. A poisoned one may have: it counts as young. */
   clearFlushYoung(start: number, end: number): boolean {
-    if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return false;
+    if (this.tree.size === 0) return false;
     let young = false;
     this.tree.visit(start, end, (piece) => {
       const { sub } = piece;
@@ -257,7 +282,7 @@ export class MmuNotifiers {
 
   /** Inside the UNMAP bracket of [start, end): tells the subscriptions of which nothing is mapped any more. */
   closeAreas(start: number, end: number, vmas: VmaSet): void {
-    if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return;
+    if (this.tree.size === 0) return;
     for (const sub of this.overlapping(start, end)) {
       if (sub.closed || sub.ops.areaClosed === undefined) continue;
       if (sub.pieces.some((p) => vmas.intersects(Math.floor(p.start / PAGE_SIZE), Math.ceil(p.end / PAGE_SIZE))))
@@ -273,7 +298,7 @@ export class MmuNotifiers {
    * `left`: the old addresses stay mapped, and theirs.
    */
   moveAreas(start: number, end: number, newStart: number, left: boolean): void {
-    if (!CONFIG_PTE_NOTIFIERS || this.tree.size === 0) return;
+    if (this.tree.size === 0) return;
     for (const sub of this.overlapping(start, end)) {
       if (sub.ops.areaClosed !== undefined)
         sub.pieces = sub.pieces.flatMap((p) => this.movePiece(p, start, end, newStart, left));
@@ -297,6 +322,22 @@ export class MmuNotifiers {
   removeClosed(): void {
     for (let sub = this.closed.pop(); sub !== undefined; sub = this.closed.pop()) {
       if (sub.registered) this.remove(sub);
+    }
+  }
+
+  /** In the order of registration. */
+  tellLocking(mode: MmapLockMode): void {
+    for (const sub of this.lockHooks) {
+      const { ops } = sub;
+      this.toldLocks.push(sub);
+      if (ops.mmapLock !== undefined) this.guard(sub, 'mmapLock', () => ops.mmapLock!(sub, mode));
+    }
+  }
+
+  tellUnlocked(mode: MmapLockMode): void {
+    for (let sub = this.toldLocks.pop(); sub !== undefined; sub = this.toldLocks.pop()) {
+      const { ops } = sub;
+      if (ops.mmapUnlock !== undefined) this.guard(sub, 'mmapUnlock', () => ops.mmapUnlock!(sub, mode));
     }
   }
 
@@ -355,7 +396,7 @@ export class MmuNotifiers {
 
 /**
  * Subscribes `ops` to the bytes [start, end) of `mm`, under its mmapLock. Throws KernelError EINVAL for a bad range, EDEADLK from a
- * callback, EBUSY while a bracket is open.
+ * callback, EBUSY while a bracket is open, ENOSYS where notifiers are compiled out.
  */
 export function mmuNotifierRegister(
   mm: Mm,
@@ -364,6 +405,8 @@ export function mmuNotifierRegister(
   ops: MmuNotifierOps,
   options: MmuNotifierOptions = {},
 ): MmuSubscription {
+  if (!CONFIG_PTE_NOTIFIERS)
+    throw new KernelError('ENOSYS', 'mmuNotifierRegister', 'this build has no notifiers (CONFIG_PTE_NOTIFIERS)');
   mm.mmapLock.lock('write');
   try {
     return mm.notifiers.register(start, end, ops, options);

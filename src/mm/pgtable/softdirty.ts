@@ -1,4 +1,10 @@
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_SOFT_DIRTY } from '../notifier/range.js';
 import { PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, pteIsSwap } from './pte.js';
 
@@ -19,14 +25,14 @@ import { PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, pteIsSwap } from './pte.js';
 
 /** One bracket over all that is mapped. Runs with mmapLock held for write. */
 export function clearSoftDirty(mm: Mm): void {
-  mm.range.reset(MMU_NOTIFY_SOFT_DIRTY, true);
-  for (let vma = mm.vmas.first; vma !== undefined; vma = vma.next) mm.range.add(vma.startVpn, vma.endVpn);
-  mm.notifiers.invalidateRangeStart(mm.range.seal());
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_SOFT_DIRTY);
+  for (let vma = mm.vmas.first; vma !== undefined; vma = vma.next) mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
+  mmuNotifierInvalidateRangeStart(mm);
   for (let vma = mm.vmas.first; vma !== undefined; vma = vma.next) {
     vma.softDirty = false;
     clearRange(mm, vma.startVpn, vma.endVpn);
   }
-  mm.notifiers.invalidateRangeEnd(mm.range);
+  mmuNotifierInvalidateRangeEnd(mm);
 }
 
 function clearRange(mm: Mm, startVpn: number, endVpn: number): void {

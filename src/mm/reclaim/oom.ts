@@ -2,6 +2,14 @@ import { KernelError } from '../../base/index.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE, TABLE_BYTES } from '../layout.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInBracket,
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+  nrPinned,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_UNMAP } from '../notifier/range.js';
 import { pteIsSwap } from '../pgtable/pte.js';
 import { zapPages } from '../vma/unmap.js';
@@ -123,13 +131,13 @@ export class Oom {
   }
 
   private reapVma(mm: Mm, vma: Vma): boolean {
-    const { range, notifiers, pageTable } = mm;
-    if (mm.mmapLock.held || notifiers.inBracket) return false;
-    range.reset(MMU_NOTIFY_UNMAP, false);
-    range.add(vma.startVpn, vma.endVpn);
-    if (notifiers.invalidateRangeStart(range.seal()) !== 0) return false;
+    const { pageTable } = mm;
+    if (mm.mmapLock.held || mmuNotifierInBracket(mm)) return false;
+    mmuNotifierRangeInit(mm, MMU_NOTIFY_UNMAP);
+    mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
+    if (mmuNotifierInvalidateRangeStart(mm, false) !== 0) return false;
     zapPages(vma, vma.startVpn, vma.endVpn);
-    notifiers.invalidateRangeEnd(range);
+    mmuNotifierInvalidateRangeEnd(mm);
     pageTable.prune(vma.startVpn, vma.endVpn);
     return true;
   }
@@ -190,7 +198,7 @@ function describeAsker(asker: OomAsker | undefined): string {
 export function describeShortage(host: Host): string {
   const { frames, swap } = host;
   return (
-    `of ${frames.nrFrames} frames ${host.nrMlocked + host.nrPinned} are pinned, ` +
+    `of ${frames.nrFrames} frames ${host.nrMlocked + nrPinned(host)} are pinned, ` +
     `of ${swap.nrSlots} swap slots ${swap.nrFree} are free, and nothing can be reclaimed`
   );
 }

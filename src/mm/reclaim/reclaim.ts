@@ -2,6 +2,12 @@ import { CONFIG_LOCKDEP, lockdepWait } from '../../base/index.js';
 import { shmemSwapOut } from '../file/shmem.js';
 import type { Host } from '../host.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import {
   MIN_FRAMES,
@@ -202,19 +208,18 @@ export class Reclaim {
     if (!pteIsPresent(pte) || ptePfn(pte) !== this.visiting) return;
     if (!mm.inReclaim) {
       mm.inReclaim = true;
-      mm.range.reset(MMU_NOTIFY_CLEAR, true);
+      mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
       this.mms.push(mm);
     }
-    mm.range.add(vpn, vpn + 1);
+    mmuNotifierRangeAdd(mm, vpn, vpn + 1);
   }
 
   private startBracket(mm: Mm, blockable: boolean): void {
-    mm.range.blockable = blockable;
-    mm.refusedReclaim = mm.notifiers.invalidateRangeStart(mm.range.seal()) !== 0;
+    mm.refusedReclaim = mmuNotifierInvalidateRangeStart(mm, blockable) !== 0;
   }
 
   private endBracket(mm: Mm): void {
-    if (!mm.refusedReclaim) mm.notifiers.invalidateRangeEnd(mm.range);
+    if (!mm.refusedReclaim) mmuNotifierInvalidateRangeEnd(mm);
     mm.refusedReclaim = false;
     mm.inReclaim = false;
   }

@@ -1,5 +1,6 @@
 import type { Host } from '../host.js';
 import { PAGE_SIZE } from '../layout.js';
+import { mmuNotifierClearFlushYoung } from '../notifier/hooks.js';
 import { PTE_ACCESSED, pteIsPresent, ptePfn } from '../pgtable/pte.js';
 import { rmapVisit } from '../rmap/rmap.js';
 import type { Vma } from '../vma/vma.js';
@@ -25,7 +26,8 @@ export class Young {
   }
 
   private test(vma: Vma, vpn: number): void {
-    const { pageTable, notifiers } = vma.mm;
+    const { mm } = vma;
+    const { pageTable } = mm;
     const i = pageTable.find(vpn);
     if (i === 0) return;
     const pte = pageTable.words.readOnce(i);
@@ -34,6 +36,6 @@ export class Young {
       pageTable.words.fetchAnd(i, ~PTE_ACCESSED);
       this.young = true;
     }
-    if (notifiers.clearFlushYoung(vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE)) this.young = true;
+    if (mmuNotifierClearFlushYoung(mm, vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE)) this.young = true;
   }
 }

@@ -1,5 +1,11 @@
 import type { Host } from '../host.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import type { MmuNotifyEvent } from '../notifier/range.js';
 import { pteIsPresent, ptePfn } from '../pgtable/pte.js';
 import type { Vma } from '../vma/vma.js';
@@ -41,17 +47,16 @@ export class RmapBracket {
     if (!pteIsPresent(pte) || ptePfn(pte) !== this.adding) return;
     if (!mm.inReclaim) {
       mm.inReclaim = true;
-      mm.range.reset(this.event, true);
+      mmuNotifierRangeInit(mm, this.event);
       this.mms.push(mm);
     }
-    mm.range.add(vpn, vpn + 1);
+    mmuNotifierRangeAdd(mm, vpn, vpn + 1);
   }
 
   /** Opens the brackets. A driver may refuse its mm's where they must not block (N12). Pairs with `end`. */
   start(blockable: boolean): void {
     for (const mm of this.mms) {
-      mm.range.blockable = blockable;
-      mm.refusedReclaim = mm.notifiers.invalidateRangeStart(mm.range.seal()) !== 0;
+      mm.refusedReclaim = mmuNotifierInvalidateRangeStart(mm, blockable) !== 0;
     }
   }
 
@@ -63,7 +68,7 @@ export class RmapBracket {
   /** Closes the brackets. Pairs with `start`. */
   end(): void {
     for (const mm of this.mms) {
-      if (!mm.refusedReclaim) mm.notifiers.invalidateRangeEnd(mm.range);
+      if (!mm.refusedReclaim) mmuNotifierInvalidateRangeEnd(mm);
       mm.refusedReclaim = false;
       mm.inReclaim = false;
     }

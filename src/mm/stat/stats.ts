@@ -1,3 +1,4 @@
+import { CONFIG_PTE_NOTIFIERS } from '../../base/index.js';
 import type { ProcVmstat } from './procvmstat.js';
 
 /**
@@ -53,17 +54,28 @@ export class VmStat {
   fileWriteErrors = 0;
   /** Writers of file pages that had to wait because too much was dirty. */
   dirtyThrottled = 0;
-  /** Brackets that reached at least one subscription. */
-  brackets = 0;
   /** TLB shootdowns, as drivers count them. */
   shootdowns = 0;
   /** External faults that had to look again, as drivers count them. */
   retries = 0;
+  /** These four are there with CONFIG_PTE_NOTIFIERS alone: brackets that reached at least one subscription. */
+  declare brackets: number;
   /** Brackets refused with -EAGAIN. */
-  refusals = 0;
+  declare refusals: number;
   /** Subscriptions that broke their contract. */
-  poisoned = 0;
-  notifierCalls: NotifierCalls = {
+  declare poisoned: number;
+  declare notifierCalls: NotifierCalls;
+
+  constructor() {
+    if (CONFIG_PTE_NOTIFIERS) initNotifierStats(this);
+  }
+}
+
+function initNotifierStats(vmstat: VmStat): void {
+  vmstat.brackets = 0;
+  vmstat.refusals = 0;
+  vmstat.poisoned = 0;
+  vmstat.notifierCalls = {
     invalidateRangeStart: 0,
     invalidateRangeEnd: 0,
     clearFlushYoung: 0,
@@ -72,6 +84,14 @@ export class VmStat {
     mmapLock: 0,
     mmapUnlock: 0,
   };
+}
+
+type NotifierStats = Pick<HostStats, 'notifierCalls' | 'refusals' | 'poisoned'>;
+
+/** What `host.stats()` says of notifiers: nothing where they are compiled out. */
+export function notifierStats(vmstat: VmStat): NotifierStats {
+  if (!CONFIG_PTE_NOTIFIERS) return {} as NotifierStats;
+  return { notifierCalls: { ...vmstat.notifierCalls }, refusals: vmstat.refusals, poisoned: vmstat.poisoned };
 }
 
 /** `host.stats()`: the fields of `--json` (pages unless named otherwise), then the rest. */

@@ -2,6 +2,12 @@ import type { AddressSpace } from '../file/addressspace.js';
 import { valueToSlot } from '../file/shmem.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE } from '../layout.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_ACTIVE, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
 import { tryDropSwapCache } from '../page/page.js';
@@ -37,14 +43,14 @@ function isMine(host: Host, pfn: number): boolean {
  */
 export function lazyfreeRange(vma: Vma, from: number, to: number): void {
   const { mm } = vma;
-  mm.range.reset(MMU_NOTIFY_CLEAR, true);
-  mm.range.add(from, to);
-  mm.notifiers.invalidateRangeStart(mm.range.seal());
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
+  mmuNotifierRangeAdd(mm, from, to);
+  mmuNotifierInvalidateRangeStart(mm);
   eachPte(vma, from, to, (i, pte, vpn) => {
     if (pteIsPresent(pte)) lazyfreePte(vma, i, pte);
     else if (pteIsSwap(pte)) zapPages(vma, vpn, vpn + 1);
   });
-  mm.notifiers.invalidateRangeEnd(mm.range);
+  mmuNotifierInvalidateRangeEnd(mm);
   mm.host.gather.free();
 }
 

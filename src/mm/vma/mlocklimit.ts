@@ -1,6 +1,7 @@
 import type { ErrnoName } from '../../base/index.js';
 import { refuse } from '../args.js';
 import type { Mm } from '../mm.js';
+import { nrPinned } from '../notifier/hooks.js';
 import { limitToPages } from './rlimit.js';
 
 /** How much may be locked: RLIMIT_MEMLOCK for each mm, and the frames of the host, of which some must be left to reclaim. */
@@ -19,7 +20,7 @@ export function checkMlockLimits(mm: Mm, syscall: string, nrNew: number, code: E
   if (vm.locked + nrNew > limitPages)
     refuse(code, syscall, `${beside(vm.locked)}: at most RLIMIT_MEMLOCK, ${kib(limitPages)} for ${mm.name}`);
   const lockable = host.frames.nrFrames - host.reclaim.reserve;
-  const locked = host.vm.locked + host.nrPinned;
+  const locked = host.vm.locked + nrPinned(host);
   if (locked + nrNew <= lockable) return;
   refuse(
     code,

@@ -3,6 +3,13 @@ import { checkPageAligned, hex, refuse, unsignedLong } from '../args.js';
 import { createShmemFile, type File } from '../file/file.js';
 import { bytesToPages, MMAP_MIN_ADDR, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from '../layout.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierCloseAreas,
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_UNMAP } from '../notifier/range.js';
 import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
 import { checkExpandVm } from './rlimit.js';
@@ -254,16 +261,16 @@ export function unmapLocked(mm: Mm, startVpn: number, endVpn: number): void {
     if (file !== undefined) files.push(file);
     vma = next;
   }
-  mm.notifiers.closeAreas(vpnToVa(startVpn), vpnToVa(endVpn), mm.vmas);
-  mm.notifiers.invalidateRangeEnd(mm.range);
+  mmuNotifierCloseAreas(mm, vpnToVa(startVpn), vpnToVa(endVpn));
+  mmuNotifierInvalidateRangeEnd(mm);
   for (const file of files) file.put();
 }
 
 function startUnmap(mm: Mm, startVpn: number, endVpn: number): void {
-  mm.range.reset(MMU_NOTIFY_UNMAP, true);
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_UNMAP);
   let vma = mm.vmas.firstEndingAfter(startVpn);
-  for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) mm.range.add(vma.startVpn, vma.endVpn);
-  mm.notifiers.invalidateRangeStart(mm.range.seal());
+  for (; vma !== undefined && vma.startVpn < endVpn; vma = vma.next) mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
+  mmuNotifierInvalidateRangeStart(mm);
 }
 
 /** Calls `fn` for each VMA in the range, with the part of it inside. */

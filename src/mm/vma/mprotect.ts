@@ -1,6 +1,12 @@
 import { checkFlags, hex, pageRange, refuse } from '../args.js';
 import { populateLocked } from '../fault/populate.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_PROTECTION_VMA } from '../notifier/range.js';
 import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent } from '../pgtable/pte.js';
 import { checkExpandVm, mayExpandVm } from './rlimit.js';
@@ -81,16 +87,17 @@ function checkCommit(vma: Vma, nrPages: number, prot: number): number {
 
 /** The ptes of the whole VMA follow its rights, under one bracket. */
 function changeProtection(vma: Vma): void {
-  const { notifiers, pageTable, range } = vma.mm;
-  range.reset(MMU_NOTIFY_PROTECTION_VMA, true);
-  range.add(vma.startVpn, vma.endVpn);
-  notifiers.invalidateRangeStart(range.seal());
+  const { mm } = vma;
+  const { pageTable } = mm;
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_PROTECTION_VMA);
+  mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
+  mmuNotifierInvalidateRangeStart(mm);
   for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; ) {
     const end = Math.min(vma.endVpn, ((vpn >>> 9) + 1) << 9);
     changeLeaf(vma, pageTable.find(vpn), end - vpn);
     vpn = end;
   }
-  notifiers.invalidateRangeEnd(range);
+  mmuNotifierInvalidateRangeEnd(mm);
 }
 
 /** WHY: one lookup for 512 ptes and plain stores; each pte is present before and after, so that no count changes. */

@@ -1,6 +1,13 @@
 import { checkPageAligned, hex, refuse, unsignedLong } from '../args.js';
 import { bytesToPages, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from '../layout.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierMoveAreas,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import { MMU_NOTIFY_UNMAP } from '../notifier/range.js';
 import { PTE_NONE } from '../pgtable/pte.js';
 import { checkMlockLimits } from './mlocklimit.js';
@@ -226,17 +233,17 @@ function dropVma(mm: Mm, vma: Vma): void {
 /** Pairs start and end around the move. False when page tables were short: then everything is where it was. */
 function moveBracket(mm: Mm, r: Request, old: Vma, vma: Vma): boolean {
   const oldEnd = r.oldVpn + r.oldNr;
-  mm.range.reset(MMU_NOTIFY_UNMAP, true);
-  mm.range.add(r.oldVpn, oldEnd);
-  mm.notifiers.invalidateRangeStart(mm.range.seal());
+  mmuNotifierRangeInit(mm, MMU_NOTIFY_UNMAP);
+  mmuNotifierRangeAdd(mm, r.oldVpn, oldEnd);
+  mmuNotifierInvalidateRangeStart(mm);
   const nrMoved = movePageTables(mm, r.oldVpn, vma.startVpn, r.oldNr);
   const moved = nrMoved === r.oldNr;
   if (!moved) movePageTables(mm, vma.startVpn, r.oldVpn, nrMoved);
   mm.pageTable.prune(moved ? r.oldVpn : vma.startVpn, moved ? oldEnd : vma.endVpn);
   const left = (r.flags & MREMAP_DONTUNMAP) !== 0;
   if (moved && !left) dropVma(mm, old);
-  mm.notifiers.invalidateRangeEnd(mm.range);
-  if (moved) mm.notifiers.moveAreas(vpnToVa(r.oldVpn), vpnToVa(oldEnd), vpnToVa(vma.startVpn), left);
+  mmuNotifierInvalidateRangeEnd(mm);
+  if (moved) mmuNotifierMoveAreas(mm, vpnToVa(r.oldVpn), vpnToVa(oldEnd), vpnToVa(vma.startVpn), left);
   return moved;
 }
 

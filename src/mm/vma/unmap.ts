@@ -1,5 +1,11 @@
 import type { Host } from '../host.js';
 import type { Mm } from '../mm.js';
+import {
+  mmuNotifierInvalidateRangeEnd,
+  mmuNotifierInvalidateRangeStart,
+  mmuNotifierRangeAdd,
+  mmuNotifierRangeInit,
+} from '../notifier/hooks.js';
 import type { MmuNotifyEvent } from '../notifier/range.js';
 import { dropRef, tryDropSwapCache } from '../page/page.js';
 import { PTE_NONE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
@@ -39,12 +45,11 @@ export class Gather {
 
 /** The whole bracket for the pages [startVpn, endVpn) of one VMA, which stays. */
 export function zapRange(mm: Mm, vma: Vma, startVpn: number, endVpn: number, event: MmuNotifyEvent): void {
-  const { notifiers, range } = mm;
-  range.reset(event, true);
-  range.add(startVpn, endVpn);
-  notifiers.invalidateRangeStart(range.seal());
+  mmuNotifierRangeInit(mm, event);
+  mmuNotifierRangeAdd(mm, startVpn, endVpn);
+  mmuNotifierInvalidateRangeStart(mm);
   zapPages(vma, startVpn, endVpn);
-  notifiers.invalidateRangeEnd(range);
+  mmuNotifierInvalidateRangeEnd(mm);
   mm.host.gather.free();
 }
 

@@ -193,8 +193,8 @@ const noCount: Mutant = {
 };
 
 /** The operation opens no bracket. */
-function noBracket(file: string, find: string, replace = 'mm.range.seal();'): Mutant {
-  return { name: `no bracket in ${file}`, file: `mm/${file}`, find, replace };
+function noBracket(file: string): Mutant {
+  return { name: `no bracket in ${file}`, file: `mm/${file}`, find: START, replace: 'mm.range.seal();' };
 }
 
 /** At exit the brackets and `release` protect twice: only without both is it seen. */
@@ -210,7 +210,7 @@ function andNoRelease(mutant: Mutant): Mutant {
   return { name: `${name}, and release does nothing`, edits: [...first, release] };
 }
 
-const START = 'mm.notifiers.invalidateRangeStart(mm.range.seal());';
+const START = 'mmuNotifierInvalidateRangeStart(mm);';
 
 export const forkAndWriter = model({
   name: 'fork and a writer',
@@ -218,7 +218,7 @@ export const forkAndWriter = model({
   mutants: [
     noSeq,
     noZap,
-    noBracket('fault/fork.ts', START),
+    noBracket('fault/fork.ts'),
     {
       name: 'the parent keeps its right to write',
       file: 'mm/fault/fork.ts',
@@ -247,16 +247,7 @@ export const copyOnWriteAndReader = model({
     state.child = state.mm.fork();
     return state;
   },
-  mutants: [
-    noSeq,
-    noZap,
-    {
-      name: 'no bracket in cow.ts',
-      file: 'mm/fault/cow.ts',
-      find: 'notifiers.invalidateRangeStart(range.seal());',
-      replace: 'range.seal();',
-    },
-  ],
+  mutants: [noSeq, noZap, noBracket('fault/cow.ts')],
   actors: {
     write(state) {
       state.mm.writeSync(state.va, new Uint8Array([2]));
@@ -273,11 +264,7 @@ export const copyOnWriteAndReader = model({
 export const mprotectAndWriter = model({
   name: 'mprotect and a writer',
   setup,
-  mutants: [
-    noSeq,
-    noZap,
-    noBracket('vma/mprotect.ts', 'notifiers.invalidateRangeStart(range.seal());', 'range.seal();'),
-  ],
+  mutants: [noSeq, noZap, noBracket('vma/mprotect.ts')],
   actors: {
     mprotect(state) {
       state.mm.mprotect(state.va, 4096, PROT_READ);
@@ -339,7 +326,7 @@ export const migrateAndWriter = model({
 export const mremapAndWriter = model({
   name: 'mremap and a writer',
   setup,
-  mutants: [noSeq, noZap, noBracket('vma/mremap.ts', START)],
+  mutants: [noSeq, noZap, noBracket('vma/mremap.ts')],
   actors: {
     mremap(state) {
       state.mm.mremap(state.va, 4096, 4096, 3, state.va + 2 ** 21);
@@ -369,7 +356,7 @@ export const exitAndReaders = model({
     return { ...state, other: new Device(state.mm, state.va, 'other') };
   },
   preemptions: 1,
-  mutants: [noSeq, noZap, noBracket('vma/mmap.ts', START)].map(andNoRelease),
+  mutants: [noSeq, noZap, noBracket('vma/mmap.ts')].map(andNoRelease),
   actors: {
     exit: ({ mm }) => mm.exit(),
     reader,
