@@ -30,6 +30,9 @@ const KVM_PAGE_NS = 370;
 const BAR_RANGE_NS = 6;
 const BAR_PAGE_NS = 40;
 
+/** One for all of them, as a machine has one. */
+const host = new Host({ frames: NR_PAGES + 64, arenaBytes: 2 ** 20 });
+
 class World {
   readonly name: string;
   readonly range: number[] = [];
@@ -40,7 +43,6 @@ class World {
   /** `seq`: the driver counts brackets, as one with threads must; without, it only zaps. */
   constructor(name: string, nrConcerned: number, nrOthers: number, seq = true) {
     this.name = name;
-    const host = new Host({ frames: NR_PAGES + 64, arenaBytes: 2 ** 20 });
     this.mm = host.createMm();
     this.va = this.mm.mmap(2 ** 30, NR_PAGES * PAGE_SIZE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
     for (let k = 0; k < nrOthers; k++) this.register(this.va + (k + 2) * NR_PAGES * PAGE_SIZE, seq);
@@ -48,7 +50,6 @@ class World {
   }
 
   private register(start: number, counts: boolean): void {
-    const { host } = this.mm;
     const words = new Words(host.memory, host.arenaAlloc(4 * INVALIDATE_SEQ_WORDS, 4), INVALIDATE_SEQ_WORDS);
     for (let i = 0; i < INVALIDATE_SEQ_WORDS; i++) words.writeOnce(i, 0);
     const seq = new InvalidateSeq(words, 0);
@@ -56,7 +57,7 @@ class World {
     const base = start / PAGE_SIZE;
     mmuNotifierRegister(this.mm, start, start + NR_PAGES * PAGE_SIZE, {
       invalidateRangeStart: (_sub, range) => {
-        if (counts) seq.begin(range.start, range.end);
+        if (counts) seq.beginRange(range);
         for (let i = 0; i < range.nrRanges; i++) {
           const end = Math.min(NR_PAGES, range.ranges[2 * i + 1]! - base);
           for (let k = Math.max(0, range.ranges[2 * i]! - base); k < end; k++) table[k] = 0;

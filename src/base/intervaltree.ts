@@ -47,12 +47,18 @@ export class IntervalTree<T> {
     return visitFrom(this.root, start, end, fn);
   }
 
+  /**
+   * Puts the values of `visit` into `into`, from 0 on; returns how many. WHY beside `visit`: it calls nothing back, which a single page of an
+   * mm with one driver would pay with 10 ns.
+   */
+  collect(start: number, end: number, into: T[]): number {
+    return collectFrom(this.root, start, end, into, 0);
+  }
+
   /** The values of `visit`, as an array. */
   overlapping(start: number, end: number): T[] {
     const found: T[] = [];
-    this.visit(start, end, (value) => {
-      found.push(value);
-    });
+    this.collect(start, end, found);
     return found;
   }
 
@@ -127,4 +133,18 @@ function visitFrom<T>(tree: Node<T> | undefined, start: number, end: number, fn:
   if (tree.start >= end) return false;
   if (tree.end > start && fn(tree.value) === true) return true;
   return visitFrom(tree.right, start, end, fn);
+}
+
+function collectFrom<T>(tree: Node<T> | undefined, start: number, end: number, into: T[], nr: number): number {
+  let node = tree;
+  while (node !== undefined && node.maxEnd > start) {
+    if (node.left !== undefined) nr = collectFrom(node.left, start, end, into, nr);
+    if (node.start >= end) break;
+    if (node.end > start) {
+      if (into[nr] !== node.value) into[nr] = node.value;
+      nr++;
+    }
+    node = node.right;
+  }
+  return nr;
 }

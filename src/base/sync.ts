@@ -1,6 +1,7 @@
 import { CONFIG_LOCKDEP } from './configlockdep.js';
 import { futexLock, futexUnlock } from './futex.js';
 import { lockdepLocked, lockdepLocking, lockdepUnlocked, lockdepWait } from './lockdep.js';
+import { type WordOps, wordOpsOf } from './wordops.js';
 
 /** How the explorer prints a word: by a name for all, `name[i]`, or as the functions say. Costs nothing in production. */
 export type WordsLabel = string | { word(i: number): string; value?(i: number, value: number): string };
@@ -16,11 +17,15 @@ export type WordsLabel = string | { word(i: number): string; value?(i: number, v
 export class Words {
   readonly length: number;
   private readonly i32: Int32Array;
+  private readonly ops: WordOps;
+  private readonly byteOffset: number;
 
   /** `length` 32-bit words from `byteOffset` (a multiple of 4). `label` is for the explorer alone. */
   constructor(memory: { buffer: SharedArrayBuffer }, byteOffset: number, length: number, _label?: WordsLabel) {
     this.i32 = new Int32Array(memory.buffer, byteOffset, length);
     this.length = length;
+    this.ops = wordOpsOf(memory);
+    this.byteOffset = byteOffset;
   }
 
   /** Plain load, as Linux's READ_ONCE. */
@@ -33,33 +38,39 @@ export class Words {
     this.i32[i] = value;
   }
 
+  /** The address of word `i`. Throws RangeError where there is none, as `Atomics` would. */
+  private at(i: number): number {
+    if (i >>> 0 >= this.length) throw new RangeError(`word ${i} must be below ${this.length}`);
+    return this.byteOffset + 4 * i;
+  }
+
   load(i: number): number {
-    return Atomics.load(this.i32, i);
+    return this.ops.load(this.at(i));
   }
 
   store(i: number, value: number): void {
-    Atomics.store(this.i32, i, value);
+    this.ops.store(this.at(i), value);
   }
 
   /** Returns the old value, as do the other read-modify-write methods. */
   fetchAdd(i: number, value: number): number {
-    return Atomics.add(this.i32, i, value);
+    return this.ops.add(this.at(i), value);
   }
 
   fetchOr(i: number, value: number): number {
-    return Atomics.or(this.i32, i, value);
+    return this.ops.or(this.at(i), value);
   }
 
   fetchAnd(i: number, value: number): number {
-    return Atomics.and(this.i32, i, value);
+    return this.ops.and(this.at(i), value);
   }
 
   exchange(i: number, value: number): number {
-    return Atomics.exchange(this.i32, i, value);
+    return this.ops.exchange(this.at(i), value);
   }
 
   compareExchange(i: number, expected: number, value: number): number {
-    return Atomics.compareExchange(this.i32, i, expected, value);
+    return this.ops.compareExchange(this.at(i), expected, value);
   }
 
   /** Takes the lock in word `i` (0 free, 1 held, 2 held and awaited). May block; pairs with `unlock`. */

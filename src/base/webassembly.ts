@@ -27,6 +27,11 @@ export function createMemory(lenBytes: number): WasmMemory {
   return new wasm.Memory({ initial: pages, maximum: pages, shared: true });
 }
 
+/** Whether it is one of WebAssembly's, which code there may be bound to. */
+export function isWasmMemory(memory: object): boolean {
+  return memory instanceof wasm.Memory;
+}
+
 /** Compiles and instantiates synchronously: for Node and for workers; a page's own thread may refuse large modules. */
 export function instantiate(bytes: Uint8Array, imports: WasmImports): WasmExports {
   return new wasm.Instance(new wasm.Module(bytes), imports).exports;

@@ -50,7 +50,7 @@ export class StepDevice implements MmuNotifierOps {
   }
 
   invalidateRangeStart(_sub: unknown, range: MmuNotifierRange): void {
-    this.seq.begin(range.start, range.end);
+    this.seq.beginRange(range);
     this.tell(this.taker, 'invalidateRangeStart: the driver counts a bracket');
     this.entry = undefined;
     this.tell(this.taker, '  the external pte is zapped');

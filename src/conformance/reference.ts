@@ -50,7 +50,7 @@ export class ReferenceDriver implements ConformanceInstance, MmuNotifierOps {
   /** Pairs with `invalidateRangeEnd`. */
   invalidateRangeStart(_sub: MmuSubscription, range: MmuNotifierRange): number {
     this.words.lock(LOCK);
-    this.seq.begin(range.start, range.end);
+    this.seq.beginRange(range);
     for (let i = 0; i < range.nrRanges; i++) this.zap(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);
     this.words.unlock(LOCK);
     return 0;

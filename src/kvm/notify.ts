@@ -17,7 +17,7 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
   return {
     invalidateRangeStart(_sub, range: MmuNotifierRange): number {
       vm.lockMmu();
-      vm.invalidate.begin(range.start, range.end);
+      vm.invalidate.beginRange(range);
       let nrZapped = 0;
       for (let i = 0; i < range.nrRanges; i++) nrZapped += vm.zapVpns(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);
       // One shootdown a vCPU and bracket, however many pages it has.

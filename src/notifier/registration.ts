@@ -90,7 +90,7 @@ export class Registration implements MmuNotifierOps {
 
   /** Pairs with `invalidateRangeEnd`. */
   invalidateRangeStart(sub: MmuSubscription, range: MmuNotifierRange): void {
-    this.seq.begin(range.start, range.end);
+    this.seq.beginRange(range);
     for (let i = 0; i < range.nrRanges; i++) {
       const [start, end] = [range.ranges[2 * i]! * PAGE_SIZE, range.ranges[2 * i + 1]! * PAGE_SIZE];
       sub.forEachPart(start, end, (from, to) => {

@@ -110,7 +110,7 @@ class HostileDriver {
   }
 
   private start(range: MmuNotifierRange): unknown {
-    this.seq.begin(range.start, range.end);
+    this.seq.beginRange(range);
     if (this.broken) {
       if (this.fault === 'throws') throw new Error('in start');
       if (this.fault === 'refuses') return -11;

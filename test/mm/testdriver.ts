@@ -51,7 +51,7 @@ export class TestDriver {
       invalidateRangeStart: (_sub, range) => {
         if (this.refuse && !range.blockable) return -11;
         this.nrStarts++;
-        this.seq.begin(range.start, range.end);
+        this.seq.beginRange(range);
         for (let i = 0; i < range.nrRanges; i++) this.zap(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);
         return 0;
       },

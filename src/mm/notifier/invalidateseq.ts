@@ -1,5 +1,6 @@
 import type { Words } from '../../base/index.js';
 import { vaToVpn } from '../layout.js';
+import type { MmuNotifierRange } from './range.js';
 
 /**
  * What a driver needs to install an external entry without a race (N8): a sequence count, the number of brackets under
@@ -15,7 +16,8 @@ import { vaToVpn } from '../layout.js';
  * Required outcome: no external entry for the range is installed between start and end (N3), nor one that was looked up
  * before the pte was cleared. The bracket that is under way is seen by its count and range, the one that ran in between by seq.
  *
- * `begin`, `end` and `readRetry` run under the driver's own lock, `readBegin` does not need it.
+ * `begin`, `end` and `readRetry` run under the driver's own lock, or all in one thread; `readBegin` does not need it. So one store alone orders
+ * itself, that of seq in `end`: who reads the new seq sees the ptes cleared. For the rest the lock does, as in Linux, and an atomic store is 5 to 10 ns.
  */
 
 const SEQ = 0;
@@ -43,20 +45,27 @@ export class InvalidateSeq {
 
   /** A bracket over the bytes [start, end) opens. Overlapping brackets widen the range to their hull. */
   begin(start: number, end: number): void {
+    this.beginPages(vaToVpn(start), vaToVpn(end - 1) + 1);
+  }
+
+  /** As `begin`, over the hull of the range that a callback got. WHY: without a division of bytes of 39 bits it takes a third of the time. */
+  beginRange({ ranges, nrRanges }: MmuNotifierRange): void {
+    this.beginPages(ranges[0]!, ranges[2 * nrRanges - 1]!);
+  }
+
+  private beginPages(startVpn: number, endVpn: number): void {
     const { words, base } = this;
-    const startVpn = vaToVpn(start);
-    const endVpn = vaToVpn(end - 1) + 1;
     const inProgress = words.readOnce(base + IN_PROGRESS);
     if (inProgress === 0 || startVpn < words.readOnce(base + START_VPN)) words.writeOnce(base + START_VPN, startVpn);
     if (inProgress === 0 || endVpn > words.readOnce(base + END_VPN)) words.writeOnce(base + END_VPN, endVpn);
-    words.store(base + IN_PROGRESS, inProgress + 1);
+    words.writeOnce(base + IN_PROGRESS, inProgress + 1);
   }
 
   /** A bracket closes. seq moves before the count drops, so that a reader sees one of the two. Pairs with `readRetry`. */
   end(): void {
     const { words, base } = this;
     words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);
-    words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
+    words.writeOnce(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
   }
 
   /** Before the primary pte is looked up. Pairs with `end`. */

@@ -73,6 +73,7 @@ export function makeNotifierHost(host: Host, options: HostOptions): NotifierHost
 export class MmuNotifiers {
   readonly mm: Mm;
   private readonly host: NotifierHost;
+  private readonly calls: NotifierCalls;
   private readonly tree = new IntervalTree<Piece>();
   private count = 0;
   /** Those with mmap lock hooks, by id. */
@@ -84,18 +85,16 @@ export class MmuNotifiers {
   /** Callbacks that run right now. */
   private nrRunning = 0;
   private nrBrackets = 0;
-  private current: RangeList | undefined;
-  private readonly collect: (piece: Piece) => void;
+  /** Whether callbacks are looked at more closely than for what they return: always in debug builds. */
+  private readonly watched: boolean;
+  /** What the walk of the bracket that opens has found. */
+  private readonly found: Piece[] = [];
 
   constructor(mm: Mm, host: NotifierHost) {
     this.mm = mm;
     this.host = host;
-    this.collect = (piece) => {
-      const range = this.current!;
-      if (!overlaps(piece, range)) return;
-      if (piece.sub.pieces.length > 1 && range.isBegun(piece.sub)) return;
-      range.begun[range.nrBegun++] = piece.sub;
-    };
+    this.calls = host.calls;
+    this.watched = CONFIG_LOCKDEP || host.budgetMs !== 0 || host.debug;
   }
 
   get nrSubscriptions(): number {
@@ -107,7 +106,8 @@ export class MmuNotifiers {
   }
 
   private overlapping(start: number, end: number): MmuSubscription[] {
-    return [...new Set(this.tree.overlapping(start, end).map((piece) => piece.sub))];
+    const pieces = this.tree.overlapping(Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE));
+    return [...new Set(pieces.map((piece) => piece.sub))];
   }
 
   get inBracket(): boolean {
@@ -129,7 +129,8 @@ export class MmuNotifiers {
 
   private addPiece(sub: MmuSubscription, start: number, end: number): Piece {
     const piece: { -readonly [K in keyof Piece]: Piece[K] | undefined } = { sub, start, end, node: undefined };
-    piece.node = this.tree.insert(start, end, piece as Piece);
+    // WHY pages: a byte of 39 bits is a heap number wherever it is passed on.
+    piece.node = this.tree.insert(Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE), piece as Piece);
     return piece as Piece;
   }
 
@@ -161,10 +162,23 @@ export class MmuNotifiers {
    */
   invalidateRangeStart(range: RangeList): number {
     range.nrBegun = 0;
-    if (this.tree.size === 0) return 0;
-    this.current = range;
-    this.tree.visit(range.start, range.end, this.collect);
+    if (this.tree.size === 0 || range.nrRanges === 0) return 0;
+    const nrFound = this.tree.collect(range.ranges[0]!, range.ranges[2 * range.nrRanges - 1]!, range.begun);
+    if (nrFound === 0) return 0;
+    if (nrFound === 1 && range.nrRanges === 1) range.nrBegun = 1;
+    else this.addConcerned(range, nrFound);
     return range.nrBegun === 0 ? 0 : this.deliverStart(range);
+  }
+
+  /** Of the pieces that the hull of the range touches: those that the range touches, one of each subscription. */
+  private addConcerned(range: RangeList, nrFound: number): void {
+    const { begun } = range;
+    for (let i = 0; i < nrFound; i++) {
+      const piece = begun[i]!;
+      if (range.nrRanges > 1 && !overlaps(piece, range)) continue;
+      if (piece.sub.pieces.length > 1 && range.isBegun(piece.sub)) continue;
+      begun[range.nrBegun++] = piece;
+    }
   }
 
   private deliverStart(range: RangeList): number {
@@ -172,19 +186,18 @@ export class MmuNotifiers {
     this.nrBrackets++;
     range.open = true;
     this.host.vmstat.brackets++;
-    const subs = range.begun;
+    const { begun } = range;
     let nrBegun = 0;
     for (let i = 0; i < range.nrBegun; i++) {
-      const sub = subs[i]!;
-      const refused = this.startOne(sub, range);
-      if (refused) {
+      const { sub } = begun[i]!;
+      if (this.startOne(sub, range)) {
         range.nrBegun = nrBegun;
         this.invalidateRangeEnd(range);
         this.host.vmstat.refusals++;
         return -ERRNO.EAGAIN;
       }
-      if (sub.poisoned === undefined) subs[nrBegun++] = sub;
-      else pinRange(sub, range);
+      if (sub.poisoned !== undefined) pinRange(sub, range);
+      else if (nrBegun++ !== i) begun[nrBegun - 1] = begun[i]!;
     }
     range.nrBegun = nrBegun;
     if (nrBegun === 0) this.closeBracket(range);
@@ -193,16 +206,25 @@ export class MmuNotifiers {
 
   /** True when the driver refused, as it may where the bracket must not block. */
   private startOne(sub: MmuSubscription, range: RangeList): boolean {
-    if (sub.poisoned !== undefined || sub.ops.invalidateRangeStart === undefined) return false;
-    this.host.calls.invalidateRangeStart++;
-    const began = this.enter('invalidateRangeStart', range.blockable);
+    const { ops } = sub;
+    if (sub.poisoned !== undefined || ops.invalidateRangeStart === undefined) return false;
+    this.calls.invalidateRangeStart++;
+    this.nrRunning++;
+    const began = this.watched ? enterCallback(this.host, 'invalidateRangeStart', range.blockable) : 0;
     let result: unknown;
     try {
-      result = sub.ops.invalidateRangeStart(sub, range);
+      result = ops.invalidateRangeStart(sub, range);
     } catch (error) {
-      this.poison(sub, `invalidateRangeStart threw ${String(error)}`);
+      this.threw(sub, 'invalidateRangeStart', error);
     }
-    this.leave(sub, 'invalidateRangeStart', began, result);
+    this.nrRunning--;
+    const quiet = (result === undefined || result === 0) && !this.watched;
+    return quiet ? false : this.startSlow(sub, range, began, result);
+  }
+
+  /** The start has returned something, or is to be looked at. */
+  private startSlow(sub: MmuSubscription, range: RangeList, began: number, result: unknown): boolean {
+    this.leaveSlow(sub, 'invalidateRangeStart', began, result);
     if (sub.poisoned !== undefined) return false;
     if (result === undefined || result === 0) {
       if (this.host.debug && sub.ops.mappings !== undefined) this.checkLeft(sub, range);
@@ -233,21 +255,25 @@ export class MmuNotifiers {
   /** Closes the bracket for those whose start was delivered. Pairs with `invalidateRangeStart`. */
   invalidateRangeEnd(range: RangeList): void {
     if (!range.open) return;
-    for (let i = 0; i < range.nrBegun; i++) {
-      const sub = range.begun[i]!;
-      if (sub.poisoned !== undefined || sub.ops.invalidateRangeEnd === undefined) continue;
-      this.host.calls.invalidateRangeEnd++;
-      const began = this.enter('invalidateRangeEnd', false);
-      let result: unknown;
-      try {
-        result = sub.ops.invalidateRangeEnd(sub, range);
-      } catch (error) {
-        this.poison(sub, `invalidateRangeEnd threw ${String(error)}`);
-      }
-      this.leave(sub, 'invalidateRangeEnd', began, result);
-    }
+    for (let i = 0; i < range.nrBegun; i++) this.endOne(range.begun[i]!.sub, range);
     range.nrBegun = 0;
     this.closeBracket(range);
+  }
+
+  private endOne(sub: MmuSubscription, range: RangeList): void {
+    const { ops } = sub;
+    if (sub.poisoned !== undefined || ops.invalidateRangeEnd === undefined) return;
+    this.calls.invalidateRangeEnd++;
+    this.nrRunning++;
+    const began = this.watched ? enterCallback(this.host, 'invalidateRangeEnd', false) : 0;
+    let result: unknown;
+    try {
+      result = ops.invalidateRangeEnd(sub, range);
+    } catch (error) {
+      this.threw(sub, 'invalidateRangeEnd', error);
+    }
+    this.nrRunning--;
+    if (result !== undefined || this.watched) this.leaveSlow(sub, 'invalidateRangeEnd', began, result);
   }
 
   private closeBracket(range: RangeList): void {
@@ -258,17 +284,19 @@ export class MmuNotifiers {
   /** Whether any external MMU used the bytes [start, end) since the last call. A poisoned one may have: it counts as young. */
   clearFlushYoung(start: number, end: number): boolean {
     if (this.tree.size === 0) return false;
+    const { found } = this;
+    const nrFound = this.tree.collect(Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE), found);
     let young = false;
-    this.tree.visit(start, end, (piece) => {
-      const { sub } = piece;
+    for (let i = 0; i < nrFound; i++) {
+      const { sub } = found[i]!;
       if (sub.poisoned !== undefined) young = true;
-      else if (sub.ops.clearFlushYoung !== undefined && this.youngOne(piece, start, end)) young = true;
-    });
+      else if (sub.ops.clearFlushYoung !== undefined && this.youngOne(found[i]!, start, end)) young = true;
+    }
     return young;
   }
 
   private youngOne({ sub, ...piece }: Piece, start: number, end: number): boolean {
-    this.host.calls.clearFlushYoung++;
+    this.calls.clearFlushYoung++;
     const began = this.enter('clearFlushYoung', false);
     let result: unknown = true;
     try {
@@ -356,7 +384,7 @@ export class MmuNotifiers {
   /** Calls a rare op under the same containment as the frequent ones. */
   guard(sub: MmuSubscription, op: keyof NotifierCalls, call: () => unknown): void {
     if (sub.poisoned !== undefined) return;
-    this.host.calls[op]++;
+    this.calls[op]++;
     const began = this.enter(op, false);
     let result: unknown;
     try {
@@ -369,18 +397,21 @@ export class MmuNotifiers {
 
   private enter(op: string, mayWait: boolean): number {
     this.nrRunning++;
-    return CONFIG_LOCKDEP || this.host.budgetMs !== 0 ? enterCallback(this.host, op, mayWait) : 0;
+    return this.watched ? enterCallback(this.host, op, mayWait) : 0;
   }
 
   private leave(sub: MmuSubscription, op: string, began: number, result: unknown): void {
     this.nrRunning--;
-    if (CONFIG_LOCKDEP || this.host.budgetMs !== 0 || typeof result === 'object')
-      this.leaveSlow(sub, op, began, result);
+    if (this.watched || typeof result === 'object') this.leaveSlow(sub, op, began, result);
   }
 
   private leaveSlow(sub: MmuSubscription, op: string, began: number, result: unknown): void {
     const broken = leaveCallback(this.host, op, began, result);
     if (broken !== undefined) this.poison(sub, broken);
+  }
+
+  private threw(sub: MmuSubscription, op: keyof NotifierCalls, error: unknown): void {
+    this.poison(sub, `${op} threw ${String(error)}`);
   }
 
   /** The subscription broke its contract: what it may map now stays pinned, and so does what a later bracket would take away. */

@@ -1,5 +1,5 @@
 import type { Mm } from '../mm.js';
-import type { MmuSubscription } from './subscription.js';
+import type { MmuSubscription, Piece } from './subscription.js';
 
 /**
  * What a bracket is about: an mm, an event, and the pages that go or lose rights, as sorted pairs [start vpn, end vpn).
@@ -36,12 +36,10 @@ export class RangeList implements MmuNotifierRange {
   readonly mm: Mm;
   event: MmuNotifyEvent = MMU_NOTIFY_CLEAR;
   blockable = true;
-  start = 0;
-  end = 0;
   nrRanges = 0;
   ranges = new Int32Array(16);
-  /** The first `nrBegun` are the subscriptions whose start was delivered and whose end is due. */
-  readonly begun: MmuSubscription[] = [];
+  /** The first `nrBegun` are of the subscriptions whose start was delivered and whose end is due. */
+  readonly begun: Piece[] = [];
   nrBegun = 0;
   /** Between a start that reached somebody and its end. */
   open = false;
@@ -51,8 +49,16 @@ export class RangeList implements MmuNotifierRange {
     this.mm = mm;
   }
 
+  get start(): number {
+    return this.nrRanges === 0 ? 0 : this.ranges[0]! * PAGE_SIZE;
+  }
+
+  get end(): number {
+    return this.nrRanges === 0 ? 0 : this.ranges[this.nrRanges * 2 - 1]! * PAGE_SIZE;
+  }
+
   isBegun(sub: MmuSubscription): boolean {
-    for (let i = 0; i < this.nrBegun; i++) if (this.begun[i] === sub) return true;
+    for (let i = 0; i < this.nrBegun; i++) if (this.begun[i]!.sub === sub) return true;
     return false;
   }
 
@@ -86,11 +92,9 @@ export class RangeList implements MmuNotifierRange {
     this.ranges = bigger;
   }
 
-  /** Sorts and joins, sets the hull. */
+  /** Sorts and joins: the hull is right from here on. */
   seal(): this {
     if (!this.sorted) this.sort();
-    this.start = this.nrRanges === 0 ? 0 : this.ranges[0]! * PAGE_SIZE;
-    this.end = this.nrRanges === 0 ? 0 : this.ranges[this.nrRanges * 2 - 1]! * PAGE_SIZE;
     return this;
   }
 

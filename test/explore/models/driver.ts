@@ -192,7 +192,7 @@ export const faceWithAddress = face('ReadRetry with an address', pteNotifierRead
   {
     name: 'no bracket is counted',
     edits: [
-      { file: REGISTRATION, find: 'this.seq.begin(range.start, range.end);', replace: '' },
+      { file: REGISTRATION, find: 'this.seq.beginRange(range);', replace: '' },
       { file: REGISTRATION, find: 'this.seq.end();', replace: '' },
     ],
     fails,
