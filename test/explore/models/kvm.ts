@@ -1,0 +1,188 @@
+import { model, slow } from 'unpin/explore';
+import { checkVm, KVM_EXIT_MMIO, Kvm } from 'unpin/kvm';
+import { checkHost, Host, MAP_ANONYMOUS, MAP_PRIVATE, MemorySwap, type Mm, PROT_READ, PROT_WRITE } from 'unpin/mm';
+import { sd } from '../../isa/assemble.js';
+import { A0, A1, code, T0, ZERO } from '../../kvm/guestcode.js';
+
+/**
+ * kvm's own protocol: mmu.ts and notify.ts, memslots, shadow entries and the hart's TLB. A vCPU runs on the mm thread and takes turns with the mm
+ * where it waits for a page. What is written to hold on threads as well, its direct entries, is explored on two, with a fault of pages that stay present,
+ * all that another thread may do of the mm.
+ */
+
+const RAM = 0x8000_0000;
+/** Where no memory is: an access there leaves the guest. */
+const STOP = 0x4000_0000;
+const RW = PROT_READ | PROT_WRITE;
+const CODE = 0;
+const DATA = 4096;
+
+/** A VM whose guest stores to its second page. */
+function setup() {
+  const swap = slow(new MemorySwap({ sizeBytes: 65536 }), 'read');
+  const host = new Host({
+    frames: 64,
+    arenaBytes: 2 ** 20,
+    pageTables: 12,
+    swap,
+    defer: (fn) => void setImmediate(fn),
+  });
+  const env = { nowMs: () => 0, defer: (fn: () => void) => void setImmediate(fn), setTimer: () => () => {} };
+  const mm = host.createMm();
+  const va = mm.mmap(0, 8192, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  mm.writeSync(va + CODE, code(sd(A1, 0, A0), sd(ZERO, 0, T0)));
+  mm.writeSync(va + DATA, new Uint8Array([1]));
+  const vm = new Kvm(host, env, { nrDecodedPages: 4 }).createVm(mm, { nrShadowPages: 3 });
+  setSlot({ vm, va }, 8192);
+  const vcpu = vm.createVcpu(0);
+  vcpu.hart.pc = BigInt(RAM + CODE);
+  vcpu.hart.setX(T0, BigInt(STOP));
+  vcpu.hart.setX(A0, BigInt(RAM + DATA));
+  vcpu.hart.setX(A1, 2n);
+  return { host, mm, va, vm, vcpu, stored: false, child: undefined as Mm | undefined };
+}
+
+type State = ReturnType<typeof setup>;
+
+function setSlot({ vm, va }: Pick<State, 'vm' | 'va'>, memorySize: number): void {
+  vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize, userspaceAddr: va });
+}
+
+async function guest(state: State): Promise<void> {
+  const exit = await state.vcpu.run();
+  if (exit.reason !== KVM_EXIT_MMIO || exit.physAddr !== STOP)
+    throw new Error(`the guest came out with ${exit.reason}`);
+  state.stored = true;
+}
+
+const evict = ({ host }: State) => void host.reclaim.shrink(true, true, true);
+
+function dataByte({ mm, va }: State): number {
+  const byte = new Uint8Array(1);
+  mm.readSync(va + DATA, byte);
+  return byte[0]!;
+}
+
+async function storeIsThere(state: State): Promise<string | undefined> {
+  const { host, vm, vcpu } = state;
+  checkVm(vm);
+  // The instruction that was waited for has retired.
+  vcpu.destroy();
+  checkHost(host);
+  return dataByte(state) === 2 ? undefined : `N15: the guest's store is lost: ${dataByte(state)}`;
+}
+
+const NOTIFY = 'kvm/notify.ts';
+const noZap = {
+  name: 'start zaps nothing',
+  file: NOTIFY,
+  find: 'nrZapped += vm.zapVpns(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);',
+  replace: 'nrZapped += 0;',
+};
+const noFlush = {
+  name: 'the TLB keeps what the direct entry has lost',
+  file: 'kvm/vm.ts',
+  find: 'for (const vcpu of this.vcpus) vcpu.dropFrame(slot.baseGfn + i, direct >>> 12);',
+  replace: 'void direct;',
+};
+
+export const guestAndReclaim = model({
+  name: 'kvm: a guest and reclaim',
+  setup() {
+    const state = setup();
+    evict(state);
+    return state;
+  },
+  preemptions: 1,
+  threads: [['guest', 'reclaim', 'again']],
+  mutants: [noZap, noFlush],
+  actors: { guest, reclaim: evict, again: evict },
+  check: storeIsThere,
+});
+
+export const guestAndSlot = model({
+  name: 'kvm: a guest, reclaim, and a memslot that goes and comes back',
+  setup() {
+    const state = setup();
+    evict(state);
+    return state;
+  },
+  preemptions: 1,
+  threads: [['guest', 'slot', 'reclaim']],
+  mutants: [
+    noZap,
+    {
+      name: 'M29: a slot that goes takes no entries along',
+      file: 'kvm/vm.ts',
+      find: 'this.zapSlot(slot, 0, slot.nrPages); this.unlockMmu(); this.slots.remove(slot);',
+      replace: 'this.unlockMmu(); this.slots.remove(slot);',
+    },
+  ],
+  actors: {
+    guest,
+    slot(state) {
+      setSlot(state, 0);
+      setSlot(state, 8192);
+    },
+    reclaim: evict,
+  },
+  check: storeIsThere,
+});
+
+/** At each step: a direct entry shows what the host maps, with no more rights. */
+function wrongEntry({ vm, mm }: State): string | undefined {
+  for (const slot of vm.slots.all()) {
+    const direct = slot.direct.readOnce(1);
+    const pte = mm.pageTable.get(slot.baseVpn + 1);
+    if (direct === 0) continue;
+    if ((pte & 1) === 0 || pte >>> 12 !== direct >>> 12)
+      return `N3: the guest shows frame ${direct >>> 12}, which the page has left`;
+    if ((direct & 2) !== 0 && (pte & 2) === 0) return 'N5: the guest may write, the page may not be written';
+  }
+  return undefined;
+}
+
+const MMU = 'kvm/mmu.ts';
+const protocol = [
+  noZap,
+  {
+    name: 'no retry is asked for',
+    file: MMU,
+    find: 'const retry = vm.invalidate.readRetry(seq, hva);',
+    replace: 'const retry = seq < 0;',
+  },
+  {
+    name: 'M32: seq is read after the look-up',
+    file: MMU,
+    find: 'const seq = vm.invalidate.readBegin(); const pfn = vm.mm.tryGetPage(hva, flags);',
+    replace: 'const pfn = vm.mm.tryGetPage(hva, flags); const seq = vm.invalidate.readBegin();',
+  },
+  {
+    name: 'the retry is asked for before the lock is taken',
+    file: MMU,
+    find: 'vm.lockMmu(); const retry = vm.invalidate.readRetry(seq, hva);',
+    replace: 'const retry = vm.invalidate.readRetry(seq, hva); vm.lockMmu();',
+  },
+];
+
+export const faultAndCow = model({
+  name: "kvm: its fault and the host's copy-on-write, on two threads",
+  setup() {
+    const state = setup();
+    state.child = state.mm.fork();
+    return state;
+  },
+  sharesObjects: true,
+  invariant: wrongEntry,
+  mutants: protocol,
+  actors: {
+    write: ({ mm, va }) => mm.writeSync(va + DATA, new Uint8Array([3])),
+    fault({ vcpu }) {
+      for (let k = 0; k < 2; k++) if (vcpu.mmu.pteAddress(RAM + DATA, false) > 0) return;
+    },
+  },
+  check(state) {
+    checkVm(state.vm);
+    return wrongEntry(state);
+  },
+});
