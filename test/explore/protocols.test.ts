@@ -27,7 +27,8 @@ async function holds(task: Task): Promise<void> {
   expect(result.failure).toBeUndefined();
   expect(ok).toBe(true);
   expect(result).toMatchObject({ exhausted: true });
-  expect(result.states).toBeGreaterThan(0);
+  // Where actors share objects states are not told apart.
+  expect(result.states + result.schedules).toBeGreaterThan(1);
 }
 
 /** The protection is missed when it is gone, and the path shows it. */
@@ -57,7 +58,7 @@ describe.each(names.filter((name) => !SMALL.includes(name)))('%s', (name) =>
 
 it('every model that can lose a protection names one', () => {
   const nrMutants = [...mutants.values()].flat().length;
-  expect(nrMutants).toBeGreaterThan(40);
+  expect(nrMutants).toBeGreaterThan(140);
 });
 
 describe('the examples', () => {
