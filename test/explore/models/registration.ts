@@ -183,8 +183,8 @@ export const refusal = model({
     {
       name: 'the refuser hears an end as well',
       file: NOTIFIER,
-      find: 'if (refused) { range.nrBegun = nrBegun;',
-      replace: 'if (refused) {',
+      find: 'if (this.startOne(sub, range)) { range.nrBegun = nrBegun;',
+      replace: 'if (this.startOne(sub, range)) {',
     },
     {
       name: 'reclaim goes on where a driver refused',
