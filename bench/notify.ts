@@ -11,6 +11,7 @@ import {
   PAGE_SIZE,
 } from '../src/mm/index.js';
 import { digits, markdownTable, median, option, quantile } from './lib/common.js';
+import { instructionsPerCall } from './lib/insns.js';
 
 /**
  * What a notifier costs the one who takes pages away: MADV_DONTNEED of 512 present pages in one call, and page by page, with 0, 1, 2, 4, 16 and 1000
@@ -18,6 +19,8 @@ import { digits, markdownTable, median, option, quantile } from './lib/common.js
  *
  * The driver keeps a flat table and an InvalidateSeq: it zaps what it has, as GuestRam and kvm's direct table do. The cost is what comes on top of the same call
  * with nothing registered, in turn, as medians with their quartiles.
+ *
+ * With nothing registered a call is counted in instructions, with the hooks and without (CONFIG_PTE_NOTIFIERS false): lib/insns.ts.
  *
  *   npm run bench -- notify [--rounds 200]
  */
@@ -134,3 +137,17 @@ const per = (world: World, n: number) => (above(world.range, bare.range).ns / n)
 process.stdout.write(
   `a range, for each of 2, 4, 16 concerned drivers: ${all.map((w, i) => per(w, [2, 4, 16][i]!)).join(', ')} ns a page\n`,
 );
+
+async function instructions(hooks: boolean): Promise<number> {
+  const define = { __CONFIG_PTE_NOTIFIERS__: String(hooks), __CONFIG_LOCKDEP__: 'false' };
+  return instructionsPerCall('bench/lib/notifyloop.ts', define);
+}
+
+try {
+  const [on, off] = [await instructions(true), await instructions(false)];
+  process.stdout.write(
+    `nothing registered, MADV_DONTNEED of one page: ${on.toFixed(0)} instructions with the hooks, ${off.toFixed(0)} without, ${(on - off).toFixed(0)} for them\n`,
+  );
+} catch (error) {
+  process.stdout.write(`nothing registered: instructions NOT COUNTED: ${String(error)}\n`);
+}
