@@ -16,8 +16,9 @@ import type { MmuNotifierRange } from './range.js';
  * Required outcome: no external entry for the range is installed between start and end (N3), nor one that was looked up
  * before the pte was cleared. The bracket that is under way is seen by its count and range, the one that ran in between by seq.
  *
- * `begin`, `end` and `readRetry` run under the driver's own lock, or all in one thread; `readBegin` does not need it. So one store alone orders
- * itself, that of seq in `end`: who reads the new seq sees the ptes cleared. For the rest the lock does, as in Linux, and an atomic store is 5 to 10 ns.
+ * `begin`, `end` and `readRetry` run under the driver's own lock, or all in one thread; `readBegin` does not need it. So two stores alone order
+ * themselves, those of `end`: who reads the new seq sees the ptes cleared, and who sees no bracket sees that seq has moved, though he may hold no
+ * lock that `end` was under (registration.ts). For the rest the lock does, as in Linux, and an atomic store is 5 to 10 ns.
  */
 
 const SEQ = 0;
@@ -65,7 +66,7 @@ export class InvalidateSeq {
   end(): void {
     const { words, base } = this;
     words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);
-    words.writeOnce(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
+    words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
   }
 
   /** Before the primary pte is looked up. Pairs with `end`. */

@@ -70,8 +70,8 @@ const MUTANTS: readonly Mutant[] = [
     name: 'end: the count drops before seq moves',
     file: SEQ_FILE,
     find: `words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);
-    words.writeOnce(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);`,
-    replace: `words.writeOnce(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
+    words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);`,
+    replace: `words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
     words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);`,
     fails,
   },
