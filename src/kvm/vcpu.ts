@@ -45,6 +45,7 @@ export class Vcpu {
   onWait: ((gpa: number, startMs: number, endMs: number) => void) | undefined;
   private turnEndsMs = 0;
   private exitRequested = false;
+  private destroyed = false;
   private wake: (() => void) | undefined;
   /** instret when the current instruction began to wait for pages. */
   private waitingAt = -1;
@@ -76,7 +77,7 @@ export class Vcpu {
         this.exitRequested = false;
         return { reason: KVM_EXIT_INTR };
       }
-      if (this.vm.poisoned !== undefined) return this.dead(this.vm.poisoned);
+      if (this.vm.ended !== undefined) return this.dead(this.vm.ended);
       this.timer.update();
       const exit = this.enter();
       if (exit !== HART_EXIT_BUDGET && exit !== HART_EXIT_REQUEST) {
@@ -87,9 +88,9 @@ export class Vcpu {
     }
   }
 
-  private dead(reason: string): VcpuExit {
+  private dead(message: string): VcpuExit {
     this.held.releaseAll();
-    return { reason: KVM_EXIT_SHUTDOWN, message: `the VM may map nothing any more: ${reason}` };
+    return { reason: KVM_EXIT_SHUTDOWN, message };
   }
 
   private enter(): number {
@@ -177,7 +178,7 @@ export class Vcpu {
 
   /** Makes a sleeping or running vCPU look at its requests and interrupts (Linux: kvm_vcpu_kick). */
   kick(): void {
-    this.hart.request();
+    if (!this.destroyed) this.hart.request();
     const wake = this.wake;
     this.wake = undefined;
     wake?.();
@@ -190,6 +191,7 @@ export class Vcpu {
   }
 
   setInterrupt(cause: number, on: boolean): void {
+    if (this.destroyed) return;
     this.hart.setInterruptPending(cause, on);
     if (on) this.kick();
   }
@@ -219,10 +221,13 @@ export class Vcpu {
     this.hart.dropCode(pfn);
   }
 
+  /** Its hart is gone; `run`, if it waits, comes back soon and touches it no more. */
   destroy(): void {
+    this.destroyed = true;
     this.held.releaseAll();
     this.timer.stop();
     this.hart.destroy();
+    this.kick();
   }
 }
 

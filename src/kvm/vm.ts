@@ -97,6 +97,12 @@ export class Vm {
     return this.subscription.poisoned;
   }
 
+  /** Why its vCPUs do not run any more. */
+  get ended(): string | undefined {
+    if (this.destroyed) return 'the VM was destroyed';
+    return this.poisoned === undefined ? undefined : `the VM may map nothing any more: ${this.poisoned}`;
+  }
+
   private stop(): void {
     if (this.destroyed) return;
     this.lockMmu();
@@ -224,7 +230,7 @@ export class Vm {
   }
 
   /**
-   * Ends the VM: no callback runs any more when it returns, and what a broken contract had pinned is won back. The mm, with the guest's memory, stays its owner's. Throws KernelError
+   * Ends the VM: no callback runs any more when it returns, a vCPU that waits in `run` comes back with KVM_EXIT_SHUTDOWN, and what a broken contract had pinned is won back. The mm, with the guest's memory, stays its owner's. Throws KernelError
    * EDEADLK in a callback of the mm, EBUSY inside a bracket; the VM lives on then.
    */
   destroy(): void {

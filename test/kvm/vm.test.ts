@@ -396,3 +396,23 @@ test('N19: a VM whose callback overran its time runs no more, says why, and give
   expect(host.stats().pinnedFrames).toBe(0);
   checkHost(host);
 });
+
+test('M37: a VM that is destroyed while its vCPU waits for a page, or sleeps, or had its turn: run comes back, and nothing of it is used', async () => {
+  const host = newHost(128);
+  const kvm = new Kvm(host, nodeEnvironment(), { nrDecodedPages: 64 });
+  const shutdown = { reason: KVM_EXIT_SHUTDOWN, message: 'the VM was destroyed' };
+  const waiting = await newVm({ host, kvm });
+  await waiting.store(waiting.gpa(DATA), 5n);
+  while (waiting.mm.pageTable.get(waiting.at(DATA) / PAGE) % 2 !== 0) host.reclaim.shrink(true, true, true);
+  const load = waiting.tryLoad(waiting.gpa(DATA));
+  const spinning = await newVm({ host, kvm });
+  const spin = spinning.spin();
+  for (const t of [waiting, spinning]) {
+    t.vm.destroy();
+    t.vcpu.kick();
+    t.vcpu.setInterrupt(9, true);
+  }
+  expect(await Promise.all([load, spin])).toEqual([shutdown, shutdown]);
+  expect(await spinning.vcpu.run()).toEqual(shutdown);
+  checkHost(host);
+});
