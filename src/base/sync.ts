@@ -38,39 +38,33 @@ export class Words {
     this.i32[i] = value;
   }
 
-  /** The address of word `i`. Throws RangeError where there is none, as `Atomics` would. */
-  private at(i: number): number {
-    if (i >>> 0 >= this.length) throw new RangeError(`word ${i} must be below ${this.length}`);
-    return this.byteOffset + 4 * i;
-  }
-
   load(i: number): number {
-    return this.ops.load(this.at(i));
+    return this.ops.load(addressOf(i, this.length, this.byteOffset));
   }
 
   store(i: number, value: number): void {
-    this.ops.store(this.at(i), value);
+    this.ops.store(addressOf(i, this.length, this.byteOffset), value);
   }
 
   /** Returns the old value, as do the other read-modify-write methods. */
   fetchAdd(i: number, value: number): number {
-    return this.ops.add(this.at(i), value);
+    return this.ops.add(addressOf(i, this.length, this.byteOffset), value);
   }
 
   fetchOr(i: number, value: number): number {
-    return this.ops.or(this.at(i), value);
+    return this.ops.or(addressOf(i, this.length, this.byteOffset), value);
   }
 
   fetchAnd(i: number, value: number): number {
-    return this.ops.and(this.at(i), value);
+    return this.ops.and(addressOf(i, this.length, this.byteOffset), value);
   }
 
   exchange(i: number, value: number): number {
-    return this.ops.exchange(this.at(i), value);
+    return this.ops.exchange(addressOf(i, this.length, this.byteOffset), value);
   }
 
   compareExchange(i: number, expected: number, value: number): number {
-    return this.ops.compareExchange(this.at(i), expected, value);
+    return this.ops.compareExchange(addressOf(i, this.length, this.byteOffset), expected, value);
   }
 
   /** Takes the lock in word `i` (0 free, 1 held, 2 held and awaited). May block; pairs with `unlock`. */
@@ -95,6 +89,12 @@ export class Words {
   notify(i: number, count?: number): void {
     Atomics.notify(this.i32, i, count);
   }
+}
+
+/** The address of word `i`. Throws RangeError where there is none, as `Atomics` would. Not a method: the explorer's twin has none such. */
+function addressOf(i: number, length: number, byteOffset: number): number {
+  if (i >>> 0 >= length) throw new RangeError(`word ${i} must be below ${length}`);
+  return byteOffset + 4 * i;
 }
 
 /**
