@@ -14,8 +14,17 @@ test('S6: compiled out, mm works, nobody can register, and no hook is left', asy
   const stdin = { contents, resolveDir: import.meta.dirname, loader: 'ts' as const };
   try {
     await build({ ...common, define, stdin, outfile });
-    const { Host, MemorySwap, PteNotifier, pteNotifierRegister, mmuNotifierRegister, checkHost, CONFIG_PTE_NOTIFIERS } =
-      await import(pathToFileURL(outfile).href);
+    const {
+      Host,
+      MAP_SHARED,
+      MemoryStore,
+      MemorySwap,
+      PteNotifier,
+      pteNotifierRegister,
+      mmuNotifierRegister,
+      checkHost,
+      CONFIG_PTE_NOTIFIERS,
+    } = await import(pathToFileURL(outfile).href);
     expect(CONFIG_PTE_NOTIFIERS).toBe(false);
     const host = new Host({ frames: 64, swap: new MemorySwap({ sizeBytes: 2 ** 22 }) });
     const mm = host.createMm();
@@ -28,6 +37,13 @@ test('S6: compiled out, mm works, nobody can register, and no hook is left', asy
     }
     expect(host.stats().notifierCalls).toBeUndefined();
     checkHost(host);
+    const store = new MemoryStore({ sizeBytes: 4096 });
+    const file = host.openFile(store);
+    mm.writeSync(mm.mmap(0, 4096, 3, MAP_SHARED, file), byte.fill(9));
+    await file.fsync();
+    await store.read(0, [byte.fill(0)]);
+    expect(byte[0]).toBe(9);
+    host.compact();
     expect(() => pteNotifierRegister(new PteNotifier({ clear() {} }), mm.findVma(va))).toThrow(/ENOSYS/);
     expect(() => mmuNotifierRegister(mm, va, va + 4096, {})).toThrow(/ENOSYS/);
     mm.exit();

@@ -9,7 +9,7 @@ import {
 } from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_DIRTY, PG_SWAPBACKED, PG_SWAPCACHE } from '../page/frames.js';
-import { dropRef, setFlag, tryDropSwapCache } from '../page/page.js';
+import { dropMappedRef, setFlag, tryDropSwapCache } from '../page/page.js';
 import {
   mkPte,
   PTE_ACCESSED,
@@ -86,12 +86,7 @@ function replacePage(mm: Mm, vma: Vma, vpn: number, i: number, old: number, copy
   if (!isZero) removeRmap(host, vma, old);
   mmuNotifierInvalidateRangeEnd(mm);
   host.lru.add(copy);
-  if (!isZero) putMapped(host, old);
-}
-
-/** Drops the reference that a pte had. */
-function putMapped(host: Host, pfn: number): void {
-  if (dropRef(host, pfn) || (host.frames.mapcount[pfn] === 0 && tryDropSwapCache(host, pfn))) host.frames.free(pfn);
+  if (!isZero && dropMappedRef(host, old)) host.frames.free(old);
 }
 
 /** Dirty from now on: what its swap slot holds is stale, and MADV_FREE's gift is taken back. While it is being written out, the completion sees the flag (N27). */

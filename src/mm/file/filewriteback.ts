@@ -2,12 +2,11 @@ import { bug } from '../../base/index.js';
 import { Deferred } from '../deferred.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE } from '../layout.js';
-import type { Mm } from '../mm.js';
-import { mmuNotifierInvalidateRangeEnd, mmuNotifierInvalidateRangeStart } from '../notifier/hooks.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from '../notifier/range.js';
 import { PG_RECLAIM, PG_WRITEBACK } from '../page/frames.js';
 import { PTE_DIRTY, PTE_WRITE, pteIsPresent, ptePfn } from '../pgtable/pte.js';
 import { rmapVisit } from '../rmap/rmap.js';
+import { RmapBracket } from '../rmap/rmapbracket.js';
 import type { Vma } from '../vma/vma.js';
 import type { AddressSpace } from './addressspace.js';
 import { callStore, type IoLimits, type Moved, overdue, Transfer, transfer, transferSync, viewsOf } from './storeio.js';
@@ -51,18 +50,17 @@ export class FileWriteback {
   private readonly runs = new Map<number, WriteRun>();
   private readonly batch = new Int32Array(MAX_BATCH);
   private nrBatch = 0;
-  private readonly mms: Mm[] = [];
+  private readonly bracket: RmapBracket;
   private cleaning = 0;
   private settled = new Deferred();
   /** Transfers that have neither ended nor are overdue. */
   nrActive = 0;
-  private readonly gather: (vma: Vma, vpn: number) => void;
   private readonly protect: (vma: Vma, vpn: number) => void;
 
   constructor(host: Host, limits: IoLimits) {
     this.host = host;
     this.limits = limits;
-    this.gather = (vma, vpn) => this.gatherOne(vma, vpn);
+    this.bracket = new RmapBracket(host);
     this.protect = (vma, vpn) => this.protectOne(vma, vpn);
   }
 
@@ -128,39 +126,22 @@ export class FileWriteback {
 
   /** Takes the right to write away from all who map the batch, then marks its pages clean and under way. */
   private clean(as: AddressSpace): void {
-    const { batch, nrBatch, mms } = this;
-    mms.length = 0;
-    this.visitBatch(this.gather);
-    for (const mm of mms) mmuNotifierInvalidateRangeStart(mm);
-    if (mms.length > 0) this.visitBatch(this.protect);
-    for (const mm of mms) {
-      mmuNotifierInvalidateRangeEnd(mm);
-      mm.inReclaim = false;
-    }
+    const { batch, bracket, nrBatch } = this;
+    const { mapcount } = this.host.frames;
+    bracket.begin(MMU_NOTIFY_PROTECTION_PAGE);
+    for (let k = 0; k < nrBatch; k++) if (mapcount[batch[k]!] !== 0) bracket.add(batch[k]!, PTE_WRITE | PTE_DIRTY);
+    bracket.start(true);
+    for (let k = 0; k < nrBatch && !bracket.isEmpty; k++) this.protectPage(batch[k]!);
+    bracket.end();
     for (let k = 0; k < nrBatch; k++) {
       as.clearDirty(batch[k]!);
       as.setWriteback(batch[k]!);
     }
   }
 
-  private visitBatch(fn: (vma: Vma, vpn: number) => void): void {
-    const { mapcount } = this.host.frames;
-    for (let k = 0; k < this.nrBatch; k++) {
-      this.cleaning = this.batch[k]!;
-      if (mapcount[this.cleaning] !== 0) rmapVisit(this.host, this.cleaning, fn);
-    }
-  }
-
-  private gatherOne(vma: Vma, vpn: number): void {
-    const { mm } = vma;
-    const pte = mm.pageTable.get(vpn);
-    if (!pteIsPresent(pte) || ptePfn(pte) !== this.cleaning || (pte & (PTE_WRITE | PTE_DIRTY)) === 0) return;
-    if (!mm.inReclaim) {
-      mm.inReclaim = true;
-      mm.range.reset(MMU_NOTIFY_PROTECTION_PAGE, true);
-      this.mms.push(mm);
-    }
-    mm.range.add(vpn, vpn + 1);
+  private protectPage(pfn: number): void {
+    this.cleaning = pfn;
+    rmapVisit(this.host, pfn, this.protect);
   }
 
   private protectOne(vma: Vma, vpn: number): void {

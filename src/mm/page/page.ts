@@ -31,6 +31,18 @@ export function dropRef(host: Host, pfn: number): boolean {
   return true;
 }
 
+/** Drops the reference of a pte that was cleared, its mapcount with it. True when the caller has to free the frame. */
+export function dropMappedRef(host: Host, pfn: number): boolean {
+  return dropRef(host, pfn) || (host.frames.mapcount[pfn] === 0 && tryDropSwapCache(host, pfn));
+}
+
+/** Somebody beside ptes and caches has a reference: between `tryGetPage` and `putPage` a page stays. */
+export function isHeld(host: Host, pfn: number): boolean {
+  const { flags, refcount, mapcount, mapping } = host.frames;
+  const nrCaches = ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
+  return refcount[pfn]! > mapcount[pfn]! + nrCaches;
+}
+
 /**
  * Lets the frame leave the swap cache when no pte names its slot any more, and it is dirty (the slot is stale) or unmapped (it is
  * unwanted). A clean mapped page stays in: it can be given up without a write. Not while I/O is under way; its

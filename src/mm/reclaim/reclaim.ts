@@ -1,13 +1,6 @@
 import { CONFIG_LOCKDEP, lockdepWait } from '../../base/index.js';
 import { shmemSwapOut } from '../file/shmem.js';
 import type { Host } from '../host.js';
-import type { Mm } from '../mm.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-} from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import {
   MIN_FRAMES,
@@ -20,9 +13,10 @@ import {
   PG_WRITEBACK,
 } from '../page/frames.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../page/lru.js';
-import { dropRef, tryDropSwapCache } from '../page/page.js';
-import { mkSwapPte, PTE_DIRTY, PTE_NONE, pteIsPresent, ptePfn } from '../pgtable/pte.js';
+import { dropRef, isHeld, tryDropSwapCache } from '../page/page.js';
+import { mkSwapPte, PTE_DIRTY, PTE_NONE } from '../pgtable/pte.js';
 import { removeRmap, rmapVisit, tryToUnmapOne } from '../rmap/rmap.js';
+import { RmapBracket } from '../rmap/rmapbracket.js';
 import type { Vma } from '../vma/vma.js';
 import type { OomAsker } from './oom.js';
 
@@ -52,16 +46,13 @@ export class Reclaim {
   readonly batchSize: number;
   private readonly batch: Int32Array;
   private nrBatch = 0;
-  private readonly mms: Mm[] = [];
+  private readonly bracket: RmapBracket;
   private visiting = 0;
-  private refused = false;
   private kswapdRunning: Promise<void> | undefined;
   /** Runs of direct reclaim under way, by their reserve. */
   private readonly direct = new Map<number, Promise<boolean>>();
   private stopped = false;
-  private readonly gatherRange: (vma: Vma, vpn: number) => void;
   private readonly unmapOne: (vma: Vma, vpn: number) => void;
-  private readonly checkRefused: (vma: Vma) => boolean;
 
   constructor(host: Host) {
     this.host = host;
@@ -71,9 +62,8 @@ export class Reclaim {
     this.high = this.min * 3;
     this.batchSize = Math.max(4, Math.min(nrFrames >> 3, MAX_BATCH));
     this.batch = new Int32Array(this.batchSize);
-    this.gatherRange = (vma, vpn) => this.addToRange(vma, vpn);
+    this.bracket = new RmapBracket(host);
     this.unmapOne = (vma, vpn) => this.unmap(vma, vpn);
-    this.checkRefused = (vma) => vma.mm.refusedReclaim;
   }
 
   /** Frames that mlock must leave: some room above the high watermark to go on in (N26). */
@@ -143,7 +133,7 @@ export class Reclaim {
       // A driver that breaks its contract when it is asked for young pages empties the list: they are pinned.
       if (pfn === 0) return;
       this.host.vmstat.pgscan++;
-      if (this.isHeld(pfn) || this.isUnderWriteback(pfn)) lru.move(pfn, 0, 0);
+      if (isHeld(this.host, pfn) || this.isUnderWriteback(pfn)) lru.move(pfn, 0, 0);
       else if (desperate || !this.spare(pfn)) {
         lru.remove(pfn);
         this.batch[this.nrBatch++] = pfn;
@@ -172,23 +162,14 @@ export class Reclaim {
     return (this.host.frames.flags[pfn]! & PG_WRITEBACK) !== 0;
   }
 
-  /** Somebody beside ptes and caches has a reference: between `tryGetPage` and `putPage` a page stays. */
-  private isHeld(pfn: number): boolean {
-    const { flags, refcount, mapcount, mapping } = this.host.frames;
-    const caches = ((flags[pfn]! & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
-    return refcount[pfn]! > mapcount[pfn]! + caches;
-  }
-
   /** Unmaps the batch: a slot for each page, one bracket for each mm, the ptes cleared inside. */
   private unmapBatch(blockable: boolean): void {
-    this.mms.length = 0;
-    for (let k = 0; k < this.nrBatch; k++) {
-      this.visiting = this.batch[k]!;
-      if (this.prepareSlot(this.visiting)) rmapVisit(this.host, this.visiting, this.gatherRange);
-    }
-    for (const mm of this.mms) this.startBracket(mm, blockable);
-    for (let k = 0; k < this.nrBatch; k++) this.unmapPage(this.batch[k]!);
-    for (const mm of this.mms) this.endBracket(mm);
+    const { batch, bracket, nrBatch } = this;
+    bracket.begin(MMU_NOTIFY_CLEAR);
+    for (let k = 0; k < nrBatch; k++) if (this.prepareSlot(batch[k]!)) bracket.add(batch[k]!);
+    bracket.start(blockable);
+    for (let k = 0; k < nrBatch; k++) this.unmapPage(batch[k]!);
+    bracket.end();
   }
 
   /** False when the page must stay, because there is no slot for it. A clean page without a slot is zeros: it needs none. */
@@ -202,36 +183,13 @@ export class Reclaim {
     return true;
   }
 
-  private addToRange(vma: Vma, vpn: number): void {
-    const { mm } = vma;
-    const pte = mm.pageTable.get(vpn);
-    if (!pteIsPresent(pte) || ptePfn(pte) !== this.visiting) return;
-    if (!mm.inReclaim) {
-      mm.inReclaim = true;
-      mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
-      this.mms.push(mm);
-    }
-    mmuNotifierRangeAdd(mm, vpn, vpn + 1);
-  }
-
-  private startBracket(mm: Mm, blockable: boolean): void {
-    mm.refusedReclaim = mmuNotifierInvalidateRangeStart(mm, blockable) !== 0;
-  }
-
-  private endBracket(mm: Mm): void {
-    if (!mm.refusedReclaim) mmuNotifierInvalidateRangeEnd(mm);
-    mm.refusedReclaim = false;
-    mm.inReclaim = false;
-  }
-
   private unmapPage(pfn: number): void {
     const { flags, mapping } = this.host.frames;
     if ((flags[pfn]! & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY && mapping[pfn]! >= 0) return;
     // The bracket's start has pinned it: its owner goes on with it.
     if ((flags[pfn]! & PG_PINNED) !== 0) return;
     this.visiting = pfn;
-    this.refused = rmapVisit(this.host, pfn, this.checkRefused);
-    if (!this.refused) rmapVisit(this.host, pfn, this.unmapOne);
+    if (!this.bracket.refused(pfn)) rmapVisit(this.host, pfn, this.unmapOne);
   }
 
   private unmap(vma: Vma, vpn: number): void {
@@ -259,7 +217,7 @@ export class Reclaim {
     let nrFreed = 0;
     for (let k = 0; k < this.nrBatch; k++) {
       const pfn = this.batch[k]!;
-      if (frames.mapcount[pfn] !== 0 || this.isHeld(pfn)) this.putBack(pfn);
+      if (frames.mapcount[pfn] !== 0 || isHeld(this.host, pfn)) this.putBack(pfn);
       else if (frames.mapping[pfn]! < 0) nrFreed += this.evictCached(pfn, dirty, dirtyFile);
       else nrFreed += this.evictAnon(pfn, dirty);
     }

@@ -2,6 +2,7 @@ import type { Host } from '../host.js';
 import { pfnToPa } from '../layout.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_LOCKED, PG_LRU, PG_PINNED, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
+import { isHeld } from '../page/page.js';
 import { migrationPfn, migrationToPte, mkMigrationPte, pteIsMigration } from '../pgtable/pte.js';
 import type { Vma } from '../vma/vma.js';
 import { rmapVisit, tryToUnmapOne } from './rmap.js';
@@ -41,11 +42,10 @@ export class Migration {
 
   /** Whether the page in the frame can go elsewhere now: nobody but ptes and caches refers to it, and no transfer is under way. */
   isMovable(pfn: number): boolean {
-    const { flags, refcount, mapcount, mapping } = this.host.frames;
+    const { flags } = this.host.frames;
     const f = flags[pfn]!;
     if ((f & PG_LRU) === 0 || (f & (PG_LOCKED | PG_WRITEBACK | PG_PINNED)) !== 0) return false;
-    const caches = ((f & PG_SWAPCACHE) !== 0 ? 1 : 0) + (mapping[pfn]! < 0 ? 1 : 0);
-    return refcount[pfn] === mapcount[pfn]! + caches;
+    return !isHeld(this.host, pfn);
   }
 
   /**

@@ -7,7 +7,7 @@ import {
   mmuNotifierRangeInit,
 } from '../notifier/hooks.js';
 import type { MmuNotifyEvent } from '../notifier/range.js';
-import { pteIsPresent, ptePfn } from '../pgtable/pte.js';
+import { PTE_PRESENT, pteIsPresent, ptePfn } from '../pgtable/pte.js';
 import type { Vma } from '../vma/vma.js';
 import { rmapVisit } from './rmap.js';
 
@@ -22,6 +22,7 @@ export class RmapBracket {
   private readonly mms: Mm[] = [];
   private event: MmuNotifyEvent = 0;
   private adding = 0;
+  private bits = PTE_PRESENT;
   private readonly addPage: (vma: Vma, vpn: number) => void;
   private readonly isRefused: (vma: Vma) => boolean;
 
@@ -36,21 +37,27 @@ export class RmapBracket {
     this.mms.length = 0;
   }
 
-  /** Every page that maps the frame will be in a range. */
-  add(pfn: number): void {
+  /** Every page whose pte maps the frame, and has any of `bits`, will be in a range. */
+  add(pfn: number, bits = PTE_PRESENT): void {
     this.adding = pfn;
+    this.bits = bits;
     rmapVisit(this.host, pfn, this.addPage);
   }
 
   private addToRange(mm: Mm, vpn: number): void {
     const pte = mm.pageTable.get(vpn);
-    if (!pteIsPresent(pte) || ptePfn(pte) !== this.adding) return;
+    if (!pteIsPresent(pte) || ptePfn(pte) !== this.adding || (pte & this.bits) === 0) return;
     if (!mm.inReclaim) {
       mm.inReclaim = true;
       mmuNotifierRangeInit(mm, this.event);
       this.mms.push(mm);
     }
     mmuNotifierRangeAdd(mm, vpn, vpn + 1);
+  }
+
+  /** Nobody maps what was added. */
+  get isEmpty(): boolean {
+    return this.mms.length === 0;
   }
 
   /** Opens the brackets. A driver may refuse its mm's where they must not block (N12). Pairs with `end`. */

@@ -7,7 +7,7 @@ import {
   mmuNotifierRangeInit,
 } from '../notifier/hooks.js';
 import type { MmuNotifyEvent } from '../notifier/range.js';
-import { dropRef, tryDropSwapCache } from '../page/page.js';
+import { dropMappedRef, tryDropSwapCache } from '../page/page.js';
 import { PTE_NONE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
 import { isAnon, removeRmap } from '../rmap/rmap.js';
 import type { Vma } from './vma.js';
@@ -99,7 +99,7 @@ function isOwn(host: Host, pte: number): boolean {
 function zapPresent(host: Host, vma: Vma, pfn: number): void {
   if (pfn === host.frames.zeroPfn) return;
   removeRmap(host, vma, pfn);
-  if (dropRef(host, pfn) || (host.frames.mapcount[pfn] === 0 && tryDropSwapCache(host, pfn))) host.gather.add(pfn);
+  if (dropMappedRef(host, pfn)) host.gather.add(pfn);
 }
 
 function zapSwap(host: Host, slot: number): void {

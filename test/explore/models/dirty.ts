@@ -1,4 +1,4 @@
-import { model, slow } from 'unpin/explore';
+import { type Mutant, model, slow } from 'unpin/explore';
 import {
   checkHost,
   FALLOC_FL_KEEP_SIZE,
@@ -143,7 +143,12 @@ export const young = model({
   },
 });
 
-const NO_CLEANING_BRACKET = noBracket('file/filewriteback.ts');
+const NO_CLEANING_BRACKET: Mutant = {
+  name: 'no bracket in file/filewriteback.ts',
+  file: 'mm/file/filewriteback.ts',
+  find: 'bracket.start(true);',
+  replace: '',
+};
 
 /** All that is dirty goes to the store; then it holds what the page does. */
 async function inTheFile({ host, mm, va, store, file, device, wrote }: ReturnType<typeof shared>) {

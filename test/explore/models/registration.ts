@@ -188,7 +188,7 @@ export const refusal = model({
     },
     {
       name: 'reclaim goes on where a driver refused',
-      file: 'mm/reclaim/reclaim.ts',
+      file: 'mm/rmap/rmapbracket.ts',
       find: 'mm.refusedReclaim = mmuNotifierInvalidateRangeStart(mm, blockable) !== 0;',
       replace: 'mmuNotifierInvalidateRangeStart(mm, blockable);',
     },
