@@ -1,6 +1,7 @@
 export * from './bootplan.js';
 export * from './devicetree.js';
 export * from './fdt.js';
+export type { GuestMemory } from './guestmemory.js';
 export * from './kernel.js';
 export * from './mmio.js';
 export * from './plic.js';
@@ -8,3 +9,4 @@ export * from './sbi.js';
 export * from './sbicodes.js';
 export * from './sbihost.js';
 export * from './uart.js';
+export * from './virtio/index.js';
