@@ -34,5 +34,14 @@ export function isWasmMemory(memory: object): boolean {
 
 /** Compiles and instantiates synchronously: for Node and for workers; a page's own thread may refuse large modules. */
 export function instantiate(bytes: Uint8Array, imports: WasmImports): WasmExports {
-  return new wasm.Instance(new wasm.Module(bytes), imports).exports;
+  return instantiateModule(compile(bytes), imports);
+}
+
+/** A compiled module, which threads may hand to one another. */
+export function compile(bytes: Uint8Array): object {
+  return new wasm.Module(bytes);
+}
+
+export function instantiateModule(module: object, imports: WasmImports): WasmExports {
+  return new wasm.Instance(module, imports).exports;
 }

@@ -9,4 +9,6 @@ export interface Environment {
   defer(fn: () => void): void;
   /** Calls `fn` after `ms` milliseconds; the result cancels it. */
   setTimer(fn: () => void, ms: number): () => void;
+  /** See EngineOptions. */
+  readonly hostIsTso?: boolean;
 }

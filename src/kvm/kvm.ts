@@ -37,6 +37,7 @@ export class Kvm {
       memory: host.memory,
       alloc: (lenBytes, align) => host.arenaAlloc(lenBytes, align),
       free: (addr, lenBytes) => host.arenaFree(addr, lenBytes),
+      ...(env.hostIsTso !== undefined && { hostIsTso: env.hostIsTso }),
       ...(options.nrDecodedPages && { nrDecodedPages: options.nrDecodedPages }),
     });
     this.state = { nrRunning: 0, nrWaiting: 0, blockWhenAlone: options.blockWhenAlone ?? false };

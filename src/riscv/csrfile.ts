@@ -154,7 +154,10 @@ export class CsrFile {
   /** Software may raise and lower SSIP alone. */
   private writePending(low: number): void {
     const soft = 1 << C.IRQ_S_SOFT;
-    this.setWord(L.CSR_SIP, (this.word(L.CSR_SIP) & ~soft) | (low & soft));
+    const sip = (this.base + L.CSR_SIP) >>> 2;
+    // Other threads raise the other bits.
+    if ((low & soft) !== 0) Atomics.or(this.i32, sip, soft);
+    else Atomics.and(this.i32, sip, ~soft);
   }
 
   /** An unsupported mode: the write is ignored whole, which is how Linux finds out what there is. */

@@ -72,6 +72,8 @@ function immediate(format: Instruction['format'], w: number): number {
     case 'CSR':
     case 'CSRI':
       return w >>> 20;
+    case 'FENCE':
+      return (w >>> 20) & 0xff;
     default:
       return 0;
   }

@@ -12,6 +12,8 @@ import type { Emit } from './table/index.js';
 
 /** The local that has the hart's address. */
 export const HART = 0;
+/** In the sets of a `fence`: W before, R after. */
+const FENCE_STORE_LOAD = 0x12;
 
 export abstract class Emitter implements Emit {
   readonly c: Code;
@@ -21,11 +23,13 @@ export abstract class Emitter implements Emit {
   protected readonly entry: number;
   protected slow!: Label;
   private readonly helpers: ReadonlyMap<string, number>;
+  private readonly hostIsTso: boolean;
   private readonly temps64: readonly number[];
   private readonly temps32: readonly number[];
   private readonly tempsF64: readonly number[];
 
-  constructor(code: Code, helpers: ReadonlyMap<string, number>) {
+  constructor(code: Code, helpers: ReadonlyMap<string, number>, hostIsTso = false) {
+    this.hostIsTso = hostIsTso;
     this.c = code;
     this.helpers = helpers;
     const four = (type: number) => [0, 1, 2, 3].map(() => code.local(type));
@@ -180,6 +184,21 @@ export abstract class Emitter implements Emit {
       c.get(old);
       if (!wide) c.op('i64ExtendI32S');
     });
+  }
+
+  /**
+   * WHY two forms: on a host that orders like x86 (total store order) only a load after a store needs a fence, and that one costs 10 ns;
+   * WebAssembly does not say what host it is on, so the engine is told.
+   */
+  fence(): void {
+    const { c } = this;
+    if (!this.hostIsTso) {
+      c.atomicFence();
+      return;
+    }
+    this.imm32();
+    c.i32(FENCE_STORE_LOAD).op('i32And').i32(FENCE_STORE_LOAD).op('i32Eq').if();
+    c.atomicFence().end();
   }
 
   loadReserved(lenBytes: 4 | 8): void {

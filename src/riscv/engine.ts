@@ -1,8 +1,8 @@
-import { instantiate, type WasmMemory } from '../base/index.js';
+import { compile, instantiateModule, type WasmMemory } from '../base/index.js';
 import { Hart, type HartOptions } from './hart.js';
 import { generateInterpreter } from './interp.js';
 import * as L from './layout.js';
-import { DecodedPages } from './records.js';
+import { DecodedPages, type PageOps } from './records.js';
 
 /**
  * What all harts in one memory share: the instantiated interpreter, and the decoded code.
@@ -13,14 +13,29 @@ export interface EngineOptions {
   /** Room in that memory, zeroed or not; throws when there is none. */
   readonly alloc: (lenBytes: number, align: number) => number;
   readonly free: (address: number, lenBytes: number) => void;
-  /** Pages of code kept decoded, 16 KiB each; default 2048. */
+  /** Pages of code kept decoded, 20 KiB each; default 2048. */
   readonly nrDecodedPages?: number;
+  /** The host orders memory accesses as x86 does (total store order): most fences cost nothing there. Default false. */
+  readonly hostIsTso?: boolean;
+  /** What `compileInterpreter` made, perhaps in another thread. */
+  readonly interpreter?: InterpreterModule;
 }
 
 const DEFAULT_DECODED_PAGES = 2048;
 
-/** The interpreter's bytes are the same for every engine of the process. */
-let interpreterBytes: Uint8Array | undefined;
+/** What threads share of the interpreter: compiled once, instantiated in each. Structured-cloneable. */
+export type InterpreterModule = object;
+
+/** The interpreter is the same for every engine of the thread. */
+const compiled = new Map<boolean, InterpreterModule>();
+
+export function compileInterpreter(hostIsTso: boolean): InterpreterModule {
+  const known = compiled.get(hostIsTso);
+  if (known !== undefined) return known;
+  const module = compile(generateInterpreter(hostIsTso));
+  compiled.set(hostIsTso, module);
+  return module;
+}
 
 export class RiscvEngine {
   readonly i32: Int32Array;
@@ -41,13 +56,14 @@ export class RiscvEngine {
     this.i64 = new BigInt64Array(buffer);
     this.u8 = new Uint8Array(buffer);
     this.u16 = new Uint16Array(buffer);
-    interpreterBytes ??= generateInterpreter();
-    const { run, fill } = instantiate(interpreterBytes, { env: this.imports() });
-    this.runWasm = run as (base: number, budget: number) => number;
-    this.fill = fill as (address: number, byte: number, lenBytes: number) => void;
+    const module = options.interpreter ?? compileInterpreter(options.hostIsTso ?? false);
+    const exports = instantiateModule(module, { env: this.imports() });
+    const { run, ...pageOps } = exports as unknown as PageOps & { run: (base: number, budget: number) => number };
+    this.runWasm = run;
+    this.fill = pageOps.fill;
     const nrPages = options.nrDecodedPages ?? DEFAULT_DECODED_PAGES;
-    const base = options.alloc(nrPages * L.DECODED_PAGE_BYTES, 64);
-    this.records = new DecodedPages(buffer, base, nrPages, this.fill, () => this.forgetRecords());
+    const base = options.alloc(DecodedPages.lenBytes(nrPages), 64);
+    this.records = new DecodedPages(buffer, base, nrPages, pageOps, () => this.forgetRecords());
   }
 
   private imports(): Record<string, unknown> {
@@ -65,6 +81,13 @@ export class RiscvEngine {
     return hart;
   }
 
+  /** The hart at `base`, which another thread's engine has created, to be run by this thread. That engine destroys it. */
+  attachHart(base: number, options: HartOptions): Hart {
+    const hart = new Hart(this, base, { ...options, attach: true });
+    this.harts.set(base, hart);
+    return hart;
+  }
+
   destroyHart(hart: Hart): void {
     if (this.harts.delete(hart.base)) this.options.free(hart.base, L.HART_BYTES);
   }
@@ -77,6 +100,12 @@ export class RiscvEngine {
   recordsOf(hostPage: number): number {
     if (!this.records.has(hostPage)) for (const hart of this.harts.values()) hart.tlbForbidWrites(hostPage);
     return this.records.get(hostPage);
+  }
+
+  /** Code may have been written by others: `fence.i`, and before a page that was taken away comes back as another. */
+  doubtCode(): void {
+    this.records.doubt();
+    this.forgetRecords();
   }
 
   private forgetRecords(): void {

@@ -18,6 +18,8 @@ export interface HartOptions {
   readonly mmu: HartMmu;
   /** The time CSR: ticks of the timebase, a whole number. */
   readonly now: () => number;
+  /** The hart's state is there already: another thread has made it. */
+  readonly attach?: boolean;
 }
 
 export class Hart {
@@ -54,9 +56,10 @@ export class Hart {
     this.mmu = options.mmu;
     this.i32 = engine.i32;
     this.i64 = engine.i64;
-    engine.fill(base, 0, L.HART_BYTES);
+    if (!options.attach) engine.fill(base, 0, L.HART_BYTES);
     this.csr = new CsrFile(this, options.now);
     this.slowPath = new Slow(this);
+    if (options.attach) return;
     this.i64[(base + L.RESERVED_VA) >>> 3] = -1n;
     engine.records.endPage(base + L.SCRATCH_RECORDS + L.RECORD_BYTES);
     this.setMode(MODE_SUPERVISOR);
@@ -126,7 +129,6 @@ export class Hart {
   /** Retires at most `nrInstructions`, and exactly so many if nothing else comes up (HART_EXIT_BUDGET): no exception either. */
   run(nrInstructions: number): HartExit {
     if (this.exit !== 0) this.exit = 0;
-    this.i32[(this.base + L.REQUEST) >>> 2] = 0;
     this.slowPath.begin();
     this.runBudget = nrInstructions;
     this.runTraps = this.nrTraps;
@@ -135,6 +137,8 @@ export class Hart {
     this.runBudget = 0;
     this.runTraps = this.nrTraps;
     this.i32[(this.base + L.BUDGET_LEFT) >>> 2] = 0;
+    // Cleared here, not before the run: what is asked for between two runs ends the next one at once.
+    if (this.i32[(this.base + L.REQUEST) >>> 2] !== 0) Atomics.store(this.i32, (this.base + L.REQUEST) >>> 2, 0);
     if (this.exit !== 0) return this.exit;
     return left === 0 ? HART_EXIT_BUDGET : HART_EXIT_REQUEST;
   }
@@ -144,11 +148,11 @@ export class Hart {
     Atomics.store(this.i32, (this.base + L.REQUEST) >>> 2, 1);
   }
 
-  /** Raises or lowers bit `cause` of sip. A running hart takes it at its next exit: `request` it, if that must be soon. */
+  /** Raises or lowers bit `cause` of sip, from any thread. A running hart takes it at its next exit: `request` it, if that must be soon. */
   setInterruptPending(cause: number, on: boolean): void {
     const sip = (this.base + L.CSR_SIP) >>> 2;
-    if (on) this.i32[sip]! |= 1 << cause;
-    else this.i32[sip]! &= ~(1 << cause);
+    if (on) Atomics.or(this.i32, sip, 1 << cause);
+    else Atomics.and(this.i32, sip, ~(1 << cause));
   }
 
   /** Whether some enabled interrupt is pending, taken or not: what ends `wfi`. */

@@ -1,7 +1,7 @@
 export * from './csr.js';
 export { type Decoded, decode } from './decode.js';
 export { disassemble } from './disassemble.js';
-export { type EngineOptions, RiscvEngine } from './engine.js';
+export { compileInterpreter, type EngineOptions, type InterpreterModule, RiscvEngine } from './engine.js';
 export * from './exits.js';
 export { FlatMmu, rightsOf } from './flatmmu.js';
 export { Hart, type HartOptions } from './hart.js';

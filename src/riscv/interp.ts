@@ -38,14 +38,17 @@ export const SLOW_LEAVE = 2;
 export const FETCH_LEAVE = 0;
 export const FETCH_TRAPPED = 1;
 
-export function generateInterpreter(): Uint8Array {
+/** `hostIsTso`: see EngineOptions. */
+export function generateInterpreter(hostIsTso: boolean): Uint8Array {
   const module = new ModuleBuilder();
   const fetch = module.importFunc('fetch', [I32], [I32]);
   const slow = module.importFunc('slow', [I32, I32], [I32]);
   const helpers = new Map([...emitHelpers(module), ...emitFpFunctions(module)]);
   const { code } = module.func('run', [I32, I32], [I32]);
-  new Interpreter(code, helpers).emit(fetch, slow);
+  new Interpreter(code, helpers, hostIsTso).emit(fetch, slow);
   emitFill(module);
+  emitCopy(module);
+  emitSamePage(module);
   return module.toBytes();
 }
 
@@ -53,6 +56,45 @@ export function generateInterpreter(): Uint8Array {
 function emitFill(module: ModuleBuilder): void {
   const { code } = module.func('fill', [I32, I32, I32], []);
   code.get(0).get(1).get(2).memoryFill();
+}
+
+/** `copy(to, from, length)`. */
+function emitCopy(module: ModuleBuilder): void {
+  const { code } = module.func('copy', [I32, I32, I32], []);
+  code.get(0).get(1).get(2).memoryCopy();
+}
+
+/** Words of 8 bytes that one round of `samePage` compares. */
+const COMPARED_AT_ONCE = 8;
+
+/** `samePage(a, b)`: 1 where the 4096 bytes at both addresses are equal. */
+function emitSamePage(module: ModuleBuilder): void {
+  const { code: c } = module.func('samePage', [I32, I32], [I32]);
+  const end = c.local(I32);
+  c.get(0).i32(4096).op('i32Add').set(end);
+  const differs = c.block();
+  const again = c.loop();
+  for (let word = 0; word < COMPARED_AT_ONCE; word++) {
+    c.get(0)
+      .mem('i64Load', 8 * word)
+      .get(1)
+      .mem('i64Load', 8 * word)
+      .op('i64Xor');
+    if (word > 0) c.op('i64Or');
+  }
+  c.op('i64Eqz').op('i32Eqz').brIf(differs);
+  c.get(1)
+    .i32(8 * COMPARED_AT_ONCE)
+    .op('i32Add')
+    .set(1);
+  c.get(0)
+    .i32(8 * COMPARED_AT_ONCE)
+    .op('i32Add')
+    .tee(0)
+    .get(end)
+    .op('i32Ne')
+    .brIf(again);
+  c.i32(1).op('return').end().end().i32(0);
 }
 
 const LEFT = 1;
@@ -71,8 +113,8 @@ class Interpreter extends Emitter {
   private dispatch!: Label;
   private form!: Handler;
 
-  constructor(code: Code, helpers: ReadonlyMap<string, number>) {
-    super(code, helpers);
+  constructor(code: Code, helpers: ReadonlyMap<string, number>, hostIsTso: boolean) {
+    super(code, helpers, hostIsTso);
     const i32 = () => code.local(I32);
     const i64 = () => code.local(I64);
     [this.rec, this.recBase, this.limit, this.dtlbLocal, this.status] = [i32(), i32(), i32(), i32(), i32()];

@@ -8,8 +8,20 @@ import * as L from './layout.js';
  * decoded when it is first executed, with what follows it.
  *
  * The number of pages is bounded; a new one takes the place of the one made longest ago. Whoever drops a page must make every
- * hart forget its records: `onDrop`. A page that has records is never writable in a TLB, so records are never stale (N3).
+ * hart forget its records: `onDrop`.
+ *
+ * Records are those of one thread. A page that has some is never writable in a TLB of the thread's own harts, so they follow its own
+ * stores at once. What others do to the page (harts in other threads, devices, a host that gives the frame to somebody else) shows
+ * after `doubt`, as fetches must see it after `fence.i`: records are decoded from a copy of the page, and in doubt they are
+ * used again only where the page still equals its copy (N3). `doubt` comes with a flush of the fetch TLBs, so that every page is asked for.
  */
+
+/** What records need of the generated module: `memory.fill`, `memory.copy`, and a comparison of two pages. */
+export interface PageOps {
+  fill(address: number, byte: number, lenBytes: number): void;
+  copy(to: number, from: number, lenBytes: number): void;
+  samePage(a: number, b: number): number;
+}
 
 /** Instructions decoded at once. */
 const DECODE_AHEAD = 16;
@@ -20,28 +32,38 @@ export class DecodedPages {
   private readonly u8: Uint8Array;
   private readonly base: number;
   private readonly nrPages: number;
-  private readonly fill: (address: number, byte: number, lenBytes: number) => void;
+  private readonly copies: number;
+  private readonly ops: PageOps;
   private readonly onDrop: () => void;
   /** Host page to page of records + 1. */
   private readonly slotOf: Map<number, number> = new Map();
   private readonly hostPageOf: Int32Array;
+  /** The doubts that the page has been cleared of. */
+  private readonly sureAt: Int32Array;
+  private doubts = 0;
   private next = 0;
 
-  constructor(
-    buffer: SharedArrayBuffer,
-    base: number,
-    nrPages: number,
-    fill: (address: number, byte: number, lenBytes: number) => void,
-    onDrop: () => void,
-  ) {
+  constructor(buffer: SharedArrayBuffer, base: number, nrPages: number, ops: PageOps, onDrop: () => void) {
     this.i32 = new Int32Array(buffer);
     this.u16 = new Uint16Array(buffer);
     this.u8 = new Uint8Array(buffer);
     this.base = base;
     this.nrPages = nrPages;
-    this.fill = fill;
+    this.copies = base + nrPages * L.DECODED_PAGE_BYTES;
+    this.ops = ops;
     this.onDrop = onDrop;
     this.hostPageOf = new Int32Array(nrPages).fill(-1);
+    this.sureAt = new Int32Array(nrPages);
+  }
+
+  /** Bytes that `nrPages` of them take. */
+  static lenBytes(nrPages: number): number {
+    return nrPages * (L.DECODED_PAGE_BYTES + 4096);
+  }
+
+  /** Others may have written pages since: none is used again before it has been compared. The caller flushes the fetch TLBs. */
+  doubt(): void {
+    this.doubts = (this.doubts + 1) | 0;
   }
 
   has(hostPage: number): boolean {
@@ -51,7 +73,17 @@ export class DecodedPages {
   /** Address of the page's records; makes them, undecoded, where there are none: then `created` is true. */
   get(hostPage: number): number {
     const slot = this.slotOf.get(hostPage);
-    return slot === undefined ? this.create(hostPage) : this.base + slot * L.DECODED_PAGE_BYTES;
+    if (slot === undefined) return this.create(hostPage);
+    if (this.sureAt[slot] !== this.doubts && !this.stillSame(slot, hostPage)) {
+      this.drop(hostPage);
+      return this.create(hostPage);
+    }
+    return this.base + slot * L.DECODED_PAGE_BYTES;
+  }
+
+  private stillSame(slot: number, hostPage: number): boolean {
+    this.sureAt[slot] = this.doubts;
+    return this.ops.samePage(hostPage * 4096, this.copies + slot * 4096) === 1;
   }
 
   private create(hostPage: number): number {
@@ -59,7 +91,9 @@ export class DecodedPages {
     this.next = (slot + 1) % this.nrPages;
     if (this.hostPageOf[slot]! >= 0) this.drop(this.hostPageOf[slot]!);
     const address = this.base + slot * L.DECODED_PAGE_BYTES;
-    this.fill(address, 0, L.DECODED_PAGE_BYTES);
+    this.ops.fill(address, 0, L.DECODED_PAGE_BYTES);
+    this.ops.copy(this.copies + slot * 4096, hostPage * 4096, 4096);
+    this.sureAt[slot] = this.doubts;
     this.endPage(address + L.PAGE_RECORD_BYTES);
     this.slotOf.set(hostPage, slot);
     this.hostPageOf[slot] = hostPage;
@@ -87,7 +121,7 @@ export class DecodedPages {
    */
   decodeAt(record: number, offset: number): boolean {
     const slot = Math.floor((record - this.base) / L.DECODED_PAGE_BYTES);
-    const page = this.hostPageOf[slot]! * 2048;
+    const page = (this.copies + slot * 4096) / 2;
     let before = 0;
     for (let n = 0; n < DECODE_AHEAD && offset < 4096; n++) {
       const low = this.u16[page + (offset >>> 1)]!;

@@ -147,7 +147,7 @@ export class Slow extends SlowBase {
       case 'wfi':
         return this.wfi();
       case 'fence.i':
-        // Code that was stored to has lost its records already.
+        this.hart.engine.doubtCode();
         this.advancePc(4);
         return SLOW_RETIRED;
       case 'sfence.vma':

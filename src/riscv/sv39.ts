@@ -1,4 +1,4 @@
-import { ACCESS_EXEC, ACCESS_WRITE, type Access, MMU_OK, MMU_PAGE_FAULT, MMU_WAIT, type MmuResult } from './mmu.js';
+import { ACCESS_EXEC, ACCESS_WRITE, type Access, MMU_OK, MMU_PAGE_FAULT, type MmuResult } from './mmu.js';
 
 /**
  * The walk of a guest's page tables (privileged manual, section 12.3.2 with 12.4, Sv39). Sets accessed and dirty bits
@@ -17,6 +17,8 @@ export const PTE_A = 64;
 export const PTE_D = 128;
 
 const LEVELS = 3;
+/** A pte changed under the walk. */
+const MMU_AGAIN = -1;
 
 export interface PteSource {
   /**
@@ -54,6 +56,21 @@ export class Sv39Walk {
     sum: boolean,
     mxr: boolean,
   ): MmuResult {
+    for (;;) {
+      const result = this.walkOnce(source, rootPpn, va, access, user, sum, mxr);
+      if (result !== MMU_AGAIN) return result;
+    }
+  }
+
+  private walkOnce(
+    source: PteSource,
+    rootPpn: number,
+    va: number,
+    access: Access,
+    user: boolean,
+    sum: boolean,
+    mxr: boolean,
+  ): MmuResult | typeof MMU_AGAIN {
     const vpn = Math.floor(va / 4096);
     let table = rootPpn;
     for (let level = LEVELS - 1; level >= 0; level--) {
@@ -83,7 +100,7 @@ export class Sv39Walk {
     user: boolean,
     sum: boolean,
     mxr: boolean,
-  ): MmuResult {
+  ): MmuResult | typeof MMU_AGAIN {
     if (!permits(low, access, user, sum, mxr)) return MMU_PAGE_FAULT;
     const extent = 512 ** level;
     if (ppn % extent !== 0) return MMU_PAGE_FAULT;
@@ -92,7 +109,7 @@ export class Sv39Walk {
       const at = source.pteAddress(pteGpa, true);
       if (at < 0) return -at as MmuResult;
       // Another hart may have changed the pte meanwhile: the bits are set in the one that was checked, or the walk begins again.
-      if (Atomics.compareExchange(this.i32, at >>> 2, low, low | wanted) !== low) return MMU_WAIT;
+      if (Atomics.compareExchange(this.i32, at >>> 2, low, low | wanted) !== low) return MMU_AGAIN;
     }
     const page = Math.floor(va / 4096);
     this.gpa = (ppn + (((page % extent) + extent) % extent)) * 4096 + (((va % 4096) + 4096) % 4096);

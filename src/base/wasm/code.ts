@@ -97,6 +97,12 @@ export class Code {
     return this;
   }
 
+  /** Orders all accesses before it against all after it. */
+  atomicFence(): this {
+    this.bytes.push(0xfe, 0x03, 0x00);
+    return this;
+  }
+
   memoryFill(): this {
     this.bytes.push(0xfc, 11, 0);
     return this;

@@ -63,7 +63,7 @@ export const CONTROL: readonly Instruction[] = [
   branch('bge', 5, 'i64GeS'),
   branch('bltu', 6, 'i64LtU'),
   branch('bgeu', 7, 'i64GeU'),
-  { name: 'fence', format: 'FENCE', mask: 0x707f, match: 0x0f, dest: 'none', emit: () => {} },
+  { name: 'fence', format: 'FENCE', mask: 0x707f, match: 0x0f, dest: 'none', emit: (e) => e.fence() },
   slow('fence.i', 'NONE', 0x707f, 0x100f),
   slow('ecall', 'NONE', 0xffffffff, 0x73, { ends: true }),
   slow('ebreak', 'NONE', 0xffffffff, 0x100073, { ends: true }),

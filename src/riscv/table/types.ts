@@ -83,6 +83,8 @@ export interface Emit {
   amoUnless(keeps: OpName, lenBytes: 4 | 8): void;
   loadReserved(lenBytes: 4 | 8): void;
   storeConditional(lenBytes: 4 | 8): void;
+  /** `fence`, with the sets of imm: bits 7..4 what comes before, 3..0 what comes after; each I, O, R, W. */
+  fence(): void;
   /** Calls a helper of the module by its name (see helpers.ts). */
   call(helper: string): void;
   /** A scratch local, 0 to 3; what it holds is gone with the instruction. */
