@@ -12,7 +12,7 @@ export {
   Kvm,
   type KvmOptions,
 } from './kvm.js';
-export type { UserMemoryRegion } from './memslot.js';
+export type { UserMemoryRegion } from './memregion.js';
 export { TIMEBASE_HZ } from './timer.js';
 export type { Vcpu } from './vcpu.js';
 export type { Vm, VmOptions } from './vm.js';

@@ -1,7 +1,7 @@
 import type { Host, Mm } from '../mm/index.js';
 import { RiscvEngine } from '../riscv/index.js';
 import type { Environment } from './environment.js';
-import { KVM_USER_MEM_SLOTS } from './memslot.js';
+import { KVM_USER_MEM_SLOTS } from './memslots.js';
 import { type KvmState, Vm, type VmOptions } from './vm.js';
 
 /**

@@ -143,7 +143,7 @@ export class KvmMmu implements HartMmu, PteSource {
     const pfn = vm.mm.tryGetPage(hva, flags);
     if (pfn <= 0) return this.wait(hva, flags, gfn * PAGE_SIZE);
     vm.lockMmu();
-    const retry = vm.invalidate.readRetry(seq, hva);
+    const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);
     const entry = (pfn << 12) | DIRECT_V | DIRECT_A | (write ? DIRECT_W : 0);
     if (!retry) vm.installDirect(slot, gfn - slot.baseGfn, entry);
     vm.unlockMmu();

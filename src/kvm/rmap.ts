@@ -1,5 +1,5 @@
 import type { Words } from '../base/index.js';
-import type { Memslots } from './memslot.js';
+import type { Memslots } from './memslots.js';
 
 /**
  * The reverse map: for each guest frame the chain of shadow entries that map it (Linux: struct kvm_rmap_head). The

@@ -1,6 +1,6 @@
 import { KernelError, Words } from '../base/index.js';
 import type { Host } from '../mm/index.js';
-import type { Memslots } from './memslot.js';
+import type { Memslots } from './memslots.js';
 import { Rmap } from './rmap.js';
 
 /**

@@ -13,7 +13,9 @@ import {
 } from '../mm/index.js';
 import type { RiscvEngine } from '../riscv/index.js';
 import type { Environment } from './environment.js';
-import { checkRegion, DIRECT_A, DIRECT_V, DIRECT_W, Memslot, Memslots, type UserMemoryRegion } from './memslot.js';
+import { checkRegion, type UserMemoryRegion } from './memregion.js';
+import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
 import { VmSbi } from './sbi.js';
 import { ShadowPages, type ShadowRoot } from './shadow.js';
@@ -61,7 +63,7 @@ export class Vm {
   readonly env: Environment;
   readonly state: KvmState;
   readonly bus: MmioBus | undefined;
-  readonly slots = new Memslots();
+  readonly slots: Memslots;
   readonly vcpus: Vcpu[] = [];
   readonly shadow: ShadowPages;
   readonly invalidate: InvalidateSeq;
@@ -87,6 +89,7 @@ export class Vm {
     for (let i = 0; i < NR_WORDS; i++) this.words.writeOnce(i, 0);
     if (CONFIG_LOCKDEP) lockdepSetClass(this.host.memory.buffer, this.wordsAddr + 4 * MMU_LOCK, 'kvmMmuLock');
     this.invalidate = new InvalidateSeq(this.words, INVALIDATE_SEQ);
+    this.slots = new Memslots(this.host);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
     this.shadow = new ShadowPages(this.host, this.slots, nrPages, (root, vpn) => this.flushTlbs(root, vpn));
     this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this), { onPoisoned: () => this.stop() });
@@ -124,15 +127,25 @@ export class Vm {
     checkRegion(this.slots, region);
     const old = this.slots.bySlot(region.slot);
     if (old !== undefined) this.deleteSlot(old);
-    if (region.memorySize > 0) this.slots.add(new Memslot(this.host, region));
+    if (region.memorySize > 0) this.addSlot(region);
+  }
+
+  private addSlot({ slot, guestPhysAddr, memorySize, userspaceAddr }: UserMemoryRegion): void {
+    const nrPages = memorySize / PAGE_SIZE;
+    const baseGfn = guestPhysAddr / PAGE_SIZE;
+    const baseVpn = userspaceAddr / PAGE_SIZE;
+    const arenaAddr = this.slots.alloc(nrPages);
+    this.lockMmu();
+    this.slots.add({ slot, baseGfn, nrPages, baseVpn, flags: 0 }, arenaAddr);
+    this.unlockMmu();
   }
 
   private deleteSlot(slot: Memslot): void {
     this.lockMmu();
     this.zapSlot(slot, 0, slot.nrPages);
-    this.unlockMmu();
     this.slots.remove(slot);
-    slot.free();
+    this.unlockMmu();
+    this.slots.free(slot);
   }
 
   createVcpu(id: number): Vcpu {
@@ -240,7 +253,7 @@ export class Vm {
     this.destroyed = true;
     for (const vcpu of this.vcpus) vcpu.destroy();
     this.shadow.free();
-    for (const slot of this.slots.all()) slot.free();
+    this.slots.destroy();
     this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);
     mmuNotifierUnpin(this.subscription);
   }

@@ -114,8 +114,8 @@ export const guestAndSlot = model({
     {
       name: 'M29: a slot that goes takes no entries along',
       file: 'kvm/vm.ts',
-      find: 'this.zapSlot(slot, 0, slot.nrPages); this.unlockMmu(); this.slots.remove(slot);',
-      replace: 'this.unlockMmu(); this.slots.remove(slot);',
+      find: 'this.zapSlot(slot, 0, slot.nrPages); this.slots.remove(slot);',
+      replace: 'this.slots.remove(slot);',
     },
   ],
   actors: {
@@ -148,7 +148,7 @@ const protocol = [
   {
     name: 'no retry is asked for',
     file: MMU,
-    find: 'const retry = vm.invalidate.readRetry(seq, hva);',
+    find: 'const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);',
     replace: 'const retry = seq < 0;',
   },
   {
@@ -160,7 +160,7 @@ const protocol = [
   {
     name: 'the retry is asked for before the lock is taken',
     file: MMU,
-    find: 'vm.lockMmu(); const retry = vm.invalidate.readRetry(seq, hva);',
+    find: 'vm.lockMmu(); const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);',
     replace: 'const retry = vm.invalidate.readRetry(seq, hva); vm.lockMmu();',
   },
 ];
