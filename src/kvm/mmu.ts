@@ -20,7 +20,7 @@ import {
   Sv39Walk,
 } from '../riscv/index.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
-import { type ShadowRoot, SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './shadow.js';
+import { SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './shadow.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -46,8 +46,8 @@ const PTE_D = 128;
 
 export class KvmMmu implements HartMmu, PteSource {
   hart!: Hart;
-  /** The present root; undefined without paging. */
-  root: ShadowRoot | undefined;
+  /** Handle of the present root; -1 without paging. */
+  private root = -1;
   waitHva = 0;
   waitFlags = 0;
   waitGpa = 0;
@@ -65,7 +65,7 @@ export class KvmMmu implements HartMmu, PteSource {
     if (!hart.paging) return this.translateBare(hart, va, access);
     const { shadow } = this.vm;
     const user = hart.mode === MODE_USER;
-    if (this.root === undefined || !this.root.live) this.root = shadow.getRoot(hart.satp);
+    if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp);
     const index = shadow.leafIndex(this.root, vpnOf(va));
     const spte = shadow.spte(index);
     if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr))
@@ -90,18 +90,13 @@ export class KvmMmu implements HartMmu, PteSource {
     if (result !== MMU_OK) return result;
     const direct = this.direct(walk.gpa, access === ACCESS_WRITE);
     if (direct <= 0) return this.failed(-direct, walk.gpa, access);
-    const writable = (walk.flags & (PTE_W | PTE_D)) === (PTE_W | PTE_D) && (direct & DIRECT_W) !== 0;
-    const flags = (walk.flags & SPTE_FLAGS & ~PTE_W) | (writable ? PTE_W : 0);
+    const flags = walk.flags & SPTE_FLAGS & ((walk.flags & PTE_D) === 0 ? ~PTE_W : ~0);
     this.vm.lockMmu();
-    this.vm.shadow.install(
-      this.root!,
-      vpnOf(va),
-      Math.floor(walk.gpa / PAGE_SIZE),
-      (direct & ~0xfff) | flags,
-      walk.level,
-    );
+    const spte = this.vm.shadow.install(this.root, vpnOf(va), Math.floor(walk.gpa / PAGE_SIZE), flags, walk.level);
     this.vm.unlockMmu();
-    hart.tlbFill(va, direct >>> 12, rightsOf(flags | PTE_D, user, hart.sum, hart.mxr), access);
+    // Taken away since it was looked up: once more, which waits if it must.
+    if (spte === 0) return this.translateWalk(hart, va, access, user);
+    hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
     return MMU_OK;
   }
 
@@ -191,16 +186,12 @@ export class KvmMmu implements HartMmu, PteSource {
   sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
     const { vm } = this;
     vm.lockMmu();
-    for (const root of vm.shadow.allRoots()) {
-      if (asid !== undefined && root.asid !== asid) continue;
-      if (va === undefined) vm.shadow.zapTree(root);
-      else vm.shadow.zapVpn(root, vpnOf(va));
-    }
+    vm.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
     vm.unlockMmu();
   }
 
   satpWritten(hart: Hart): void {
-    this.root = hart.paging ? this.vm.shadow.getRoot(hart.satp) : undefined;
+    this.root = hart.paging ? this.vm.shadow.getRoot(hart.satp) : -1;
   }
 }
 

@@ -1,18 +1,24 @@
-import { KernelError, Words } from '../base/index.js';
 import type { Host } from '../mm/index.js';
-import type { Memslots } from './memslots.js';
-import { Rmap } from './rmap.js';
+import { DIRECT_V, DIRECT_W } from './memslot.js';
+import { type GfnLookup, Rmap } from './rmap.js';
+import { ENTRIES, MIN_SHADOW_PAGES, PAGE_SUPER, PAGE_VPN, type ShadowDescriptor, ShadowPool } from './shadowpool.js';
 
 /**
  * Shadow page tables: for each root of the guest (a value of satp) a tree of the guest's own shape, three levels of 512
  * entries, whose leaves map the guest's virtual pages straight to host frames (Linux: arch/x86/kvm/mmu, shadow paging).
  *
  * A shadow entry is derived from a guest pte and a direct entry (memslot.ts) and is dropped as soon as either may have
- * changed: by `sfence.vma` for the first (`zapVpn`, `zapTree`), by the notifier for the second, which finds it by the
- * reverse map (`zapChain`).
+ * changed: by `fence` for the first (sfence.vma), by the notifier for the second, which finds it by the reverse map
+ * (`zapChain`).
  *
- * Shadow pages come from a pool of fixed size; when it is empty the least recently used root is freed whole. The caller
- * holds the VM's mmu lock. `onZap` is called for each entry that goes, so that TLBs with that root are flushed.
+ * Shadow pages come from a pool of fixed size; when it is empty the least recently used root is freed whole.
+ *
+ * All state is in shared words: another thread makes its own object by `attach` from the `descriptor`, and both work on the
+ * same tables. Whoever calls anything here holds the VM's mmu lock. A root is a number that stays its own: `isLive` says
+ * whether the pool has taken it back; then `getRoot` again.
+ *
+ * TLBs hang on direct entries, not on shadow entries: one may outlive its shadow entry. So `onZap` is told of entries
+ * that go because their direct entry goes or was young, in this thread; TLBs of other threads are their owners' to flush, by request.
  */
 
 /** Shadow entries: pfn in bits 31..12, and these. The rights are the guest's own, less what the direct entry lacks. */
@@ -24,111 +30,92 @@ export const SPTE_U = 16;
 /** Set when a translation through the entry is handed out; taken by aging. */
 export const SPTE_A = 64;
 
-const ENTRIES = 512;
-/** Entry, guest frame, next, prev. */
-const WORDS_PER_ENTRY = 4;
-/** Root, middle and leaf: what one translation needs. */
-export const MIN_SHADOW_PAGES = 3;
-
-export interface ShadowRoot {
-  readonly satp: bigint;
-  readonly asid: number;
-  readonly page: number;
-  /** Pages of the lower levels. */
-  readonly middle: number[];
-  readonly leaves: number[];
-  lastUse: number;
-  /** False once the pool was short and took it: `getRoot` again. */
-  live: boolean;
-}
+/** Told of each virtual page (27 bits of its number), of whatever root, whose translation this thread's TLBs must forget. */
+export type OnZap = (vpn: number) => void;
 
 export class ShadowPages {
-  private readonly host: Host;
-  private readonly onZap: (root: ShadowRoot, vpn: number) => void;
-  private readonly lenBytes: number;
-  private readonly arenaAddr: number;
-  private readonly sptes: Words;
+  private readonly pool: ShadowPool;
+  private readonly slots: GfnLookup;
   private readonly rmap: Rmap;
-  private readonly freePages: number[] = [];
-  private readonly rootOfPage: ShadowRoot[] = [];
-  /** First vpn that the page translates. */
-  private readonly vpnOfPage: Int32Array;
-  /** 1 where some entry below was made from a guest superpage of the page's own extent: a fence inside concerns it all. */
-  private readonly hasSuperpage: Uint8Array;
-  private readonly roots = new Map<bigint, ShadowRoot>();
-  private uses = 0;
+  private readonly onZap: OnZap;
 
-  constructor(host: Host, slots: Memslots, nrPages: number, onZap: (root: ShadowRoot, vpn: number) => void) {
-    if (nrPages < MIN_SHADOW_PAGES) {
-      throw new KernelError('EINVAL', 'createVm', `nrShadowPages ${nrPages} must be ${MIN_SHADOW_PAGES} at least`);
-    }
-    this.host = host;
+  private constructor(pool: ShadowPool, slots: GfnLookup, onZap: OnZap) {
+    this.pool = pool;
+    this.slots = slots;
     this.onZap = onZap;
-    const nrEntries = nrPages * ENTRIES;
-    this.lenBytes = nrEntries * 4 * WORDS_PER_ENTRY;
-    this.arenaAddr = host.arenaAlloc(this.lenBytes, 8);
-    const words = (k: number) => new Words(host.memory, this.arenaAddr + k * nrEntries * 4, nrEntries);
-    this.sptes = words(0);
-    this.rmap = new Rmap(slots, words(1), words(2), words(3));
-    this.vpnOfPage = new Int32Array(nrPages);
-    this.hasSuperpage = new Uint8Array(nrPages);
-    for (let page = nrPages - 1; page >= 0; page--) this.freePages.push(page);
+    this.rmap = new Rmap(slots, pool.gfns, pool.next, pool.prev);
   }
 
-  free(): void {
-    for (const root of [...this.roots.values()]) this.zapRoot(root);
-    this.host.arenaFree(this.arenaAddr, this.lenBytes);
+  /** Throws KernelError EINVAL for an impossible number of pages, ENOMEM where the arena has not so much. */
+  static create(host: Host, slots: GfnLookup, nrPages: number, onZap: OnZap): ShadowPages {
+    return new ShadowPages(ShadowPool.create(host, nrPages), slots, onZap);
   }
 
-  allRoots(): IterableIterator<ShadowRoot> {
-    return this.roots.values();
+  /** The same tables in another thread; `slots` is that thread's view of the memslots. */
+  static attach(
+    memory: { buffer: SharedArrayBuffer },
+    descriptor: ShadowDescriptor,
+    slots: GfnLookup,
+    onZap: OnZap,
+  ): ShadowPages {
+    return new ShadowPages(new ShadowPool(memory, descriptor), slots, onZap);
   }
 
-  getRoot(satp: bigint): ShadowRoot {
-    const root = this.roots.get(satp) ?? this.newRoot(satp);
-    root.lastUse = ++this.uses;
-    return root;
+  get descriptor(): ShadowDescriptor {
+    return this.pool.descriptor;
   }
 
-  private newRoot(satp: bigint): ShadowRoot {
-    this.reserve(MIN_SHADOW_PAGES, undefined);
-    const asid = Number((satp >> 44n) & 0xffffn);
-    const root: ShadowRoot = {
-      satp,
-      asid,
-      page: this.freePages.pop()!,
-      middle: [],
-      leaves: [],
-      lastUse: 0,
-      live: true,
-    };
-    this.initPage(root, root.page, 0);
-    this.roots.set(satp, root);
-    return root;
+  /** Drops everything, and gives the memory back: nobody else is attached any more. */
+  free(host: Host): void {
+    for (let root = this.pool.firstRoot(); root >= 0; root = this.pool.firstRoot()) this.zapRoot(root);
+    this.pool.destroy(host);
   }
 
-  /** Index of the leaf entry of `vpn` (27 bits), or -1 while the tree does not reach it. */
-  leafIndex(root: ShadowRoot, vpn: number): number {
-    const middle = this.sptes.readOnce(root.page * ENTRIES + (vpn >>> 18));
+  /** Handle of the root for a value of satp. */
+  getRoot(satp: bigint): number {
+    let root = this.pool.findRoot(satp);
+    if (root < 0) {
+      this.reserve(MIN_SHADOW_PAGES, -1);
+      root = this.pool.addRoot(satp);
+    }
+    this.pool.touch(root);
+    return this.pool.handle(root);
+  }
+
+  isLive(handle: number): boolean {
+    return this.pool.isLive(handle);
+  }
+
+  /** Index of the leaf entry of `vpn` (27 bits), or -1 while the tree does not reach it. The root is live. */
+  leafIndex(handle: number, vpn: number): number {
+    const { entries } = this.pool;
+    const middle = entries.readOnce(this.pool.pageOf(handle) * ENTRIES + (vpn >>> 18));
     if (middle === 0) return -1;
-    const leaf = this.sptes.readOnce((middle >>> 1) * ENTRIES + ((vpn >>> 9) & 511));
+    const leaf = entries.readOnce((middle >>> 1) * ENTRIES + ((vpn >>> 9) & 511));
     return leaf === 0 ? -1 : (leaf >>> 1) * ENTRIES + (vpn & 511);
   }
 
   /** The leaf entry at `index` of `leafIndex`; 0 where there is none. */
   spte(index: number): number {
-    return index < 0 ? 0 : this.sptes.readOnce(index);
+    return index < 0 ? 0 : this.pool.entries.readOnce(index);
   }
 
   /** Calls `fn` for each leaf entry of all roots. */
   forEachLeaf(fn: (index: number, spte: number) => void): void {
-    for (const root of this.roots.values()) {
-      for (const leaf of root.leaves) {
-        for (let index = leaf * ENTRIES; index < (leaf + 1) * ENTRIES; index++) {
-          const spte = this.sptes.readOnce(index);
-          if (spte !== 0) fn(index, spte);
-        }
-      }
+    for (let root = this.pool.firstRoot(); root >= 0; root = this.pool.nextRoot(root)) {
+      this.forEachLink(root, (middle) => {
+        this.forEachLink(middle, (leaf) => {
+          for (let index = leaf * ENTRIES; index < (leaf + 1) * ENTRIES; index++)
+            if (this.spte(index) !== 0) fn(index, this.spte(index));
+        });
+      });
+    }
+  }
+
+  private forEachLink(page: number, fn: (below: number) => void): void {
+    for (let i = page * ENTRIES; i < (page + 1) * ENTRIES; i++) {
+      const link = this.pool.entries.readOnce(i);
+      if (link !== 0) fn(link >>> 1);
     }
   }
 
@@ -145,94 +132,93 @@ export class ShadowPages {
   }
 
   markAccessed(index: number): void {
-    this.sptes.writeOnce(index, this.sptes.readOnce(index) | SPTE_A);
+    this.pool.entries.writeOnce(index, this.pool.entries.readOnce(index) | SPTE_A);
   }
 
-  /** Maps `vpn` by `spte`, which shows guest frame `gfn`; `level` is that of the guest's leaf pte (0: a 4 KiB page). */
-  install(root: ShadowRoot, vpn: number, gfn: number, spte: number, level: number): void {
+  /**
+   * Maps `vpn` to guest frame `gfn` by its direct entry, with the guest's rights `flags` (SPTE_R, _W, _X, _U; W only where
+   * the guest's pte is dirty) less what the direct entry lacks; `level` is that of the guest's leaf pte (0: a 4 KiB page).
+   * Returns the entry, or 0 where the direct entry has gone meanwhile: the translation begins again.
+   */
+  install(handle: number, vpn: number, gfn: number, flags: number, level: number): number {
+    const slot = this.slots.find(gfn);
+    const direct = slot === undefined ? 0 : slot.direct.readOnce(gfn - slot.baseGfn);
+    if ((direct & DIRECT_V) === 0) return 0;
+    const root = this.pool.pageOf(handle);
     this.reserve(MIN_SHADOW_PAGES - 1, root);
-    const middle = this.descend(root, root.page, vpn >>> 18, vpn & ~0x3ffff, root.middle);
-    const leaf = this.descend(root, middle, (vpn >>> 9) & 511, vpn & ~511, root.leaves);
-    if (level > 0) this.hasSuperpage[level === 1 ? leaf : middle] = 1;
+    const middle = this.descend(root, vpn >>> 18, vpn & ~0x3ffff);
+    const leaf = this.descend(middle, (vpn >>> 9) & 511, vpn & ~511);
+    if (level > 0) this.pool.set(level === 1 ? leaf : middle, PAGE_SUPER, 1);
     const index = leaf * ENTRIES + (vpn & 511);
-    if (this.sptes.readOnce(index) !== 0) this.zapEntry(index);
-    this.sptes.writeOnce(index, spte | SPTE_V | SPTE_A);
+    if (this.spte(index) !== 0) this.zapEntry(index);
+    const lacking = (direct & DIRECT_W) === 0 ? SPTE_W : 0;
+    const spte = (direct & ~0xfff) | (flags & ~lacking) | SPTE_V | SPTE_A;
+    this.pool.entries.writeOnce(index, spte);
     this.rmap.add(index, gfn);
+    return spte;
   }
 
   /** The page that entry `slot` of `page` links to (a link is page number << 1 | V), taken from the pool if need be. */
-  private descend(root: ShadowRoot, page: number, slot: number, firstVpn: number, list: number[]): number {
-    const link = this.sptes.readOnce(page * ENTRIES + slot);
+  private descend(page: number, slot: number, firstVpn: number): number {
+    const link = this.pool.entries.readOnce(page * ENTRIES + slot);
     if (link !== 0) return link >>> 1;
-    const below = this.freePages.pop()!;
-    this.initPage(root, below, firstVpn);
-    list.push(below);
-    this.sptes.writeOnce(page * ENTRIES + slot, (below << 1) | SPTE_V);
+    const below = this.pool.alloc(firstVpn);
+    this.pool.entries.writeOnce(page * ENTRIES + slot, (below << 1) | SPTE_V);
     return below;
   }
 
-  private initPage(root: ShadowRoot, page: number, firstVpn: number): void {
-    this.rootOfPage[page] = root;
-    this.vpnOfPage[page] = firstVpn;
-    this.hasSuperpage[page] = 0;
-    this.clearPage(page);
-  }
-
-  private clearPage(page: number): void {
-    for (let i = page * ENTRIES; i < (page + 1) * ENTRIES; i++) this.sptes.writeOnce(i, 0);
-  }
-
   /** Makes `nrPages` free, at the expense of other roots first, then of `keep`'s own tree. */
-  private reserve(nrPages: number, keep: ShadowRoot | undefined): void {
-    while (this.freePages.length < nrPages) {
-      const victim = this.leastRecentlyUsed(keep);
-      if (victim === undefined) this.zapTree(keep!);
+  private reserve(nrPages: number, keep: number): void {
+    while (this.pool.nrFree < nrPages) {
+      const victim = this.pool.leastRecentlyUsed(keep);
+      if (victim < 0) this.zapTree(keep);
       else this.zapRoot(victim);
     }
   }
 
-  private leastRecentlyUsed(except: ShadowRoot | undefined): ShadowRoot | undefined {
-    let victim: ShadowRoot | undefined;
-    for (const root of this.roots.values()) {
-      if (root !== except && (victim === undefined || root.lastUse < victim.lastUse)) victim = root;
-    }
-    return victim;
-  }
-
-  /** Drops all of `root`. */
-  private zapRoot(root: ShadowRoot): void {
+  private zapRoot(root: number): void {
     this.zapTree(root);
-    this.roots.delete(root.satp);
-    this.freePages.push(root.page);
-    root.live = false;
+    this.pool.removeRoot(root);
   }
 
   /** Drops everything below the top of `root`, which stays in use. */
-  zapTree(root: ShadowRoot): void {
-    for (const leaf of root.leaves) this.zapLeaf(leaf);
-    this.freePages.push(...root.leaves, ...root.middle);
-    root.leaves.length = 0;
-    root.middle.length = 0;
-    this.clearPage(root.page);
+  private zapTree(root: number): void {
+    this.forEachLink(root, (middle) => {
+      this.forEachLink(middle, (leaf) => {
+        this.zapLeaf(leaf);
+        this.pool.free(leaf);
+      });
+      this.pool.free(middle);
+    });
+    this.pool.clear(root);
   }
 
   private zapLeaf(leaf: number): void {
     for (let i = leaf * ENTRIES; i < (leaf + 1) * ENTRIES; i++) {
-      if (this.sptes.readOnce(i) !== 0) this.zapEntry(i);
+      if (this.pool.entries.readOnce(i) !== 0) this.zapEntry(i);
     }
   }
 
-  /** `sfence.vma` for one page: an entry made from a superpage goes with the whole superpage. */
-  zapVpn(root: ShadowRoot, vpn: number): void {
-    const middle = this.sptes.readOnce(root.page * ENTRIES + (vpn >>> 18));
-    if (middle !== 0 && this.hasSuperpage[middle >>> 1] === 1) {
+  /** `sfence.vma`, for one page or all, of one address space or all. The hart's own TLB is the hart's to flush. */
+  fence(vpn: number | undefined, asid: number | undefined): void {
+    for (let root = this.pool.firstRoot(); root >= 0; root = this.pool.nextRoot(root)) {
+      if (asid !== undefined && this.pool.asid(root) !== asid) continue;
+      if (vpn === undefined) this.zapTree(root);
+      else this.zapVpn(root, vpn);
+    }
+  }
+
+  /** An entry made from a superpage goes with the whole superpage. */
+  private zapVpn(root: number, vpn: number): void {
+    const middle = this.pool.entries.readOnce(root * ENTRIES + (vpn >>> 18));
+    if (middle !== 0 && this.pool.get(middle >>> 1, PAGE_SUPER) === 1) {
       this.zapTree(root);
       return;
     }
     const index = this.leafIndex(root, vpn);
     if (index < 0) return;
-    if (this.hasSuperpage[index >>> 9] === 1) this.zapLeaf(index >>> 9);
-    else if (this.sptes.readOnce(index) !== 0) this.zapEntry(index);
+    if (this.pool.get(index >>> 9, PAGE_SUPER) === 1) this.zapLeaf(index >>> 9);
+    else if (this.spte(index) !== 0) this.zapEntry(index);
   }
 
   /** Drops every entry of the chain that begins with link `head` (a word of the memslot's reverse map). */
@@ -248,10 +234,10 @@ export class ShadowPages {
   clearYoungChain(head: number): boolean {
     let young = false;
     for (let index = head - 1; index >= 0; index = this.rmap.after(index)) {
-      const spte = this.sptes.readOnce(index);
+      const spte = this.spte(index);
       if ((spte & SPTE_A) === 0) continue;
       young = true;
-      this.sptes.writeOnce(index, spte & ~SPTE_A);
+      this.pool.entries.writeOnce(index, spte & ~SPTE_A);
       this.tellZap(index);
     }
     return young;
@@ -259,12 +245,11 @@ export class ShadowPages {
 
   private zapEntry(index: number): void {
     this.rmap.remove(index);
-    this.sptes.writeOnce(index, 0);
+    this.pool.entries.writeOnce(index, 0);
     this.tellZap(index);
   }
 
   private tellZap(index: number): void {
-    const page = index >>> 9;
-    this.onZap(this.rootOfPage[page]!, this.vpnOfPage[page]! + (index & 511));
+    this.onZap(this.pool.get(index >>> 9, PAGE_VPN) + (index & 511));
   }
 }

@@ -11,7 +11,6 @@ import {
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
 import { HeldPages } from './held.js';
 import { KvmMmu } from './mmu.js';
-import type { ShadowRoot } from './shadow.js';
 import { VcpuTimer } from './timer.js';
 import type { Vm } from './vm.js';
 
@@ -206,8 +205,8 @@ export class Vcpu {
     this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
   }
 
-  flushPage(root: ShadowRoot, vpn: number): void {
-    if (this.mmu.root === root) this.hart.tlbFlushPage(vpnToVa(vpn));
+  flushPage(vpn: number): void {
+    this.hart.tlbFlushPage(vpnToVa(vpn));
   }
 
   /** Flushes what a hart without paging may hold of a guest frame. */

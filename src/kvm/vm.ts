@@ -18,7 +18,7 @@ import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
 import { VmSbi } from './sbi.js';
-import { ShadowPages, type ShadowRoot } from './shadow.js';
+import { ShadowPages } from './shadow.js';
 import { Vcpu } from './vcpu.js';
 
 /**
@@ -91,7 +91,7 @@ export class Vm {
     this.invalidate = new InvalidateSeq(this.words, INVALIDATE_SEQ);
     this.slots = new Memslots(this.host);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
-    this.shadow = new ShadowPages(this.host, this.slots, nrPages, (root, vpn) => this.flushTlbs(root, vpn));
+    this.shadow = ShadowPages.create(this.host, this.slots, nrPages, (vpn) => this.flushTlbs(vpn));
     this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this), { onPoisoned: () => this.stop() });
   }
 
@@ -238,8 +238,8 @@ export class Vm {
     }
   }
 
-  private flushTlbs(root: ShadowRoot, vpn: number): void {
-    for (const vcpu of this.vcpus) vcpu.flushPage(root, vpn);
+  private flushTlbs(vpn: number): void {
+    for (const vcpu of this.vcpus) vcpu.flushPage(vpn);
   }
 
   /**
@@ -252,7 +252,7 @@ export class Vm {
     mmuNotifierUnregister(this.subscription);
     this.destroyed = true;
     for (const vcpu of this.vcpus) vcpu.destroy();
-    this.shadow.free();
+    this.shadow.free(this.host);
     this.slots.destroy();
     this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);
     mmuNotifierUnpin(this.subscription);
