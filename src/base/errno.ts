@@ -31,6 +31,7 @@ export const ERRNO = {
   ENOSYS: 38,
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
+  EADDRINUSE: 98,
   EDQUOT: 122,
   EHWPOISON: 133,
 } as const;

@@ -4,6 +4,7 @@ export * from './fdt.js';
 export type { GuestMemory } from './guestmemory.js';
 export * from './kernel.js';
 export * from './mmio.js';
+export * from './net/index.js';
 export * from './plic.js';
 export * from './sbi.js';
 export * from './sbicodes.js';
