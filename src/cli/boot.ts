@@ -18,6 +18,8 @@ export interface BootOptions {
   timeout?: number;
   json?: string;
   trace?: string;
+  /** Whether stdin is the guests' keyboard; false for who shows guests and reads nothing. */
+  keyboard?: boolean;
 }
 
 const MIB = 2 ** 20;

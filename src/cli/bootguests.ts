@@ -15,6 +15,7 @@ import { HostProgress } from './hostprogress.js';
 import { HostRun } from './hostrun.js';
 import { connectStdin } from './stdin.js';
 import { StopSignals } from './stop.js';
+import { Terminal } from './terminal.js';
 import { TraceRecorder } from './trace.js';
 
 /**
@@ -117,7 +118,14 @@ function createMux(host: Host, options: BootOptions): Mux {
     progress.clear();
     process.stdout.write(text);
   };
-  return { console: new ConsoleMux(write, options.guests), progress };
+  const names = Array.from({ length: options.guests }, (_, i) => guestName(i));
+  const console = new ConsoleMux(write, names);
+  progress.hidden = () => console.isHeld || (options.guests > 1 && console.showing !== undefined);
+  return { console, progress };
+}
+
+function guestName(i: number): string {
+  return `guest${i}`;
 }
 
 async function createGuests(
@@ -129,10 +137,9 @@ async function createGuests(
 ): Promise<void> {
   const kvm = new Kvm(host, nodeEnvironment(), { blockWhenAlone: true });
   for (let i = 0; i < options.guests; i++) {
-    const name = `guest${i}`;
     guests.push(
       await BoardGuest.create({
-        name,
+        name: guestName(i),
         kvm,
         host,
         ramBytes: options.ram,
@@ -141,7 +148,7 @@ async function createGuests(
         rngSeed: randomBytes(RNG_SEED_BYTES),
         pin: options.pin,
         gunzip: (bytes) => gunzipSync(bytes),
-        console: (bytes) => mux.console.put(name, bytes),
+        console: (bytes) => mux.console.put(i, bytes),
       }),
     );
   }
@@ -163,6 +170,7 @@ class BootRun {
   private readonly out: (text: string) => void;
   /** Frames that are locked while the guests run: afterwards there are none. */
   private readonly pinnedFrames: number;
+  private quitting = false;
 
   constructor(
     hostRun: HostRun,
@@ -185,7 +193,7 @@ class BootRun {
     const trace = output.trace && new TraceRecorder(this.hostRun.host, this.guests);
     this.signals.onStop((signal) => this.end('killed', `ended by ${signal}`));
     const timer = this.startTimer();
-    const disconnect = this.guests.length === 1 ? connectStdin((bytes) => this.guests[0]!.input(bytes)) : undefined;
+    const disconnect = this.connectKeyboard();
     this.mux.progress.start();
     const reports = await Promise.all(this.guests.map((guest) => this.runGuest(guest)));
     this.mux.progress.stop();
@@ -197,6 +205,33 @@ class BootRun {
     output.json?.write(toJson(reports, stats));
     output.trace?.write(trace!.toJson());
     return this.signals.exitCode ?? (reports.every((report) => report.exit === 'poweroff') ? 0 : 1);
+  }
+
+  /** A terminal is raw, with keys of ours; of what else stdin is, a single guest reads all. */
+  private connectKeyboard(): (() => void) | undefined {
+    const { guests, hostRun, mux, options } = this;
+    if (options.keyboard === false) return undefined;
+    if (process.stdin.isTTY !== true)
+      return guests.length === 1 ? connectStdin((bytes) => guests[0]!.input(bytes)) : undefined;
+    const terminal = new Terminal({
+      ...{ host: hostRun.host, guests, mux: mux.console, listening: options.kernel !== undefined },
+      quit: () => this.quit(),
+      write: (text) => this.beside(text),
+    });
+    return () => terminal.close();
+  }
+
+  /** As a signal: the second time it is at once. */
+  private quit(): void {
+    if (this.quitting) process.exit(1);
+    this.quitting = true;
+    this.end('killed', 'ended from the keyboard');
+  }
+
+  /** Text for who sits at the terminal. */
+  private beside(text: string): void {
+    this.mux.progress.clear();
+    (process.stdout.isTTY ? process.stdout : process.stderr).write(text);
   }
 
   /** A guest that dies is told of at once: the others go on. */

@@ -7,6 +7,8 @@ export class HostProgress {
   private readonly enabled: boolean;
   private timer: NodeJS.Timeout | undefined;
   private drawn = false;
+  /** Whether something else has the terminal for itself just now. */
+  hidden: () => boolean = () => false;
 
   constructor(host: Host, nrGuests: number) {
     this.host = host;
@@ -19,6 +21,7 @@ export class HostProgress {
   }
 
   private draw(): void {
+    if (this.hidden()) return;
     const stats = this.host.stats();
     const used = stats.frames - stats.framesFree;
     const bar = '█'.repeat(Math.round((used / stats.frames) * 20)).padEnd(20, '░');

@@ -1,26 +1,15 @@
 /**
- * What is typed goes to the guest's console. On a terminal keys go out as they are pressed, and the guest does the echo; Ctrl-C
- * alone is ours and counts as SIGINT, as everywhere else.
+ * What a guest reads where stdin is no terminal: all of it, as it comes.
  *
- * Use: `connectStdin(give)`; the result takes the terminal back.
+ * Use: `connectStdin(give)`; the result takes it back.
  */
-
-const CTRL_C = 3;
-
 export function connectStdin(give: (bytes: Uint8Array) => void): () => void {
   const { stdin } = process;
-  const raw = stdin.isTTY === true;
-  const onData = (bytes: Buffer) => {
-    if (raw && bytes.includes(CTRL_C)) process.emit('SIGINT', 'SIGINT');
-    else give(bytes);
-  };
   // Input that cannot be read is a guest without a keyboard.
   const onError = () => {};
-  if (raw) stdin.setRawMode(true);
-  stdin.on('data', onData).on('error', onError);
+  stdin.on('data', give).on('error', onError);
   return () => {
-    stdin.off('data', onData);
-    if (raw) stdin.setRawMode(false);
+    stdin.off('data', give);
     stdin.pause();
     if ('unref' in stdin) stdin.unref();
   };

@@ -14,13 +14,14 @@ import { RAM_BASE } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
+import { Gate } from './gate.js';
 import type { GuestExit, GuestReport } from './report.js';
 
 /**
  * One guest of `unpin boot`: an mm of its own that holds the guest's RAM, a VM with one vCPU, and a board.
  *
  * Use: `BoardGuest.create(options)`, `run()` once, which resolves with the report when the guest is done, however it
- * ended; then everything it had is given back. `kill` ends it from outside.
+ * ended; then everything it had is given back. `kill` ends it from outside; `pause` and `resume` stop it and let it go on.
  */
 
 export interface BoardGuestOptions {
@@ -41,11 +42,12 @@ export interface BoardGuestOptions {
 export class BoardGuest {
   readonly name: string;
   private readonly kvm: Kvm;
-  private readonly ramBytes: number;
+  readonly ramBytes: number;
   readonly mm: Mm;
   private readonly vm: Vm;
   private readonly vcpu: Vcpu;
   private readonly board: Board;
+  private readonly gate = new Gate();
   private ended: { exit: GuestExit; reason: string } | undefined;
 
   private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board) {
@@ -89,7 +91,12 @@ export class BoardGuest {
     const { env } = this.kvm;
     const startMs = env.nowMs();
     this.board.start();
-    while (this.ended === undefined) this.ended = this.handle(await this.vcpu.run());
+    while (this.ended === undefined) {
+      await this.gate.pass();
+      const ended = this.handle(await this.vcpu.run());
+      this.ended ??= ended;
+    }
+    this.gate.open();
     const report = this.report(this.ended, env.nowMs() - startMs, startMs);
     this.destroy();
     return report;
@@ -100,6 +107,34 @@ export class BoardGuest {
     if (this.ended !== undefined) return;
     this.ended = { exit, reason };
     this.vcpu.immediateExit();
+    this.gate.open();
+  }
+
+  /** Stops its vCPUs: when it resolves they are out of the guest, and stay out until `resume`. Nothing to a guest that has ended. */
+  async pause(): Promise<void> {
+    if (this.ended !== undefined) return;
+    this.gate.close();
+    this.vcpu.immediateExit();
+    await this.gate.reached(1);
+  }
+
+  resume(): void {
+    this.gate.open();
+  }
+
+  /** How it stands: for those who watch. */
+  get state(): 'running' | 'paused' | GuestExit {
+    return this.ended?.exit ?? (this.gate.isClosed ? 'paused' : 'running');
+  }
+
+  /** Its vCPUs; none once it has ended, when their harts are gone. */
+  get vcpus(): readonly Vcpu[] {
+    return this.ended === undefined ? this.vm.vcpus : [];
+  }
+
+  /** External faults so far. */
+  get faults(): Readonly<GuestReport['faults']> {
+    return this.vm.faults;
   }
 
   /** Bytes typed on the guest's console. */

@@ -68,3 +68,5 @@ export const ENDLESS: Record<string, readonly number[]> = {
 };
 /** li a7, 8; ecall: the legacy SBI's shutdown. */
 export const POWEROFF = [0x00800893, 0x00000073];
+/** Sends back each byte that is typed: the legacy SBI's getchar until there is one, then its putchar. */
+export const ECHO = [0x00200893, 0x00000073, 0xfe054ce3, 0x00100893, 0x00000073, 0xfedff06f];

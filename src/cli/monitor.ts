@@ -1,0 +1,208 @@
+import type { Host } from '../mm/index.js';
+import type { BoardGuest } from '../vmm/index.js';
+import { formatSize } from './args.js';
+import { table } from './table.js';
+
+/**
+ * The monitor: what one can ask of running guests, and tell them, by lines of text. A line that is no command gets one line of answer.
+ *
+ * Use: `await monitor.execute(line)`, which resolves with what is to be shown.
+ */
+
+export interface MonitorTarget {
+  readonly host: Host;
+  readonly guests: readonly BoardGuest[];
+  /** Ends the guests, and so the run. */
+  quit(): void;
+  /** Gives the keyboard to guest `i`; undefined: to none, and the lines of all are shown. */
+  console(i: number | undefined): void;
+}
+
+interface MonitorCommand {
+  readonly usage: string;
+  readonly what: string;
+  run(target: MonitorTarget, args: readonly string[]): string | Promise<string>;
+}
+
+const COMMANDS: Record<string, MonitorCommand> = {
+  help: { usage: 'help', what: 'this text', run: () => help() },
+  info: {
+    usage: 'info mem|notifiers|guests|vcpus',
+    what: 'frames and swap; calls of notifiers; guests; their vCPUs',
+    run: (target, [about = '', ...rest]) => info(target, about, rest),
+  },
+  stop: {
+    usage: 'stop [N]',
+    what: 'stop the vCPUs of all guests, or of guest N',
+    run: async (target, args) => {
+      const guests = running(chosen(target, args));
+      await Promise.all(guests.map((guest) => guest.pause()));
+      return says(guests, 'stopped');
+    },
+  },
+  cont: {
+    usage: 'cont [N]',
+    what: 'let them go on',
+    run: (target, args) => {
+      const guests = running(chosen(target, args));
+      for (const guest of guests) guest.resume();
+      return says(guests, 'running');
+    },
+  },
+  console: {
+    usage: 'console N|all',
+    what: 'give the keyboard to guest N; or show the lines of all',
+    run: (target, args) => {
+      target.console(args[0] === 'all' ? undefined : guestIndex(target, args[0] ?? ''));
+      return '';
+    },
+  },
+  quit: {
+    usage: 'quit',
+    what: 'end the guests',
+    run: (target) => {
+      target.quit();
+      return '';
+    },
+  },
+};
+
+/** What a line asks for and cannot be: its message is the answer. */
+class Refusal extends Error {}
+
+export class Monitor {
+  private readonly target: MonitorTarget;
+
+  constructor(target: MonitorTarget) {
+    this.target = target;
+  }
+
+  /** Never rejects for what was typed. May wait, for vCPUs that stop. */
+  async execute(line: string): Promise<string> {
+    const [name = '', ...args] = line.trim().split(/\s+/);
+    if (name === '') return '';
+    try {
+      const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+      if (command === undefined) throw new Refusal(`'${name}' must be one of ${Object.keys(COMMANDS).join(', ')}`);
+      return await command.run(this.target, args);
+    } catch (error) {
+      if (error instanceof Refusal) return `${error.message}\n`;
+      throw error;
+    }
+  }
+
+  /** Lines that begin as this one does, for a line editor. */
+  complete(line: string): string[] {
+    const lines = [
+      'help',
+      'info mem',
+      'info notifiers',
+      'info guests',
+      'info vcpus',
+      'stop',
+      'cont',
+      'console ',
+      'quit',
+    ];
+    return lines.filter((known) => known.startsWith(line));
+  }
+}
+
+function help(): string {
+  const width = Math.max(...Object.values(COMMANDS).map(({ usage }) => usage.length));
+  const lines = Object.values(COMMANDS).map(({ usage, what }) => `  ${usage.padEnd(width)}  ${what}\n`);
+  return lines.join('');
+}
+
+const INFO: Record<string, (target: MonitorTarget) => string> = {
+  mem: infoMem,
+  notifiers: infoNotifiers,
+  guests: infoGuests,
+  vcpus: infoVcpus,
+};
+
+function info(target: MonitorTarget, about: string, rest: readonly string[]): string {
+  if (!Object.hasOwn(INFO, about) || rest.length > 0) {
+    throw new Refusal(`info '${[about, ...rest].join(' ')}' must be one of ${Object.keys(INFO).join(', ')}`);
+  }
+  return INFO[about]!(target);
+}
+
+function infoMem({ host }: MonitorTarget): string {
+  const stats = host.stats();
+  const pages = (nr: number) => [String(nr), formatSize(nr * 4096)];
+  const rows = [
+    ['', 'pages', 'bytes'],
+    ['frames', ...pages(stats.frames)],
+    ['free', ...pages(stats.framesFree)],
+    ['active', ...pages(stats.nrActive)],
+    ['inactive', ...pages(stats.nrInactive)],
+    ['pinned', ...pages(stats.pinnedFrames)],
+    ['swap', ...pages(stats.swapSlots)],
+    ['swap used', ...pages(stats.swapSlotsUsed)],
+    ['swapped out', ...pages(stats.swapOutPages)],
+    ['swapped in', ...pages(stats.swapInPages)],
+  ];
+  return `${table(rows)}\n  page tables ${formatSize(stats.tableBytes)}, swap's metadata ${formatSize(stats.swapMetadataBytes)}\n`;
+}
+
+function infoNotifiers({ host, guests }: MonitorTarget): string {
+  const { notifierCalls, shootdowns, retries, refusals, poisoned } = host.stats();
+  const rows = [['callback', 'calls'], ...Object.entries(notifierCalls).map(([name, calls]) => [name, String(calls)])];
+  const subscribers = guests.map(({ name, mm }) => `${name} ${mm.notifiers.nrSubscriptions}`).join(', ');
+  return (
+    `${table(rows)}\n  subscribers: ${subscribers}\n` +
+    `  shootdowns ${shootdowns}, retries ${retries}, refusals ${refusals}, poisoned ${poisoned}\n`
+  );
+}
+
+function infoGuests({ guests }: MonitorTarget): string {
+  const rows = guests.map((guest) => {
+    const resident = formatSize(guest.mm.residentPages * 4096);
+    return [
+      guest.name,
+      guest.state,
+      formatSize(guest.ramBytes),
+      resident,
+      String(guest.faults.minor),
+      String(guest.faults.major),
+    ];
+  });
+  return `${table([['guest', 'state', 'RAM', 'resident', 'minor', 'major'], ...rows])}\n`;
+}
+
+const MODES: Record<number, string> = { 0: 'user', 1: 'supervisor' };
+
+function infoVcpus({ guests }: MonitorTarget): string {
+  const rows = guests.flatMap(({ name, vcpus }) =>
+    vcpus.map(({ id, hart }) => [
+      `${name}/${id}`,
+      MODES[hart.mode] ?? String(hart.mode),
+      `0x${hart.pc.toString(16).padStart(16, '0')}`,
+      hart.paging ? `0x${hart.satp.toString(16)}` : 'off',
+      String(hart.instret),
+    ]),
+  );
+  return `${table([['vcpu', 'mode', 'pc', 'satp', 'instructions'], ...rows])}\n`;
+}
+
+/** Guest N, or all without one. */
+function chosen(target: MonitorTarget, args: readonly string[]): readonly BoardGuest[] {
+  return args.length === 0 ? target.guests : [target.guests[guestIndex(target, args[0]!)]!];
+}
+
+function guestIndex({ guests }: MonitorTarget, text: string): number {
+  const i = Number(text);
+  if (!/^\d+$/.test(text) || i >= guests.length) {
+    throw new Refusal(`guest '${text}' must be ${guests.length === 1 ? '0' : `from 0 to ${guests.length - 1}`}`);
+  }
+  return i;
+}
+
+function running(guests: readonly BoardGuest[]): BoardGuest[] {
+  return guests.filter(({ state }) => state === 'running' || state === 'paused');
+}
+
+function says(guests: readonly BoardGuest[], what: string): string {
+  return guests.length === 0 ? 'no guest runs any more\n' : `${guests.map(({ name }) => name).join(', ')}: ${what}\n`;
+}

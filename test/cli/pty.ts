@@ -1,0 +1,23 @@
+import { spawnSync } from 'node:child_process';
+import { Command, MAIN } from './command.js';
+
+/** The command on a real terminal, which util-linux's `script` gives us. */
+
+export const hasScript = spawnSync('script', ['--version']).status === 0;
+if (!hasScript) console.warn("SKIPPED: terminals ('script' of util-linux is not installed)");
+
+/** What is written to the command's stdin is typed there. `shell`: what the terminal runs, with "$NODE" "$MAIN" for the command. */
+export function inTerminal(shell: string, env: Record<string, string> = {}): Command {
+  return new Command('script', ['-qec', shell, '/dev/null'], {
+    env: { NODE: process.execPath, MAIN, TERM: 'xterm', ...env },
+    stdin: 'open',
+  });
+}
+
+export function onTerminal(args: string): Command {
+  return inTerminal(`exec "$NODE" "$MAIN" ${args}`);
+}
+
+export function type(command: Command, keys: string): void {
+  command.process.stdin!.write(keys);
+}
