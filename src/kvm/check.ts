@@ -1,6 +1,7 @@
 import { bug } from '../base/index.js';
 import { PAGE_SIZE } from '../mm/index.js';
 import type { Hart } from '../riscv/index.js';
+import { KVM_MEM_LOG_DIRTY_PAGES } from './memregion.js';
 import { DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { SPTE_W } from './shadow.js';
 import type { Vm } from './vm.js';
@@ -9,7 +10,7 @@ import type { Vm } from './vm.js';
  * The whole-state checker of a VM, for tests, while no vCPU is in the guest. Throws BrokenInvariant.
  *
  * N3: what the host maps is the most that a direct entry allows, a direct entry the most that a shadow entry allows, and both the most
- * that a TLB allows. S9: the chain of a guest frame is exactly the shadow entries that show it.
+ * that a TLB allows. N15: what may be written without a fault is in the dirty log. S9: the chain of a guest frame is exactly the shadow entries that show it.
  */
 export function checkVm(vm: Vm): void {
   const rights = new Map<number, number>();
@@ -29,8 +30,15 @@ function checkSlot(vm: Vm, slot: Memslot, rights: Map<number, number>): void {
     const gfn = slot.baseGfn + i;
     if (pte?.pfn !== direct >>> 12) bug('N3', `gfn ${gfn} shows frame ${direct >>> 12}, the host maps ${pte?.pfn}`);
     if ((direct & DIRECT_W) !== 0 && !pte.write) bug('N5', `gfn ${gfn} is writable, the host's pte is not`);
+    if ((direct & DIRECT_W) !== 0 && !isLogged(slot, i)) bug('N15', `gfn ${gfn} is writable, and not in the dirty log`);
     rights.set(pte.pfn, direct | (rights.get(pte.pfn) ?? 0));
   }
+}
+
+/** Whether the page counts as written, or nobody wants to know. */
+function isLogged(slot: Memslot, i: number): boolean {
+  if ((slot.flags & KVM_MEM_LOG_DIRTY_PAGES) === 0) return true;
+  return ((slot.dirty.readOnce(i >>> 5) >>> (i & 31)) & 1) === 1;
 }
 
 /** Shadow entries by index. */

@@ -1,5 +1,6 @@
 import type { Host, Mm } from '../mm/index.js';
 import { RiscvEngine } from '../riscv/index.js';
+import { KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_CAPS } from './dirtylog.js';
 import type { Environment } from './environment.js';
 import { KVM_USER_MEM_SLOTS } from './memslots.js';
 import { type KvmState, Vm, type VmOptions } from './vm.js';
@@ -13,6 +14,7 @@ export const KVM_CAP_USER_MEMORY = 3;
 export const KVM_CAP_NR_VCPUS = 9;
 export const KVM_CAP_NR_MEMSLOTS = 10;
 export const KVM_CAP_SYNC_MMU = 16;
+export const KVM_CAP_READONLY_MEM = 81;
 
 export interface KvmOptions {
   /** Pages of guest code kept decoded, for all VMs together, 16 KiB each; default 2048. */
@@ -53,7 +55,10 @@ export class Kvm {
     switch (cap) {
       case KVM_CAP_USER_MEMORY:
       case KVM_CAP_SYNC_MMU:
+      case KVM_CAP_READONLY_MEM:
         return 1;
+      case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+        return KVM_DIRTY_LOG_MANUAL_CAPS;
       case KVM_CAP_NR_VCPUS:
         return 1;
       case KVM_CAP_NR_MEMSLOTS:

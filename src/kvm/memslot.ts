@@ -4,11 +4,12 @@ import { PAGE_SIZE } from '../mm/index.js';
 /**
  * A memslot: a range of guest-physical addresses backed by host virtual memory (Linux: struct kvm_memory_slot).
  *
- * It keeps, for every guest frame, two words in shared memory:
+ * It keeps, for every guest frame, two words and a bit in shared memory:
  *  - `direct`: the entry gfn to host frame (what a second-stage table would hold). It is the only place where a
  *    frame of the host enters the guest: shadow entries are derived from it and never outlive it (N3).
  *  - `rmap`: the head of the chain of shadow entries that map this guest frame (see shadow.ts). It lives here and
  *    not in the frame's `private`, which belongs to the swap cache and to filesystems (S9).
+ *  - `dirty`: whether it was written, while that is logged (dirtylog.ts).
  *
  * A `Memslot` is one thread's view of these words. It holds for as long as `Memslots.find` gives it; who kept it while
  * mmuLock was free asks `Memslots.isCurrent` before it installs anything.
@@ -29,7 +30,7 @@ export interface MemslotRecord {
   readonly baseVpn: number;
   /** KVM_MEM_... */
   readonly flags: number;
-  /** Address of the slot's words: direct, then rmap. */
+  /** Address of the slot's words: direct, rmap, dirty. */
   readonly arenaAddr: number;
   /** Different for every slot that ever was, and after each change of one. */
   readonly generation: number;
@@ -45,6 +46,7 @@ export class Memslot implements MemslotRecord {
   readonly generation: number;
   readonly direct: Words;
   readonly rmap: Words;
+  readonly dirty: Words;
 
   constructor(memory: { buffer: SharedArrayBuffer }, record: MemslotRecord) {
     this.slot = record.slot;
@@ -56,6 +58,7 @@ export class Memslot implements MemslotRecord {
     this.generation = record.generation;
     this.direct = new Words(memory, this.arenaAddr, this.nrPages);
     this.rmap = new Words(memory, this.arenaAddr + this.nrPages * 4, this.nrPages);
+    this.dirty = new Words(memory, this.arenaAddr + this.nrPages * 8, dirtyWords(this.nrPages));
   }
 
   hva(gfn: number): number {
@@ -74,5 +77,9 @@ export class Memslot implements MemslotRecord {
 
 /** Bytes that the words of a slot take. */
 export function memslotBytes(nrPages: number): number {
-  return nrPages * 8;
+  return nrPages * 8 + dirtyWords(nrPages) * 4;
+}
+
+function dirtyWords(nrPages: number): number {
+  return Math.ceil(nrPages / 32);
 }

@@ -1,5 +1,5 @@
 import { Words } from '../base/index.js';
-import type { Host } from '../mm/index.js';
+import { type Host, PAGE_SIZE } from '../mm/index.js';
 import { Memslot, type MemslotRecord, memslotBytes } from './memslot.js';
 
 /**
@@ -86,6 +86,12 @@ export class Memslots {
     const found = this.list.find((slot) => slot.contains(gfn));
     if (found !== undefined) this.last = found;
     return found;
+  }
+
+  /** Host virtual address of the page at guest-physical `gpa`; undefined where no slot is. */
+  hva(gpa: number): number | undefined {
+    const gfn = Math.floor(gpa / PAGE_SIZE);
+    return this.find(gfn)?.hva(gfn);
   }
 
   bySlot(slot: number): Memslot | undefined {

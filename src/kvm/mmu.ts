@@ -19,6 +19,8 @@ import {
   rightsOf,
   Sv39Walk,
 } from '../riscv/index.js';
+import { markDirty } from './dirtylog.js';
+import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './shadow.js';
 import type { Vm } from './vm.js';
@@ -110,7 +112,7 @@ export class KvmMmu implements HartMmu, PteSource {
   private direct(gpa: number, write: boolean): number {
     const gfn = Math.floor(gpa / PAGE_SIZE);
     const slot = gfn < MAX_GFN ? this.vm.slots.find(gfn) : undefined;
-    if (slot === undefined) return -MMU_MMIO;
+    if (slot === undefined || (write && (slot.flags & KVM_MEM_READONLY) !== 0)) return -MMU_MMIO;
     const entry = slot.direct.readOnce(gfn - slot.baseGfn);
     const wanted = write ? DIRECT_V | DIRECT_W : DIRECT_V;
     if ((entry & wanted) !== wanted) return this.fault(slot, gfn, write);
@@ -141,6 +143,7 @@ export class KvmMmu implements HartMmu, PteSource {
     const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);
     const entry = (pfn << 12) | DIRECT_V | DIRECT_A | (write ? DIRECT_W : 0);
     if (!retry) vm.installDirect(slot, gfn - slot.baseGfn, entry);
+    if (!retry && write) markDirty(slot, gfn - slot.baseGfn);
     vm.unlockMmu();
     vm.mm.putPage(pfn);
     if (retry) return STALE;

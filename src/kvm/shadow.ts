@@ -230,6 +230,12 @@ export class ShadowPages {
     }
   }
 
+  /** Takes the right to write from every entry of a chain. Who calls it flushes all TLBs. */
+  protectChain(head: number): void {
+    for (let index = head - 1; index >= 0; index = this.rmap.after(index))
+      this.pool.entries.writeOnce(index, this.spte(index) & ~SPTE_W);
+  }
+
   /** Takes the accessed bits of a chain; entries that were young leave the TLBs, so that their next use shows. */
   clearYoungChain(head: number): boolean {
     let young = false;

@@ -124,6 +124,8 @@ export class Vcpu {
       if (this.mayBlock()) this.vm.mm.faultInSync(waitHva, waitFlags);
       else await this.faultInAside(waitHva, waitFlags);
     } catch (error) {
+      // The slot has gone or moved meanwhile, and what it showed may be gone too: the access begins again.
+      if (this.vm.slots.hva(waitGpa) !== waitHva) return undefined;
       return { reason: KVM_EXIT_MEMORY_FAULT, gpa: waitGpa, error: error as Error };
     }
     this.onWait?.(waitGpa, startMs, this.vm.env.nowMs());

@@ -12,9 +12,11 @@ import {
   VA_SIZE,
 } from '../mm/index.js';
 import type { RiscvEngine } from '../riscv/index.js';
+import { checkManualDirtyLog, clearDirtyLog, getDirtyLog, markDirtyAt } from './dirtylog.js';
 import type { Environment } from './environment.js';
-import { checkRegion, type UserMemoryRegion } from './memregion.js';
+import type { UserMemoryRegion } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { setUserMemoryRegion } from './memslotchange.js';
 import { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
 import { VmSbi } from './sbi.js';
@@ -71,6 +73,8 @@ export class Vm {
   /** vCPUs that this VM may have; hart ids are 0 to nrVcpus - 1. */
   readonly nrVcpus = 1;
   readonly faults = { minor: 0, major: 0, retries: 0 };
+  /** KVM_DIRTY_LOG_... of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
+  manualDirtyLog = 0;
   private readonly wordsAddr: number;
   private readonly words: Words;
   private readonly subscription: MmuSubscription;
@@ -122,30 +126,24 @@ export class Vm {
     this.words.unlock(MMU_LOCK);
   }
 
-  /** Adds, or with memorySize 0 deletes, a slot. Throws KernelError EINVAL, EEXIST, ENOMEM. */
+  /** Makes, moves, changes or, with memorySize 0, deletes a slot (memregion.ts). Throws KernelError EINVAL, EEXIST, EFAULT, ENOMEM. */
   setUserMemoryRegion(region: UserMemoryRegion): void {
-    checkRegion(this.slots, region);
-    const old = this.slots.bySlot(region.slot);
-    if (old !== undefined) this.deleteSlot(old);
-    if (region.memorySize > 0) this.addSlot(region);
+    setUserMemoryRegion(this, region);
   }
 
-  private addSlot({ slot, guestPhysAddr, memorySize, userspaceAddr }: UserMemoryRegion): void {
-    const nrPages = memorySize / PAGE_SIZE;
-    const baseGfn = guestPhysAddr / PAGE_SIZE;
-    const baseVpn = userspaceAddr / PAGE_SIZE;
-    const arenaAddr = this.slots.alloc(nrPages);
-    this.lockMmu();
-    this.slots.add({ slot, baseGfn, nrPages, baseVpn, flags: 0 }, arenaAddr);
-    this.unlockMmu();
+  /** Which pages of a logged slot were written; without manual protection they are clean from now on (dirtylog.ts). Throws KernelError EINVAL, ENOENT. */
+  getDirtyLog(slot: number): Uint8Array {
+    return getDirtyLog(this, slot);
   }
 
-  private deleteSlot(slot: Memslot): void {
-    this.lockMmu();
-    this.zapSlot(slot, 0, slot.nrPages);
-    this.slots.remove(slot);
-    this.unlockMmu();
-    this.slots.free(slot);
+  /** Pages [first, first + nrPages) that `bitmap` names are clean from now on. Throws KernelError EINVAL, ENOENT. */
+  clearDirtyLog(slot: number, first: number, nrPages: number, bitmap: Uint8Array): void {
+    clearDirtyLog(this, slot, first, nrPages, bitmap);
+  }
+
+  /** KVM_ENABLE_CAP: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 with KVM_DIRTY_LOG_... flags alone. Throws KernelError EINVAL. */
+  enableCap(cap: number, flags: number): void {
+    this.manualDirtyLog = checkManualDirtyLog(cap, flags);
   }
 
   createVcpu(id: number): Vcpu {
@@ -190,7 +188,8 @@ export class Vm {
     return nr;
   }
 
-  private zapSlot(slot: Memslot, first: number, end: number): number {
+  /** Drops pages [first, end) of the slot; how many there were. */
+  zapSlot(slot: Memslot, first: number, end: number): number {
     let nrZapped = 0;
     for (let i = first; i < end; i++) {
       const direct = slot.direct.readOnce(i);
@@ -228,14 +227,20 @@ export class Vm {
     return true;
   }
 
-  /** Host code has written guest memory at `hva`: what was decoded from that page is stale. */
+  /** Host code has written guest memory at `hva`: the page is dirty, and what was decoded from it is stale. */
   dropCodeAt(hva: number): void {
+    markDirtyAt(this, hva);
     const vpn = Math.floor(hva / PAGE_SIZE);
     for (const slot of this.slots.all()) {
       const i = vpn - slot.baseVpn;
       const direct = i >= 0 && i < slot.nrPages ? slot.direct.readOnce(i) : 0;
       if (direct !== 0) for (const { hart } of this.vcpus) hart.dropCode(direct >>> 12);
     }
+  }
+
+  /** Returns when every vCPU has flushed its TLB, or is outside and will before it enters. */
+  flushAllTlbs(): void {
+    for (const { hart } of this.vcpus) hart.tlbFlushAll();
   }
 
   private flushTlbs(vpn: number): void {
