@@ -113,9 +113,9 @@ export const guestAndSlot = model({
     noZap,
     {
       name: 'M29: a slot that goes takes no entries along',
-      file: 'kvm/vm.ts',
-      find: 'this.zapSlot(slot, 0, slot.nrPages); this.slots.remove(slot);',
-      replace: 'this.slots.remove(slot);',
+      file: 'kvm/memslotchange.ts',
+      find: 'vm.zapSlot(slot, 0, slot.nrPages); vm.slots.remove(slot);',
+      replace: 'vm.slots.remove(slot);',
     },
   ],
   actors: {
