@@ -8,6 +8,7 @@ export {
 } from './dirtylog.js';
 export type { Environment } from './environment.js';
 export * from './exits.js';
+export { VmMemory } from './guestmemory.js';
 export { MAX_HELD_PAGES } from './held.js';
 export {
   KVM_CAP_NR_MEMSLOTS,

@@ -7,7 +7,6 @@ import {
   type SbiHost,
   type SbiResult,
 } from '../machine/index.js';
-import { PAGE_SIZE } from '../mm/index.js';
 import { IRQ_S_SOFT, MMU_WAIT } from '../riscv/index.js';
 import {
   KVM_EXIT_MEMORY_FAULT,
@@ -16,6 +15,7 @@ import {
   KVM_SYSTEM_EVENT_SHUTDOWN,
   type VcpuExit,
 } from './exits.js';
+import { VmMemory } from './guestmemory.js';
 import type { Vcpu } from './vcpu.js';
 import type { Vm } from './vm.js';
 
@@ -27,11 +27,13 @@ export class VmSbi implements SbiHost {
   private readonly vm: Vm;
   private readonly console: { write(bytes: Uint8Array): void; read(): number } | undefined;
   private readonly sbi: Sbi;
+  private readonly memory: VmMemory;
   private pendingReset: VcpuExit | undefined;
 
   constructor(vm: Vm, console: { write(bytes: Uint8Array): void; read(): number } | undefined) {
     this.vm = vm;
     this.console = console;
+    this.memory = new VmMemory(vm);
     this.sbi = new Sbi(this, vm.nrVcpus);
   }
 
@@ -110,36 +112,16 @@ export class VmSbi implements SbiHost {
   }
 
   async readGuest(gpa: bigint, lenBytes: number): Promise<Uint8Array | undefined> {
+    if (!this.memory.covers(Number(gpa), lenBytes)) return undefined;
     const out = new Uint8Array(lenBytes);
-    const hvas = this.hvas(gpa, lenBytes);
-    if (hvas === undefined) return undefined;
-    for (const { hva, offset, length } of hvas) await this.vm.mm.read(hva, out.subarray(offset, offset + length));
+    await this.memory.read(Number(gpa), out);
     return out;
   }
 
   async writeGuest(gpa: bigint, bytes: Uint8Array): Promise<boolean> {
-    const hvas = this.hvas(gpa, bytes.length);
-    if (hvas === undefined) return false;
-    for (const { hva, offset, length } of hvas) {
-      await this.vm.mm.write(hva, bytes.subarray(offset, offset + length));
-      this.vm.dropCodeAt(hva);
-    }
+    if (!this.memory.covers(Number(gpa), bytes.length)) return false;
+    await this.memory.write(Number(gpa), bytes);
     return true;
-  }
-
-  /** The pieces, one a page, of a guest-physical range; undefined where not all of it is in memslots. */
-  private hvas(gpa: bigint, lenBytes: number): { hva: number; offset: number; length: number }[] | undefined {
-    const pieces = [];
-    const start = Number(gpa);
-    for (let offset = 0; offset < lenBytes; ) {
-      const at = start + offset;
-      const slot = this.vm.slots.find(Math.floor(at / PAGE_SIZE));
-      if (slot === undefined) return undefined;
-      const length = Math.min(PAGE_SIZE - (at % PAGE_SIZE), lenBytes - offset);
-      pieces.push({ hva: slot.hva(Math.floor(at / PAGE_SIZE)) + (at % PAGE_SIZE), offset, length });
-      offset += length;
-    }
-    return pieces;
   }
 
   async readGuestVirtual(hartId: number, va: bigint): Promise<bigint | undefined> {
