@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { parseCount, parseSeconds, parseSize } from './args.js';
 import { bootGuests } from './bootguests.js';
+import { type DiskOption, parseDisk } from './disks.js';
 
 /** `unpin boot`: Linux guests, or our own, in memory that can go away at any time. */
 
@@ -8,6 +9,8 @@ export interface BootOptions {
   kernel?: string;
   initrd?: string;
   append?: string;
+  disk: DiskOption[];
+  console: 'ttyS0' | 'hvc0';
   ram: number;
   smp: number;
   guests: number;
@@ -31,6 +34,12 @@ export function bootCommand(): Command {
     .option('--kernel <file>', 'RISC-V kernel: Image (raw or gzip) or ELF (default: our own guest)')
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <str>', 'kernel command line')
+    .addOption(disks())
+    .addOption(
+      new Option('--console <device>', 'console: the UART or virtio-console')
+        .choices(['ttyS0', 'hvc0'])
+        .default('ttyS0'),
+    )
     .addOption(size('--ram <size>', 'RAM that each guest believes it has', '128M', MIB, 2 * GIB))
     .addOption(count('--smp <n>', 'vCPUs of each guest', 1, 1))
     .addOption(count('--guests <n>', 'guests', 1, 64))
@@ -44,6 +53,12 @@ export function bootCommand(): Command {
     .action(async (options: BootOptions) => {
       process.exitCode = await bootGuests(options);
     });
+}
+
+function disks(): Option {
+  const what =
+    'virtio disk from a raw image, repeatable: vda, vdb; ro: not written; overlay: what a guest writes is dropped at the end';
+  return new Option('--disk <file[,ro|,overlay]>', what).argParser(parseDisk).default([], 'none');
 }
 
 function size(flags: string, what: string, value: string, min: number, max: number): Option {

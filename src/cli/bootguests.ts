@@ -1,15 +1,17 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomFillSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { KernelError } from '../base/index.js';
 import { Kvm, MAX_HELD_PAGES } from '../kvm/index.js';
+import { VirtioConsole, VirtioRng } from '../machine/index.js';
 import { type Host, type HostStats, MIN_FRAMES, type OomReport, PAGE_SIZE } from '../mm/index.js';
 import { nodeEnvironment } from '../node/index.js';
-import { BoardGuest, type GuestReport } from '../vmm/index.js';
+import { BoardGuest, type BoardGuestOptions, type GuestReport } from '../vmm/index.js';
 import { formatSize } from './args.js';
 import type { BootOptions } from './boot.js';
 import { reportText, toJson } from './bootreport.js';
 import { ConsoleMux } from './console.js';
+import { Disks } from './disks.js';
 import { OutputFile, readInput, refuseSameFile, releaseInput } from './files.js';
 import { HostProgress } from './hostprogress.js';
 import { HostRun } from './hostrun.js';
@@ -30,7 +32,7 @@ const ARENA_PER_GUEST = 16 * 2 ** 20;
 const RNG_SEED_BYTES = 32;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
 const OUR_APPEND = 'passes=2';
-const LINUX_APPEND = 'console=ttyS0 earlycon=sbi';
+const LINUX_APPEND = 'earlycon=sbi';
 /** Longest time that Node takes for a timer. */
 const FOREVER_MS = 2 ** 31 - 1;
 
@@ -56,7 +58,9 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   const signals = new StopSignals();
   const output: { json?: OutputFile; trace?: OutputFile } = {};
   let run: HostRun | undefined;
+  let disks: Disks | undefined;
   try {
+    disks = await Disks.open(options.disk, options.guests);
     const onSwapError = (message: string) => tell(`unpin: ${message}\n`);
     const guests: BoardGuest[] = [];
     const onOom = ({ victim, reason }: OomReport) => guests.find(({ mm }) => mm === victim)?.kill('killed', reason);
@@ -64,7 +68,7 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
     if (options.json !== undefined) output.json = new OutputFile('report', options.json);
     if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
     const mux = createMux(run.host, options);
-    await createGuests(run.host, options, input, mux, guests);
+    await createGuests({ host: run.host, options, input, mux, disks, tell }, guests);
     for (const bytes of Object.values(input)) releaseInput(bytes);
     return await new BootRun(run, options, guests, mux, signals, tell).run(output);
   } catch (error) {
@@ -72,6 +76,7 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
     throw error;
   } finally {
     await run?.close();
+    await disks?.close();
     signals.remove();
   }
 }
@@ -81,8 +86,11 @@ function toStderr(text: string): void {
 }
 
 function filesOf(options: BootOptions): Record<string, string | undefined> {
-  const { kernel, initrd, swap, json, trace } = options;
-  return { '--kernel': kernel, '--initrd': initrd, '--swap': swap, '--json': json, '--trace': trace };
+  const { kernel, initrd, swap, json, trace, disk } = options;
+  const disks = Object.fromEntries(
+    disk.map(({ path }, i) => [disk.length === 1 ? '--disk' : `--disk (${i + 1})`, path]),
+  );
+  return { '--kernel': kernel, '--initrd': initrd, ...disks, '--swap': swap, '--json': json, '--trace': trace };
 }
 
 /** Each guest may hold the pages of one instruction while the host still needs its own (N26). */
@@ -128,18 +136,25 @@ function guestName(i: number): string {
   return `guest${i}`;
 }
 
-async function createGuests(
-  host: Host,
-  options: BootOptions,
-  input: BootInput,
-  mux: Mux,
-  guests: BoardGuest[],
-): Promise<void> {
+interface GuestParts {
+  readonly host: Host;
+  readonly options: BootOptions;
+  readonly input: BootInput;
+  readonly mux: Mux;
+  readonly disks: Disks;
+  readonly tell: (text: string) => void;
+}
+
+async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<void> {
+  const { host, options, input, mux, disks, tell } = parts;
   const kvm = new Kvm(host, nodeEnvironment(), { blockWhenAlone: true });
   for (let i = 0; i < options.guests; i++) {
+    const name = guestName(i);
+    const complain = (message: string) => tell(`unpin: ${message}\n`);
+    const console = (bytes: Uint8Array) => mux.console.put(i, bytes);
     guests.push(
       await BoardGuest.create({
-        name: guestName(i),
+        name,
         kvm,
         host,
         ramBytes: options.ram,
@@ -148,16 +163,32 @@ async function createGuests(
         rngSeed: randomBytes(RNG_SEED_BYTES),
         pin: options.pin,
         gunzip: (bytes) => gunzipSync(bytes),
-        console: (bytes) => mux.console.put(i, bytes),
+        console,
+        ...guestDevices(options, disks, console, (message) => complain(`${name}: ${message}`)),
+        onDeviceBroken: complain,
       }),
     );
   }
 }
 
+/** Where there is PCI, there is a random number generator too. */
+function guestDevices(
+  options: BootOptions,
+  disks: Disks,
+  sink: (bytes: Uint8Array) => void,
+  onError: (message: string) => void,
+): Pick<BoardGuestOptions, 'devices' | 'hvc'> {
+  const hvc = options.console === 'hvc0' ? { hvc: new VirtioConsole({ sink }) } : {};
+  if (options.disk.length === 0 && options.console !== 'hvc0') return hvc;
+  return { ...hvc, devices: [...disks.devices(onError), new VirtioRng((bytes) => randomFillSync(bytes))] };
+}
+
 /** Our own guests each get a seed of their own, so that no two hold the same pages. */
 function bootargs(options: BootOptions, index: number): string {
   if (options.append !== undefined) return options.append;
-  return options.kernel === undefined ? `${OUR_APPEND} seed=${index + 1}` : LINUX_APPEND;
+  return options.kernel === undefined
+    ? `${OUR_APPEND} seed=${index + 1}`
+    : `console=${options.console} ${LINUX_APPEND}`;
 }
 
 /** The guests from their first instruction to the report. */

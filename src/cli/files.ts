@@ -89,6 +89,7 @@ export function refuseSameFile(files: Record<string, string | undefined>): void 
 
 const REASONS: Record<string, string> = {
   ENOENT: 'no such file or folder',
+  ENODEV: 'it is no regular file',
   ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'it is a folder',
   EACCES: 'no permission',
@@ -97,7 +98,8 @@ const REASONS: Record<string, string> = {
   ENOSPC: 'the disk is full',
 };
 
-function fileError(message: string, cause: unknown): KernelError {
+/** `message` with the reason behind it. */
+export function fileError(message: string, cause: unknown): KernelError {
   const { code, message: text } = cause as NodeJS.ErrnoException;
   const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
   return new KernelError(known, 'open', `${message}: ${(code && REASONS[code]) ?? text}`, { cause });

@@ -1,4 +1,5 @@
 import { buildDeviceTree, cells64, type FdtNode } from './fdt.js';
+import { PCI_ECAM_BYTES, PCI_NR_DEVICES } from './pci.js';
 
 /**
  * The board as its device tree says it: QEMU virt's physical map, with only what works here.
@@ -10,6 +11,11 @@ export const UART_SIZE = 0x100;
 export const UART_IRQ = 10;
 export const RAM_BASE = 0x8000_0000;
 export const TIMEBASE_FREQUENCY = 10_000_000;
+export const PCI_ECAM_BASE = 0x3000_0000;
+export const PCI_WINDOW_BASE = 0x4000_0000;
+export const PCI_WINDOW_BYTES = 0x4000_0000;
+/** The interrupt of PCI device n is source PCI_IRQ_BASE + n. */
+export const PCI_IRQ_BASE = 32;
 /** Sources 1 to 95, as QEMU virt has. */
 export const PLIC_NR_SOURCES = 95;
 
@@ -26,6 +32,8 @@ export interface BoardDeviceTreeOptions {
   /** Half-open, guest-physical. */
   initrd?: { start: number; end: number };
   rngSeed?: Uint8Array;
+  /** There is a PCI host bridge. */
+  pci?: boolean;
 }
 
 export function boardDeviceTree(options: BoardDeviceTreeOptions): Uint8Array {
@@ -38,7 +46,7 @@ export function boardDeviceTree(options: BoardDeviceTreeOptions): Uint8Array {
         properties: { device_type: 'memory', reg: [...cells64(RAM_BASE), ...cells64(options.ramBytes)] },
       },
       cpus: cpus(nrHarts),
-      soc: soc(nrHarts),
+      soc: soc(nrHarts, options.pci ?? false),
     },
   });
 }
@@ -89,7 +97,7 @@ function cpu(hartId: number): FdtNode {
   };
 }
 
-function soc(nrHarts: number): FdtNode {
+function soc(nrHarts: number, hasPci: boolean): FdtNode {
   const contexts = Array.from({ length: nrHarts }, (_, hartId) => [PHANDLE_CPU_INTC + hartId, IRQ_S_EXT]).flat();
   return {
     properties: { '#address-cells': 2, '#size-cells': 2, compatible: 'simple-bus', ranges: true },
@@ -115,6 +123,36 @@ function soc(nrHarts: number): FdtNode {
           interrupts: UART_IRQ,
         },
       },
+      ...(hasPci && { [`pci@${PCI_ECAM_BASE.toString(16)}`]: pci() }),
+    },
+  };
+}
+
+/** Bus 0 alone, memory space alone: PCI addresses in the window are guest-physical ones. Pin A of each device has a source of its own. */
+function pci(): FdtNode {
+  const nonPrefetchable32 = 0x0200_0000;
+  const device = (n: number) => [(n << 11) >>> 0, 0, 0];
+  const pinA = 1;
+  const lines = Array.from({ length: PCI_NR_DEVICES }, (_, n) => [...device(n), pinA, PHANDLE_PLIC, PCI_IRQ_BASE + n]);
+  return {
+    properties: {
+      device_type: 'pci',
+      compatible: 'pci-host-ecam-generic',
+      reg: [...cells64(PCI_ECAM_BASE), ...cells64(PCI_ECAM_BYTES)],
+      'bus-range': [0, 0],
+      'linux,pci-domain': 0,
+      '#address-cells': 3,
+      '#size-cells': 2,
+      ranges: [
+        nonPrefetchable32,
+        ...cells64(PCI_WINDOW_BASE),
+        ...cells64(PCI_WINDOW_BASE),
+        ...cells64(PCI_WINDOW_BYTES),
+      ],
+      'dma-coherent': true,
+      '#interrupt-cells': 1,
+      'interrupt-map-mask': [0xf800, 0, 0, 7],
+      'interrupt-map': lines.flat(),
     },
   };
 }

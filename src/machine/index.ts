@@ -5,6 +5,8 @@ export type { GuestMemory } from './guestmemory.js';
 export * from './kernel.js';
 export * from './mmio.js';
 export * from './net/index.js';
+export * from './pci.js';
+export * from './pcifunction.js';
 export * from './plic.js';
 export * from './sbi.js';
 export * from './sbicodes.js';

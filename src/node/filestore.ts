@@ -142,7 +142,7 @@ export async function openFileStore(path: string, flags: 'r' | 'r+' | 'w+' | 'wx
   }
 }
 
-function storeError(syscall: string, path: string, error: unknown): KernelError {
+export function storeError(syscall: string, path: string, error: unknown): KernelError {
   if (error instanceof KernelError) return error;
   const { code, message } = error as NodeJS.ErrnoException;
   const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';

@@ -4,3 +4,4 @@ export { nodeEnvironment } from './environment.js';
 export { FileStore, openFileStore } from './filestore.js';
 export { FileSwap, openFileSwap } from './fileswap.js';
 export { nodeNetBackend } from './netsockets.js';
+export { openScratchFile } from './scratchfile.js';

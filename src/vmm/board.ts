@@ -2,8 +2,16 @@ import { KernelError } from '../base/index.js';
 import type { Vcpu } from '../kvm/index.js';
 import {
   boardDeviceTree,
+  type Defer,
+  type GuestMemory,
   loadKernel,
   MmioBus,
+  PCI_ECAM_BASE,
+  PCI_ECAM_BYTES,
+  PCI_IRQ_BASE,
+  PCI_WINDOW_BASE,
+  PCI_WINDOW_BYTES,
+  PciHost,
   PLIC_BASE,
   PLIC_NR_SOURCES,
   PLIC_SIZE,
@@ -14,14 +22,16 @@ import {
   UART_IRQ,
   UART_SIZE,
   Uart,
+  type VirtioDevice,
+  VirtioPci,
 } from '../machine/index.js';
 import { IRQ_S_EXT } from '../riscv/index.js';
 
 /**
- * The board around a guest's vCPU: interrupt controller, UART, and what is in RAM at power on.
+ * The board around a guest's vCPU: interrupt controller, UART, virtio devices on PCI, and what is in RAM at power on.
  *
- * Use: construct (which plans where all goes, and refuses what does not fit), `load` into guest RAM, `connect` the vCPU,
- * `start` it.
+ * Use: construct (which plans where all goes, and refuses what does not fit), `load` into guest RAM, `connect` the vCPU, `plug` the
+ * devices, `start` it; at the end `shutdown`, before the memory goes.
  */
 
 export interface BoardOptions {
@@ -33,6 +43,16 @@ export interface BoardOptions {
   readonly rngSeed?: Uint8Array;
   readonly gunzip: (bytes: Uint8Array) => Uint8Array;
   readonly console: (bytes: Uint8Array) => void;
+  /** On PCI, from device number 1 on. Without any there is no PCI. */
+  readonly devices?: readonly VirtioDevice[];
+}
+
+/** What the devices need of the VM. */
+export interface DeviceConnection {
+  readonly memory: GuestMemory;
+  readonly defer: Defer;
+  /** A device cannot go on, for what the guest did; once a device. */
+  readonly onBroken: (device: string, reason: string) => void;
 }
 
 /** What is in RAM at power on, and where the kernel begins. */
@@ -48,6 +68,9 @@ export class Board {
   private readonly plic: Plic;
   private powerOn: PowerOn;
   private vcpu: Vcpu | undefined;
+  private readonly devices: readonly VirtioDevice[];
+  private readonly pci: PciHost;
+  private plugged: readonly VirtioPci[] = [];
 
   /** Throws KernelError ENOEXEC for a kernel that is none, ENOMEM for RAM too small. */
   constructor(options: BoardOptions) {
@@ -59,6 +82,13 @@ export class Board {
     this.uart = new Uart({ sink: options.console, setIrq: (on) => this.plic.setLevel(UART_IRQ, on) });
     this.bus.add(PLIC_BASE, PLIC_SIZE, this.plic);
     this.bus.add(UART_BASE, UART_SIZE, this.uart);
+    this.devices = options.devices ?? [];
+    const setIrq = (device: number, on: boolean) => this.plic.setLevel(PCI_IRQ_BASE + device, on);
+    this.pci = new PciHost({ windowBase: PCI_WINDOW_BASE, setIrq });
+    if (this.devices.length > 0) {
+      this.bus.add(PCI_ECAM_BASE, PCI_ECAM_BYTES, this.pci.ecam);
+      this.bus.add(PCI_WINDOW_BASE, PCI_WINDOW_BYTES, this.pci.window);
+    }
     this.powerOn = planPowerOn(options);
   }
 
@@ -73,6 +103,19 @@ export class Board {
     this.vcpu = vcpu;
   }
 
+  /** Throws KernelError ENOSPC for more than 31 devices. */
+  plug({ memory, defer, onBroken }: DeviceConnection): void {
+    this.plugged = this.devices.map(
+      (device) => new VirtioPci({ device, memory, defer, onBroken: (reason) => onBroken(device.name, reason) }),
+    );
+    for (const { fn } of this.plugged) this.pci.plug(fn);
+  }
+
+  /** Resolves when no device accesses guest memory any more. */
+  async shutdown(): Promise<void> {
+    await Promise.all(this.plugged.map(({ state }) => state.shutdown()));
+  }
+
   /** Registers at the kernel's entry: a0 is the hart's id, a1 the device tree's address. */
   start(): void {
     if (this.vcpu === undefined) throw new KernelError('EINVAL', 'start', 'a vCPU must be connected first');
@@ -83,13 +126,20 @@ export class Board {
   }
 }
 
-function planPowerOn({ ramBytes, bootargs, initrd, rngSeed, ...options }: BoardOptions): PowerOn {
+function planPowerOn({ ramBytes, bootargs, initrd, rngSeed, devices = [], ...options }: BoardOptions): PowerOn {
   const kernel = loadKernel(options.kernel, options.gunzip);
   const initrdBytes = initrd?.length ?? 0;
   const place = (dtbBytes: number) => planBoot({ ramBase: RAM_BASE, ramBytes, kernel, initrdBytes, dtbBytes });
   const start = place(0).initrdStart;
   const range = initrd === undefined ? undefined : { start, end: start + initrdBytes };
-  const dtb = boardDeviceTree({ ramBytes, bootargs, ...(range && { initrd: range }), ...(rngSeed && { rngSeed }) });
+  const pci = devices.length > 0;
+  const dtb = boardDeviceTree({
+    ramBytes,
+    bootargs,
+    pci,
+    ...(range && { initrd: range }),
+    ...(rngSeed && { rngSeed }),
+  });
   const { segments, entry, initrdStart, dtbStart } = place(dtb.length);
   const pieces = [...segments, { address: dtbStart, bytes: dtb }];
   if (initrd !== undefined) pieces.push({ address: initrdStart, bytes: initrd });

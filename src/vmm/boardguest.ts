@@ -9,8 +9,9 @@ import {
   type Vcpu,
   type VcpuExit,
   type Vm,
+  VmMemory,
 } from '../kvm/index.js';
-import { RAM_BASE } from '../machine/index.js';
+import { RAM_BASE, type VirtioConsole, type VirtioDevice } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
@@ -37,6 +38,12 @@ export interface BoardGuestOptions {
   pin: boolean;
   gunzip: (bytes: Uint8Array) => Uint8Array;
   console: (bytes: Uint8Array) => void;
+  /** On the guest's PCI bus. They are the guest's own; what is behind them is closed by whoever made it, after `run`. */
+  devices?: readonly VirtioDevice[];
+  /** A virtio-console besides the UART: what is typed goes to it once the guest's driver uses it. */
+  hvc?: VirtioConsole;
+  /** A device stopped for what the guest did: one line, once a device. */
+  onDeviceBroken?: (message: string) => void;
 }
 
 export class BoardGuest {
@@ -48,6 +55,7 @@ export class BoardGuest {
   private readonly vcpu: Vcpu;
   private readonly board: Board;
   private readonly gate = new Gate();
+  private readonly hvc: VirtioConsole | undefined;
   private ended: { exit: GuestExit; reason: string } | undefined;
 
   private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board) {
@@ -58,14 +66,21 @@ export class BoardGuest {
     this.mm = mm;
     this.vm = vm;
     this.board = board;
+    this.hvc = options.hvc;
     this.vcpu = vm.createVcpu(0);
     board.connect(this.vcpu);
+    board.plug({
+      memory: new VmMemory(vm),
+      defer: (fn) => options.kvm.env.defer(fn),
+      onBroken: (device, reason) => options.onDeviceBroken?.(`${options.name}: ${device}: ${reason}`),
+    });
   }
 
   /** Throws KernelError: ENOEXEC or ENOMEM for the kernel and its RAM, ENOMEM where `pin` does not fit. May wait. */
   static async create(options: BoardGuestOptions): Promise<BoardGuest> {
     const { host, ramBytes } = options;
-    const board = new Board(options);
+    const devices = [...(options.hvc ? [options.hvc] : []), ...(options.devices ?? [])];
+    const board = new Board({ ...options, devices });
     const mm = host.createMm({ name: options.name, rlimitMemlock: options.pin ? ramBytes : 0 });
     try {
       const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
@@ -98,6 +113,7 @@ export class BoardGuest {
     }
     this.gate.open();
     const report = this.report(this.ended, env.nowMs() - startMs, startMs);
+    await this.board.shutdown();
     this.destroy();
     return report;
   }
@@ -139,7 +155,8 @@ export class BoardGuest {
 
   /** Bytes typed on the guest's console. */
   input(bytes: Uint8Array): void {
-    this.board.uart.receive(bytes);
+    if (this.hvc?.ready) this.hvc.receive(bytes);
+    else this.board.uart.receive(bytes);
   }
 
   private handle(exit: VcpuExit): { exit: GuestExit; reason: string } | undefined {

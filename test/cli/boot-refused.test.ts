@@ -121,6 +121,54 @@ describe.concurrent('sizes and counts', () => {
   });
 });
 
+describe.concurrent('disks', () => {
+  const disk = file('disk.img', new Uint8Array(4096));
+  const cases: [string, string[], RegExp][] = [
+    [
+      'absent',
+      ['--disk', `${folder}/no.img`],
+      /^unpin: ENOENT: open: disk '.*no.img' must be a file that can be read and/,
+    ],
+    ['absent overlay', ['--disk', `${folder}/no.img,overlay`], /^unpin: ENOENT: open: disk '.*no.img' must be a file/],
+    ['a folder', ['--disk', folder], /^unpin: EISDIR: open: disk '.*' must be .*: it is a folder/],
+    [
+      'a device',
+      ['--disk', '/dev/zero,ro'],
+      /^unpin: ENODEV: open: disk '\/dev\/zero' must be .*: it is no regular file/,
+    ],
+    [
+      'less than a sector',
+      ['--disk', file('tiny.img', 'x')],
+      /^unpin: EINVAL: disk: .*tiny.img has 1 bytes; .* at least 512/,
+    ],
+    [
+      'an unknown mode',
+      ['--disk', `${disk},rw`],
+      /^unpin: EINVAL: .*disk.img,rw' must be FILE, FILE,ro or FILE,overlay/,
+    ],
+    ['two modes', ['--disk', `${disk},ro,overlay`], /^unpin: EINVAL: .* must be FILE, FILE,ro or FILE,overlay/],
+    [
+      'one that two guests would write',
+      ['--guests', '2', '--disk', disk],
+      /^unpin: EINVAL: boot: --disk .*disk.img would be written by all .* must be '.*,overlay' or '.*,ro' for 2 guests/,
+    ],
+    [
+      'one file twice',
+      ['--disk', disk, '--disk', disk],
+      /^unpin: EINVAL: open: --disk \(1\) and --disk \(2\) name one/,
+    ],
+    [
+      'that is the swap file',
+      ['--disk', disk, '--swap', disk],
+      /^unpin: EINVAL: open: --disk and --swap name one file/,
+    ],
+    ['a console that is none', ['--console', 'tty1'], /^unpin: EINVAL: .*Allowed choices are ttyS0, hvc0/],
+  ];
+  test.each(cases)('%s', async (_name, args, line) => {
+    expectRefused(await boot(args), line);
+  });
+});
+
 describe.concurrent('files that are written', () => {
   const none = path.join(folder, 'no', 'file');
   const cases: [string, string[], RegExp][] = [

@@ -15,6 +15,7 @@ describe('device tree', () => {
       bootargs: 'console=ttyS0 quiet',
       nrHarts: 2,
       initrd: { start: 0x8400_0000, end: 0x8410_0001 },
+      pci: true,
     });
     const dtc = spawnSync('dtc', ['-I', 'dtb', '-O', 'dts'], { input: blob, encoding: 'utf8' });
     expect(dtc.status).toBe(0);
@@ -22,6 +23,7 @@ describe('device tree', () => {
     expect(dtc.stdout).toContain('bootargs = "console=ttyS0 quiet"');
     expect(dtc.stdout).toContain('reg = <0x00 0x80000000 0x00 0x8000000>');
     expect(dtc.stdout).toContain('linux,initrd-end = <0x00 0x84100001>');
+    expect(dtc.stdout).toContain('interrupt-map-mask = <0xf800 0x00 0x00 0x07>');
     expect(dtc.stdout).toContain('interrupts-extended = <0x02 0x09 0x03 0x09>');
   });
 

@@ -1,5 +1,6 @@
 import { KernelError } from '../../base/index.js';
 import type { Dma } from './dma.js';
+import { runSteps, type Steps, wait } from './steps.js';
 
 /**
  * A descriptor chain: what the driver hands to the device, as runs of guest-physical memory. First come the runs that the device reads, then
@@ -33,16 +34,27 @@ export class DescriptorChain {
     this.dma = dma;
   }
 
-  /** Fills `dst` from byte `offset` of the readable part on. Rejects with KernelError EFAULT beyond its end or outside RAM, ENODEV after a reset. */
-  async read(offset: number, dst: Uint8Array): Promise<void> {
-    for (const { gpa, at, lenBytes } of pieces(this.readable, offset, dst.length))
-      await this.dma.read(gpa, dst.subarray(at, at + lenBytes));
+  /**
+   * Fills `dst` from byte `offset` of the readable part on; a promise where a page has to be waited for. Throws or rejects with KernelError EFAULT
+   * beyond its end or outside RAM, ENODEV after a reset.
+   */
+  read(offset: number, dst: Uint8Array): Promise<void> | void {
+    return runSteps(this.move(this.readable, offset, dst, (gpa, part) => this.dma.read(gpa, part)));
   }
 
-  /** Writes `src` to byte `offset` of the writable part on. Rejects as `read`. */
-  async write(offset: number, src: Uint8Array): Promise<void> {
-    for (const { gpa, at, lenBytes } of pieces(this.writable, offset, src.length))
-      await this.dma.write(gpa, src.subarray(at, at + lenBytes));
+  /** Writes `src` to byte `offset` of the writable part on, as `read`. */
+  write(offset: number, src: Uint8Array): Promise<void> | void {
+    return runSteps(this.move(this.writable, offset, src, (gpa, part) => this.dma.write(gpa, part)));
+  }
+
+  private *move(
+    runs: readonly GuestRun[],
+    offset: number,
+    bytes: Uint8Array,
+    access: (gpa: number, part: Uint8Array) => Promise<void> | void,
+  ): Steps<void> {
+    for (const { gpa, at, lenBytes } of pieces(runs, offset, bytes.length))
+      yield* wait(access(gpa, bytes.subarray(at, at + lenBytes)));
   }
 }
 

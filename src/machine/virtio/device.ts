@@ -1,5 +1,7 @@
 import type { DescriptorChain } from './chain.js';
+import { Pump } from './pump.js';
 import type { Virtqueue } from './queue.js';
+import { runSteps, type Steps, wait } from './steps.js';
 
 /**
  * What a virtio device is to its transport, and the transport to the device. A device is one file that knows neither PCI nor the mm: it
@@ -12,7 +14,7 @@ import type { Virtqueue } from './queue.js';
  *                                  <-          transport.configChanged(), transport.needsReset('...')
  *     reset()                      ->          forgets its queues and all that it was about to do
  *
- * Between `reset` and the next `start` the device has no queues. A chain from before moves nothing any more: its `read` and `write` reject,
+ * Between `reset` and the next `start` the device has no queues. A chain from before moves nothing any more: its `read` and `write` are refused,
  * its `push` is ignored, so what is still under way may end as it likes. Nothing that a device does may throw out of these methods.
  *
  * Source: Virtual I/O Device (VIRTIO) Version 1.2, chapters 2 and 3.
@@ -58,7 +60,7 @@ export interface VirtioTransport {
 
 /**
  * Serves a queue whose chains are requests: takes chains while there are any, at most `maxInFlight` at once, and gives each back with as
- * many bytes written as `handle` says. A `handle` that rejects breaks the queue (`Virtqueue.fail`), unless it is closed already.
+ * many bytes written as `handle` says. A `handle` that throws or rejects breaks the queue (`Virtqueue.fail`), unless it is closed already.
  *
  * Use: in `start`, `new QueueServer(queue, handle, 16)`, then `server.notify()` at each notification.
  */
@@ -66,10 +68,8 @@ export class QueueServer {
   private readonly queue: Virtqueue;
   private readonly handle: (chain: DescriptorChain) => Promise<number> | number;
   private readonly maxInFlight: number;
+  private readonly pump = new Pump(() => runSteps(this.takeAll()));
   private inFlight = 0;
-  private taking = false;
-  /** Notified while it was taking: the ring is looked at once more. */
-  private again = false;
 
   constructor(
     queue: Virtqueue,
@@ -82,37 +82,25 @@ export class QueueServer {
   }
 
   notify(): void {
-    this.again = true;
-    if (!this.taking) void this.take();
+    this.pump.kick();
   }
 
-  /** Never rejects: `pop` and `push` do not. */
-  private async take(): Promise<void> {
-    this.taking = true;
-    while (this.again && this.inFlight < this.maxInFlight) {
-      this.again = false;
-      await this.takeAll();
-    }
-    this.taking = false;
-  }
-
-  private async takeAll(): Promise<void> {
+  private *takeAll(): Steps<void> {
     while (this.inFlight < this.maxInFlight) {
-      const chain = await this.queue.pop();
+      const chain = yield* wait(this.queue.pop());
       if (chain === undefined) return;
       this.inFlight++;
-      void this.serve(chain);
+      void runSteps(this.serve(chain));
     }
-    this.again = true; // there may be more, when one of these is done
   }
 
-  private async serve(chain: DescriptorChain): Promise<void> {
+  private *serve(chain: DescriptorChain): Steps<void> {
     try {
-      await this.queue.push(chain, await this.handle(chain));
+      yield* wait(this.queue.push(chain, yield* wait(this.handle(chain))));
     } catch (error) {
       this.queue.fail(error instanceof Error ? error.message : String(error));
     }
-    this.inFlight--;
-    if (this.again && !this.taking) void this.take();
+    // Where it was the limit that ended the taking, there may be more.
+    if (this.inFlight-- === this.maxInFlight) this.pump.kick();
   }
 }

@@ -1,4 +1,12 @@
+export * from './blk.js';
+export { type BlockBackend, MemoryDisk, OverlayDisk } from './blockbackend.js';
 export { DescriptorChain, type GuestRun } from './chain.js';
+export * from './console.js';
 export * from './device.js';
 export { type Defer, Dma } from './dma.js';
+export { VirtioPci } from './pci.js';
+export { Pump } from './pump.js';
 export * from './queue.js';
+export { VirtioRng } from './rng.js';
+export { runSteps, type Steps, wait } from './steps.js';
+export * from './transport.js';

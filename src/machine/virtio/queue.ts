@@ -1,5 +1,6 @@
 import { DescriptorChain, type GuestRun } from './chain.js';
 import type { Dma } from './dma.js';
+import { runSteps, type Steps, wait } from './steps.js';
 
 /**
  * A split virtqueue, seen by the device: takes descriptor chains off the available ring (`pop`) and puts them on the used ring (`push`).
@@ -9,7 +10,8 @@ import type { Dma } from './dma.js';
  * breaks the queue: the reason is told to `onBroken` once, and it yields nothing more. No ring makes it loop, throw, or take more than
  * MAX_CHAIN descriptors for a chain and `size` chains at a time.
  *
- * `pop` and `push` may wait for pages of the rings; several of each may be under way, and each kind is done in the order of the calls.
+ * `pop` and `push` return a promise where they have to wait for a page of the rings, and are done when they return otherwise. Several of each
+ * may be under way; each kind is done in the order of the calls.
  *
  * Source: VIRTIO 1.2, 2.7 (split virtqueues). Use: `pop()` until undefined, at each notification; `push(chain, writtenBytes)`.
  */
@@ -69,13 +71,13 @@ export class Virtqueue {
   }
 
   /** The next chain, or undefined where there is none, or the queue is broken or was reset. Never rejects. */
-  pop(): Promise<DescriptorChain | undefined> {
-    return this.pops.run(() => this.attempt(() => this.take()));
+  pop(): Promise<DescriptorChain | undefined> | DescriptorChain | undefined {
+    return this.pops.run(() => runSteps(this.attempt(() => this.take())));
   }
 
   /** Gives a chain back, with the number of bytes written to it, and interrupts the driver if it wants that. Never rejects; a chain that is not out is ignored. */
-  async push(chain: DescriptorChain, writtenBytes: number): Promise<void> {
-    await this.pushes.run(() => this.attempt(() => this.use(chain, writtenBytes)));
+  push(chain: DescriptorChain, writtenBytes: number): Promise<void> | void {
+    return this.pushes.run(() => runSteps(this.attempt(() => this.use(chain, writtenBytes))));
   }
 
   /** Breaks the queue, for what was in a chain. Ignored after a reset. */
@@ -85,24 +87,24 @@ export class Virtqueue {
     this.options.onBroken(reason);
   }
 
-  private async attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
+  private *attempt<T>(work: () => Steps<T>): Steps<T | undefined> {
     if (this.broken || this.dma.closed) return undefined;
     try {
-      return await work();
+      return yield* work();
     } catch (error) {
       this.fail(error instanceof Error ? error.message : String(error));
       return undefined;
     }
   }
 
-  private async take(): Promise<DescriptorChain | undefined> {
-    if (!(await this.hasAvailable())) return undefined;
+  private *take(): Steps<DescriptorChain | undefined> {
+    if (!(yield* this.hasAvailable())) return undefined;
     const { size } = this;
     if (this.inFlight.size >= size) throw new Error(`more than the queue's ${size} chains are under way at once`);
     const entry = this.options.avail + RING_HEADER_BYTES + 2 * (this.lastAvail % size);
-    const head = await this.dma.load16(entry);
+    const head = yield* wait(this.dma.load16(entry));
     if (head >= size) throw new Error(`available ring entry ${head} must be below the queue's size ${size}`);
-    const chain = await this.readChain(head);
+    const chain = yield* this.readChain(head);
     this.lastAvail = (this.lastAvail + 1) & 0xffff;
     this.inFlight.add(chain);
     return chain;
@@ -118,29 +120,29 @@ export class Virtqueue {
    *     event index = lastAvail
    *     looks again: there is one              (without the second look it would wait for ever)
    */
-  private async hasAvailable(): Promise<boolean> {
-    if ((await this.nrAvailable()) > 0) return true;
+  private *hasAvailable(): Steps<boolean> {
+    if ((yield* this.nrAvailable()) > 0) return true;
     if (!this.options.eventIdx) return false;
-    await this.dma.store16(this.options.used + RING_HEADER_BYTES + USED_ELEM_BYTES * this.size, this.lastAvail);
-    return (await this.nrAvailable()) > 0;
+    yield* wait(this.dma.store16(this.options.used + RING_HEADER_BYTES + USED_ELEM_BYTES * this.size, this.lastAvail));
+    return (yield* this.nrAvailable()) > 0;
   }
 
-  private async nrAvailable(): Promise<number> {
-    const idx = await this.dma.load16(this.options.avail + 2);
+  private *nrAvailable(): Steps<number> {
+    const idx = yield* wait(this.dma.load16(this.options.avail + 2));
     const nr = (idx - this.lastAvail) & 0xffff;
     if (nr > this.size)
       throw new Error(`available index ${idx} is ${nr} ahead, more than the queue's size ${this.size}`);
     return nr;
   }
 
-  private async readChain(head: number): Promise<DescriptorChain> {
+  private *readChain(head: number): Steps<DescriptorChain> {
     const chain = new ChainBuilder();
     let at = head;
     for (let nr = 0; nr < this.size; nr++) {
-      const descriptor = decode(await this.bytes(this.options.desc + DESC_BYTES * at, DESC_BYTES), 0);
+      const descriptor = decode(yield* this.bytes(this.options.desc + DESC_BYTES * at, DESC_BYTES), 0);
       if ((descriptor.flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
         if ((descriptor.flags & VIRTQ_DESC_F_NEXT) !== 0) throw new Error('an indirect descriptor has a next one');
-        await this.readIndirect(chain, descriptor);
+        yield* this.readIndirect(chain, descriptor);
         return chain.finish(head, this.dma);
       }
       chain.add(descriptor);
@@ -152,12 +154,12 @@ export class Virtqueue {
   }
 
   /** The whole table is read at once, and then walked: what the driver changes meanwhile is not seen. */
-  private async readIndirect(chain: ChainBuilder, { gpa, lenBytes }: Descriptor): Promise<void> {
+  private *readIndirect(chain: ChainBuilder, { gpa, lenBytes }: Descriptor): Steps<void> {
     if (!this.options.indirect) throw new Error('indirect descriptors were not negotiated');
     const nrEntries = lenBytes / DESC_BYTES;
     if (!Number.isInteger(nrEntries) || nrEntries < 1 || nrEntries > MAX_CHAIN)
       throw new Error(`an indirect table of ${lenBytes} bytes must have 1 to ${MAX_CHAIN} entries of ${DESC_BYTES}`);
-    const table = await this.bytes(gpa, lenBytes);
+    const table = yield* this.bytes(gpa, lenBytes);
     let at = 0;
     for (let nr = 0; nr < nrEntries; nr++) {
       const descriptor = decode(table, at);
@@ -170,31 +172,31 @@ export class Virtqueue {
     throw new Error(`the indirect table at 0x${gpa.toString(16)} is cyclic`);
   }
 
-  private async bytes(gpa: number, lenBytes: number): Promise<DataView> {
+  private *bytes(gpa: number, lenBytes: number): Steps<DataView> {
     const bytes = new Uint8Array(lenBytes);
-    await this.dma.read(gpa, bytes);
+    yield* wait(this.dma.read(gpa, bytes));
     return new DataView(bytes.buffer);
   }
 
-  private async use(chain: DescriptorChain, writtenBytes: number): Promise<void> {
+  private *use(chain: DescriptorChain, writtenBytes: number): Steps<void> {
     if (!this.inFlight.delete(chain)) return;
     const element = new Uint8Array(USED_ELEM_BYTES);
     const view = new DataView(element.buffer);
     view.setUint32(0, chain.head, true);
     view.setUint32(4, Math.min(writtenBytes, chain.writableBytes, 0xffffffff), true);
     const { used } = this.options;
-    await this.dma.write(used + RING_HEADER_BYTES + USED_ELEM_BYTES * (this.usedIdx % this.size), element);
+    yield* wait(this.dma.write(used + RING_HEADER_BYTES + USED_ELEM_BYTES * (this.usedIdx % this.size), element));
     const old = this.usedIdx;
     this.usedIdx = (old + 1) & 0xffff;
-    await this.dma.store16(used + 2, this.usedIdx);
-    if (await this.wantsInterrupt(old)) this.options.interrupt();
+    yield* wait(this.dma.store16(used + 2, this.usedIdx));
+    if (yield* this.wantsInterrupt(old)) this.options.interrupt();
   }
 
   /** By the event index the driver wants one when `usedIdx` passes it (2.7.10, vring_need_event). */
-  private async wantsInterrupt(old: number): Promise<boolean> {
+  private *wantsInterrupt(old: number): Steps<boolean> {
     const { avail, eventIdx } = this.options;
-    if (!eventIdx) return ((await this.dma.load16(avail)) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
-    const event = await this.dma.load16(avail + RING_HEADER_BYTES + 2 * this.size);
+    if (!eventIdx) return ((yield* wait(this.dma.load16(avail))) & VIRTQ_AVAIL_F_NO_INTERRUPT) === 0;
+    const event = yield* wait(this.dma.load16(avail + RING_HEADER_BYTES + 2 * this.size));
     return ((this.usedIdx - event - 1) & 0xffff) < ((this.usedIdx - old) & 0xffff);
   }
 }
@@ -226,13 +228,13 @@ function decode(table: DataView, index: number): Descriptor {
   };
 }
 
-/** Runs jobs one at a time, in the order in which they came; the first at once. */
+/** Runs jobs one at a time, in the order in which they came; at once where none waits. They never reject. */
 class InOrder {
   private last: Promise<unknown> | undefined;
 
-  /** `job` never rejects. */
-  run<T>(job: () => Promise<T>): Promise<T> {
+  run<T>(job: () => Promise<T> | T): Promise<T> | T {
     const turn = this.last === undefined ? job() : this.last.then(job);
+    if (!(turn instanceof Promise)) return turn;
     this.last = turn;
     void turn.then(() => {
       if (this.last === turn) this.last = undefined;

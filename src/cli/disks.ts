@@ -1,0 +1,88 @@
+import { InvalidArgumentError } from 'commander';
+import { KernelError } from '../base/index.js';
+import { type BlockBackend, OverlayDisk, VirtioBlk } from '../machine/index.js';
+import { type FileStore, openFileStore, openScratchFile } from '../node/index.js';
+import { fileError } from './files.js';
+
+/** The disks of `unpin boot --disk FILE[,ro][,overlay]`: opened before anything runs, closed when all guests are done. */
+
+export interface DiskOption {
+  readonly path: string;
+  readonly mode: 'rw' | 'ro' | 'overlay';
+}
+
+/** For commander: appends what `text` says to the disks before it. */
+export function parseDisk(text: string, before: readonly DiskOption[] | undefined): DiskOption[] {
+  const [path, ...modes] = text.split(',');
+  const unknown = modes.find((mode) => mode !== 'ro' && mode !== 'overlay');
+  if (path === '' || unknown !== undefined || modes.length > 1)
+    throw new InvalidArgumentError(`'${text}' must be FILE, FILE,ro or FILE,overlay.`);
+  return [...(before ?? []), { path: path!, mode: (modes[0] as 'ro' | 'overlay' | undefined) ?? 'rw' }];
+}
+
+interface OpenDisk {
+  readonly option: DiskOption;
+  readonly file: FileStore;
+}
+
+export class Disks {
+  private readonly open: OpenDisk[] = [];
+  private readonly overlays: BlockBackend[] = [];
+
+  private constructor() {}
+
+  /** Throws KernelError naming the file: ENOENT, EACCES, EISDIR, EROFS, and EINVAL for a file that several guests would write. */
+  static async open(options: readonly DiskOption[], nrGuests: number): Promise<Disks> {
+    const disks = new Disks();
+    try {
+      for (const option of options) {
+        checkShared(option, nrGuests);
+        disks.open.push({ option, file: await openDisk(option) });
+      }
+      return disks;
+    } catch (error) {
+      await disks.close();
+      throw error;
+    }
+  }
+
+  /** The disks of one more guest, in the order of the options: vda, vdb. `onError` is told of the first refusal of each. */
+  devices(onError: (message: string) => void): VirtioBlk[] {
+    return this.open.map(({ option, file }, i) => {
+      let told = false;
+      return new VirtioBlk({
+        backend: option.mode === 'overlay' ? this.overlay(file) : file,
+        serial: `unpin-disk${i}`,
+        onError: ({ message }) => {
+          if (!told) onError(message);
+          told = true;
+        },
+      });
+    });
+  }
+
+  private overlay(file: FileStore): BlockBackend {
+    const overlay = new OverlayDisk(file, openScratchFile(file.sizeBytes));
+    this.overlays.push(overlay);
+    return overlay;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.overlays, ...this.open.map(({ file }) => file)].map((disk) => disk.close()));
+  }
+}
+
+async function openDisk({ path, mode }: DiskOption): Promise<FileStore> {
+  try {
+    return await openFileStore(path, mode === 'rw' ? 'r+' : 'r');
+  } catch (error) {
+    const rights = mode === 'rw' ? 'read and written' : 'read';
+    throw fileError(`disk '${path}' must be a file that can be ${rights}`, error);
+  }
+}
+
+function checkShared({ path, mode }: DiskOption, nrGuests: number): void {
+  if (mode !== 'rw' || nrGuests === 1) return;
+  const right = `it must be '${path},overlay' or '${path},ro' for ${nrGuests} guests`;
+  throw new KernelError('EINVAL', 'boot', `--disk ${path} would be written by all guests at once; ${right}`);
+}
