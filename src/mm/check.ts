@@ -28,6 +28,8 @@ import {
   ptePfn,
   pteSwapSlot,
 } from './pgtable/pte.js';
+import { nrRemoteFrames, remotesDrainAll } from './remote/hooks.js';
+import { isUndrained } from './remote/undrained.js';
 import { isAnon, rmapVisit } from './rmap/rmap.js';
 import type { Vma } from './vma/vma.js';
 import { VmCounters } from './vma/vmcounters.js';
@@ -48,9 +50,11 @@ export function checkHost(host: Host, heldRefs = 0): void {
     mlockcount: new Int32Array(host.frames.endPfn),
     exclusive: [],
     slotCount: new Int32Array(host.swap.nrSlots),
+    remote: new Set(),
     tables: 0,
   };
   const vm = new VmCounters();
+  remotesDrainAll(host);
   for (const mm of host.mms) {
     checkMm(mm, seen);
     for (const vma of mm.vmas.all()) vm.add(vma, vma.nrPages);
@@ -59,7 +63,8 @@ export function checkHost(host: Host, heldRefs = 0): void {
   checkExclusive(host, seen);
   checkPageCache(host, seen.slotCount);
   checkTables(host, seen);
-  checkFrames(host, seen, heldRefs);
+  checkRemotes(host, seen);
+  checkFrames(host, seen, heldRefs + nrRemoteFrames(host));
   checkLists(host);
   checkSlots(host, seen);
 }
@@ -70,6 +75,8 @@ interface Seen {
   /** Frames that a pte has for itself. */
   readonly exclusive: number[];
   readonly slotCount: Int32Array;
+  /** Frames in the hands of other threads. */
+  readonly remote: Set<number>;
   /** Tables reached from roots. */
   tables: number;
 }
@@ -83,6 +90,7 @@ function checkMm(mm: Mm, seen: Seen): void {
   mm.pageTable.visit((vpn, pte) => {
     const vma = mm.vmas.find(vpn);
     if (vma === undefined) bug('N21', `${mm.name}: pte of page 0x${vpn.toString(16)} without a VMA`);
+    if (isUndrained(mm.host.frames, pte)) return;
     if (pteIsPresent(pte)) {
       if (ptePfn(pte) !== mm.host.frames.zeroPfn) resident++;
       checkPresent(vma, vpn, pte, seen);
@@ -90,7 +98,7 @@ function checkMm(mm: Mm, seen: Seen): void {
     else if (!pteIsPoison(pte)) bug('N22', `pte 0x${(pte >>> 0).toString(16)} is of no kind`);
   });
   if (resident !== mm.residentPages) bug('N6', `${mm.name}: ${resident} pages present, ${mm.residentPages} counted`);
-  seen.tables += mm.pageTable.countTables();
+  seen.tables += mm.pageTable.countTables((pte) => isUndrained(mm.host.frames, pte));
 }
 
 function checkVmas(mm: Mm): void {
@@ -198,6 +206,25 @@ function checkClean(vma: Vma, pfn: number, where: string): void {
   bug('N15', `${where} is clean, and in no slot`);
 }
 
+/** A frame that another thread has in hand is one thread's, and in no list. */
+function checkRemotes(host: Host, seen: Seen): void {
+  if (!CONFIG_PTE_NOTIFIERS) return;
+  const { flags, mapcount } = host.frames;
+  const known = seen.remote;
+  for (const area of host.remoteAreas)
+    area.forEachFrame((pfn) => {
+      if (known.has(pfn)) bug('N25', `frame ${pfn} is in the hands of two threads`);
+      known.add(pfn);
+      if ((flags[pfn]! & ~PG_PINNED) !== (PG_DIRTY | PG_SWAPBACKED) || mapcount[pfn] !== 0)
+        bug(
+          'N25',
+          `frame ${pfn} is in a thread's hands, with flags 0x${flags[pfn]!.toString(16)}, mapcount ${mapcount[pfn]}`,
+        );
+    });
+  if (known.size !== host.nrRemoteFrames)
+    bug('N25', `${known.size} frames are in the hands of threads, ${host.nrRemoteFrames} counted`);
+}
+
 function checkTables(host: Host, seen: Seen): void {
   const { tables } = host;
   const used = tables.nrTables - 1 - tables.nrFree;
@@ -225,7 +252,7 @@ function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
     ) {
       bug('N27', `frame ${pfn}: mlockcount ${frames.mlockcount[pfn]}, mapped by ${seen.mlockcount[pfn]} locked VMAs`);
     }
-    extra += checkFrame(host, pfn, flags);
+    extra += checkFrame(host, pfn, flags, seen);
   }
   if (extra !== heldRefs + pinned)
     bug('N4', `${extra} references beyond ptes and caches, ${heldRefs} held, ${pinned} pinned`);
@@ -233,7 +260,7 @@ function checkFrames(host: Host, seen: Seen, heldRefs: number): void {
 }
 
 /** Returns the references that neither ptes, nor the swap cache, nor a read account for. */
-function checkFrame(host: Host, pfn: number, flags: number): number {
+function checkFrame(host: Host, pfn: number, flags: number, seen: Seen): number {
   const { frames, swap } = host;
   const refcount = frames.refcount[pfn]!;
   if ((flags & PG_FREE) !== 0) {
@@ -249,7 +276,7 @@ function checkFrame(host: Host, pfn: number, flags: number): number {
   const isShmem = (flags & PG_SWAPBACKED) !== 0;
   // A page of a file stays on its list while it is written.
   const busy = (flags & PG_LOCKED) !== 0 || ((flags & PG_WRITEBACK) !== 0 && !(inFile && !isShmem));
-  if (onList === busy)
+  if (onList === busy && !seen.remote.has(pfn))
     bug('N27', `frame ${pfn} with flags 0x${flags.toString(16)}: on a list, or under I/O, and not both`);
   return refcount - frames.mapcount[pfn]! - (cached ? 1 : 0) - (inFile ? 1 : 0) - ((flags & PG_LOCKED) !== 0 ? 1 : 0);
 }

@@ -24,6 +24,8 @@ import { checkOomScoreAdj, Oom, type OomMode, type OomReport } from './reclaim/o
 import { Reclaim } from './reclaim/reclaim.js';
 import { Workingset } from './reclaim/workingset.js';
 import { Young } from './reclaim/young.js';
+import { nrRemoteFrames, remotesDrainAll } from './remote/hooks.js';
+import type { RemoteArea } from './remote/remotearea.js';
 import { AnonVmas } from './rmap/anonvma.js';
 import { type CompactResult, compact } from './rmap/compact.js';
 import { Migration } from './rmap/migrate.js';
@@ -128,6 +130,9 @@ export class Host {
   readonly overcommit: Overcommit;
   /** Frames of locked VMAs. */
   nrMlocked = 0;
+  /** Other threads that map pages by themselves, of all mms; and the frames that they have and nobody has mapped. Both the hooks' own (remote/hooks.ts). */
+  declare readonly remoteAreas: Set<RemoteArea>;
+  declare nrRemoteFrames: number;
   /** By frame, how many poisoned subscriptions may map it: each has a reference (N19). */
   declare readonly pins: Map<number, number>;
   declare readonly notifierHost: NotifierHost;
@@ -170,6 +175,8 @@ export class Host {
     this.overcommit = new Overcommit(overcommit, overcommitRatio, this.frames, nrSlots, this.vm);
     this.pageCache = makePageCache(this, options);
     if (CONFIG_PTE_NOTIFIERS) {
+      this.remoteAreas = new Set();
+      this.nrRemoteFrames = 0;
       this.pins = new Map();
       this.notifierHost = makeNotifierHost(this, options);
     }
@@ -275,12 +282,15 @@ export class Host {
   }
 
   stats(): HostStats {
+    remotesDrainAll(this);
     const { vmstat, frames, swap, lru } = this;
     return {
       frames: frames.nrFrames,
       framesPeak: frames.nrFrames - frames.nrFreeLowest,
       framesFree: frames.nrFree,
       pinnedFrames: this.nrMlocked + nrPinned(this),
+      remoteFrames: nrRemoteFrames(this),
+      remoteFaults: vmstat.remoteFaults,
       swapOutPages: vmstat.pswpout,
       swapInPages: vmstat.pswpin,
       ...notifierStats(vmstat),

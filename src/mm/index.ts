@@ -7,9 +7,10 @@
  *   rmap/           from a frame to its ptes, migration, compaction          reclaim/  what leaves memory, and who dies when nothing can
  *   swap/           slots, swap cache, transfers                             file/     page cache, files, shared memory, write-back
  *   notifier/       subscriptions, brackets, read-begin and read-retry       stat/     vmstat, smaps, pagemap
+ *   remote/         other threads that map pages by themselves
  */
 
-export { cpuRelax, Words, type WordsLabel } from '../base/index.js';
+export { cpuRelax, type WasmMemory, Words, type WordsLabel } from '../base/index.js';
 export { checkHost } from './check.js';
 export type { Iovec } from './fault/access.js';
 export {
@@ -54,6 +55,10 @@ export { MIN_FRAMES } from './page/frames.js';
 export { describePte } from './pgtable/pte.js';
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './reclaim/oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './reclaim/oom.js';
+export type { RemoteDescriptor } from './remote/descriptor.js';
+export type { RemoteArea, RemoteOptions } from './remote/remotearea.js';
+export { REMOTE_ZERO, RemoteMm } from './remote/remotemm.js';
+export { createRemote } from './remote/remotes.js';
 export type { CompactResult } from './rmap/compact.js';
 export type { PagemapEntry } from './stat/pagemap.js';
 export type { ProcStatus } from './stat/procstatus.js';

@@ -17,6 +17,8 @@ import { PageTable } from './pgtable/pagetable.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pgtable/pte.js';
 import { clearSoftDirty } from './pgtable/softdirty.js';
 import { refuseKilled } from './reclaim/oom.js';
+import { remotesDrain, remotesExit } from './remote/hooks.js';
+import type { Remotes } from './remote/remotes.js';
 import { type PagemapEntry, pagemap } from './stat/pagemap.js';
 import { type ProcStatus, procStatus } from './stat/procstatus.js';
 import { type SmapsEntry, type SmapsRollup, smaps, smapsRollup } from './stat/smaps.js';
@@ -70,6 +72,8 @@ export class Mm {
   oomScoreAdj = 0;
   /** Why it was killed, once it was, in one line: every fault is refused with it. */
   oomKilled: string | undefined;
+  /** Other threads that map pages of it by themselves; undefined where there are none. The hooks' own (remote/hooks.ts). */
+  declare remotes: Remotes | undefined;
   /** Reclaim's marks while it works on a batch. */
   inReclaim = false;
   refusedReclaim = false;
@@ -85,6 +89,7 @@ export class Mm {
     if (CONFIG_PTE_NOTIFIERS) {
       this.notifiers = new MmuNotifiers(this, host.notifierHost);
       this.range = new RangeList(this);
+      this.remotes = undefined;
     }
   }
 
@@ -154,6 +159,7 @@ export class Mm {
   madvise(va: number, length: number, advice: number): Promise<void> | void {
     if (advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE || advice === MADV_REMOVE)
       return madviseWait(this, va, length, advice);
+    remotesDrain(this);
     madvise(this, va, length, advice);
   }
 
@@ -164,21 +170,25 @@ export class Mm {
 
   /** Where its memory is, for each VMA: /proc/pid/smaps, in KiB. */
   smaps(): SmapsEntry[] {
+    remotesDrain(this);
     return smaps(this);
   }
 
   /** The sums of `smaps`: /proc/pid/smaps_rollup, in KiB. */
   smapsRollup(): SmapsRollup {
+    remotesDrain(this);
     return smapsRollup(this);
   }
 
   /** The Vm lines of /proc/pid/status, in KiB. */
   procStatus(): ProcStatus {
+    remotesDrain(this);
     return procStatus(this);
   }
 
   /** What each of `nrPages` pages from `va` on is: present, swapped, soft-dirty, its frame. Throws KernelError EINVAL. */
   pagemap(va: number, nrPages: number): PagemapEntry[] {
+    remotesDrain(this);
     return pagemap(this, va, nrPages);
   }
 
@@ -357,9 +367,10 @@ export class Mm {
     unmapLocked(this, 0, NR_VPNS);
     this.mmapLock.unlock();
     this.exited = true;
+    const quiet = remotesExit(this);
     mmuNotifierRelease(this);
     this.host.gather.free();
-    this.pageTable.destroy();
+    if (quiet) this.pageTable.destroy();
     this.host.removeMm(this);
   }
 }

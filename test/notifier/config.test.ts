@@ -97,7 +97,18 @@ function sourcesIn(folder: string): string[] {
 /** Some of them, so that the test cannot lose them all. */
 const THEIRS = [
   ...['notifiers', 'notifierCalls', 'notifierHost', 'invalidateRangeStart', 'invalidateRangeEnd', 'clearFlushYoung'],
-  ...['closeAreas', 'moveAreas', 'releaseAll', 'removeClosed', 'lockHooks', 'inBracket', 'nrRanges', 'onPoisoned'],
+  ...[
+    'bracketOpened',
+    'takeBack',
+    'closeAreas',
+    'moveAreas',
+    'releaseAll',
+    'removeClosed',
+    'lockHooks',
+    'inBracket',
+    'nrRanges',
+    'onPoisoned',
+  ],
 ];
 
 /** Where mm has a place for the notifiers: what is said of them there is theirs too. */
@@ -105,7 +116,7 @@ const HOSTS_OF_HOOKS = ['mm/mm.ts', 'mm/host.ts', 'mm/check.ts', 'mm/stat/stats.
 
 /** Names that the notifiers declare and that nothing else of mm knows: `start` or `count` are everybody's, `debug` is the host's. */
 function namesOfNotifiers(): Set<string> {
-  const own = [...sourcesIn('mm/notifier'), ...sourcesIn('notifier')];
+  const own = [...sourcesIn('mm/notifier'), ...sourcesIn('mm/remote'), ...sourcesIn('notifier')];
   const others = [...sourcesIn('mm'), ...sourcesIn('base')].filter(
     (file) => !own.includes(file) && !HOSTS_OF_HOOKS.includes(file),
   );

@@ -2,12 +2,11 @@ import { filemapFault, filemapMkwrite } from '../file/filemap.js';
 import { pfnToPa } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_SWAPBACKED } from '../page/frames.js';
-import { tryDropSwapCache } from '../page/page.js';
+import { putPage, tryDropSwapCache } from '../page/page.js';
 import {
   mkPoisonPte,
   mkPte,
   PTE_ACCESSED,
-  PTE_DIRTY,
   PTE_EXCLUSIVE,
   PTE_NONE,
   PTE_READ,
@@ -19,6 +18,8 @@ import {
   ptePfn,
   pteSwapSlot,
 } from '../pgtable/pte.js';
+import { remotesArm, setAbsentPte } from '../remote/hooks.js';
+import { demandZeroPte } from '../remote/undrained.js';
 import { addNewAnonRmap, addSharedAnonRmap } from '../rmap/rmap.js';
 import type { Vma } from '../vma/vma.js';
 import { breakCow, markDirty } from './cow.js';
@@ -57,17 +58,22 @@ function anonFault(mm: Mm, vma: Vma, vpn: number, i: number, write: boolean, res
   const { host } = mm;
   const pfn = write ? host.reclaim.allocFrame(reserve) : host.frames.zeroPfn;
   if (pfn === 0) return FAULT_RETRY;
+  if (write) host.pageOps.zero(pfnToPa(pfn));
+  const pte = write ? demandZeroPte(pfn) : mkPte(pfn, PTE_READ | PTE_ACCESSED);
+  if (!setAbsentPte(mm, i, pte)) return lostRace(mm, vma, vpn, i, write, pfn);
   host.vmstat.pgfault++;
-  if (!write) {
-    mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED));
-    return pfn;
-  }
-  host.pageOps.zero(pfnToPa(pfn));
+  if (!write) return pfn;
   host.frames.flags[pfn] = PG_DIRTY | PG_SWAPBACKED;
   addNewAnonRmap(host, vma, vpn, pfn);
-  mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_WRITE | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE | PTE_SOFT_DIRTY));
   host.lru.add(pfn);
+  remotesArm(vma, vpn, i);
   return pfn;
+}
+
+/** Another thread has mapped the page meanwhile, for writing. */
+function lostRace(mm: Mm, vma: Vma, vpn: number, i: number, write: boolean, pfn: number): number {
+  if (write) putPage(mm.host, pfn);
+  return presentFault(mm, vma, vpn, i, mm.pageTable.words.readOnce(i), write, 0);
 }
 
 /** Present already, perhaps without the right to write. */

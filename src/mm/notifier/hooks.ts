@@ -24,12 +24,14 @@ export function mmuNotifierRangeAdd(mm: Mm, startVpn: number, endVpn: number): v
   mm.range.add(startVpn, endVpn);
 }
 
-/** Opens the bracket. 0, or -EAGAIN where it must not block and a driver refused: then nothing is open (N12). Pairs with `mmuNotifierInvalidateRangeEnd`. */
+/** Opens the bracket; what other threads have mapped is accounted for then. 0, or -EAGAIN where it must not block and a driver refused: then nothing is open (N12). Pairs with `mmuNotifierInvalidateRangeEnd`. */
 export function mmuNotifierInvalidateRangeStart(mm: Mm, blockable = true): number {
   if (!CONFIG_PTE_NOTIFIERS) return 0;
   const range = mm.range.seal();
   range.blockable = blockable;
-  return mm.notifiers.invalidateRangeStart(range);
+  const result = mm.notifiers.invalidateRangeStart(range);
+  if (mm.remotes !== undefined && result === 0) mm.remotes.bracketOpened(range);
+  return result;
 }
 
 /** Closes it. Pairs with `mmuNotifierInvalidateRangeStart`. */

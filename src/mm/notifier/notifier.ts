@@ -419,6 +419,7 @@ export class MmuNotifiers {
     if (sub.poisoned !== undefined) return;
     sub.poisoned = reason;
     this.host.vmstat.poisoned++;
+    if (this.mm.remotes !== undefined) this.mm.remotes.revoke();
     pinAll(sub);
     const { onPoisoned } = sub;
     if (onPoisoned !== undefined) this.host.defer(() => onPoisoned(sub, reason));

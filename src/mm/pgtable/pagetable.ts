@@ -23,6 +23,11 @@ export class PageTable {
     this.root = root * PTRS_PER_TABLE;
   }
 
+  /** Word index of the root's first entry; 0 when the mm is gone. */
+  get rootIndex(): number {
+    return this.root;
+  }
+
   /** Word index of the pte of `vpn`, or 0 when there is no leaf table. */
   find(vpn: number): number {
     const mid = this.words.readOnce(this.root + (vpn >>> 18));
@@ -76,6 +81,17 @@ export class PageTable {
   /** `nrEntries` of the table of entry `i` were written by plain stores where there was nothing. */
   addUsed(i: number, nrEntries: number): void {
     this.pool.used[i >>> 9] = this.pool.used[i >>> 9]! + nrEntries;
+  }
+
+  /** Keeps a leaf table, until `unpin`, though it have no entries. */
+  pin(table: number): void {
+    this.pool.pinned.add(table);
+    this.addUsed(table * PTRS_PER_TABLE, 1);
+  }
+
+  unpin(table: number): void {
+    this.pool.pinned.delete(table);
+    this.addUsed(table * PTRS_PER_TABLE, -1);
   }
 
   /**
@@ -156,19 +172,22 @@ export class PageTable {
     }
   }
 
-  /** Tables in use, the root among them: for the checker, which also compares the counts of their entries. */
-  countTables(): number {
-    return this.countBelow(this.root / PTRS_PER_TABLE, 2);
+  /**
+   * Tables in use, the root among them: for the checker, which also compares the counts of their entries. Of ptes for which `isUncounted` says
+   * so nothing is counted yet.
+   */
+  countTables(isUncounted: (pte: number) => boolean): number {
+    return this.countBelow(this.root / PTRS_PER_TABLE, 2, isUncounted);
   }
 
-  private countBelow(table: number, level: number): number {
+  private countBelow(table: number, level: number, isUncounted: (pte: number) => boolean): number {
     let nrTables = 1;
-    let used = 0;
+    let used = this.pool.pinned.has(table) ? 1 : 0;
     for (let k = 0; k < PTRS_PER_TABLE; k++) {
       const entry = this.words.readOnce(table * PTRS_PER_TABLE + k);
-      if (entry === 0) continue;
+      if (entry === 0 || (level === 0 && isUncounted(entry))) continue;
       used++;
-      if (level > 0) nrTables += this.countBelow(entry, level - 1);
+      if (level > 0) nrTables += this.countBelow(entry, level - 1, isUncounted);
     }
     if (used !== this.pool.used[table])
       bug('N6', `page table ${table}: ${used} entries, ${this.pool.used[table]} counted`);

@@ -12,6 +12,10 @@ export class TablePool {
   readonly words: Words;
   readonly used: Uint16Array;
   readonly nrTables: number;
+  /** Byte of the memory where table 0 begins. */
+  readonly addr: number;
+  /** Tables that are kept though they may have no entries: `used` counts one more for each. */
+  readonly pinned = new Set<number>();
   nrFree: number;
   /** What table t is, for labels: its level (0: leaf) and the first page that it spans. */
   private readonly levels: Uint8Array;
@@ -20,6 +24,7 @@ export class TablePool {
 
   constructor(memory: WasmMemory, layout: Layout) {
     this.nrTables = layout.nrTables;
+    this.addr = layout.tablesBase;
     this.words = new Words(memory, layout.tablesBase, layout.nrTables * PTRS_PER_TABLE, {
       word: (i) => this.label(i),
       value: (i, entry) => (this.levels[i >>> 9] === 0 ? describePte(entry) : `table ${entry}`),

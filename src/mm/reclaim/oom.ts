@@ -12,6 +12,8 @@ import {
 } from '../notifier/hooks.js';
 import { MMU_NOTIFY_UNMAP } from '../notifier/range.js';
 import { pteIsSwap } from '../pgtable/pte.js';
+import { remotesDisarm, remotesDrain } from '../remote/hooks.js';
+import { isUndrained } from '../remote/undrained.js';
 import { zapPages } from '../vma/unmap.js';
 import type { Vma } from '../vma/vma.js';
 
@@ -94,9 +96,12 @@ export class Oom {
   /** Linux: oom_badness. */
   private candidate(mm: Mm): OomCandidate {
     const { frames, swap } = this.host;
+    remotesDrain(mm);
     const { residentPages, oomScoreAdj } = mm;
     const swapPages = countSwapPages(mm);
-    const tablePages = Math.ceil((mm.pageTable.countTables() * TABLE_BYTES) / PAGE_SIZE);
+    const tablePages = Math.ceil(
+      (mm.pageTable.countTables((pte) => isUndrained(frames, pte)) * TABLE_BYTES) / PAGE_SIZE,
+    );
     const pages = residentPages + swapPages + tablePages;
     const immune = oomScoreAdj === OOM_SCORE_ADJ_MIN || mm.oomKilled !== undefined || residentPages + swapPages === 0;
     const badness = immune ? undefined : pages + Math.trunc((oomScoreAdj * (frames.nrFrames + swap.nrSlots)) / 1000);
@@ -108,6 +113,7 @@ export class Oom {
     const { mm } = chosen;
     const reason = `out of memory: ${describeAsker(asker)}; ${describeShortage(host)}; chosen with ${describeSize(chosen)}`;
     mm.oomKilled = reason;
+    remotesDisarm(mm);
     host.vmstat.oomKill++;
     const before = host.frames.nrFree;
     this.reap(mm, mm.vmas.all());
@@ -137,8 +143,8 @@ export class Oom {
     mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
     if (mmuNotifierInvalidateRangeStart(mm, false) !== 0) return false;
     zapPages(vma, vma.startVpn, vma.endVpn);
-    mmuNotifierInvalidateRangeEnd(mm);
     pageTable.prune(vma.startVpn, vma.endVpn);
+    mmuNotifierInvalidateRangeEnd(mm);
     return true;
   }
 

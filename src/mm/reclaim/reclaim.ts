@@ -15,6 +15,7 @@ import {
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../page/lru.js';
 import { dropRef, isHeld, tryDropSwapCache } from '../page/page.js';
 import { mkSwapPte, PTE_DIRTY, PTE_NONE } from '../pgtable/pte.js';
+import { remotesDrainAll, remotesTakeBack } from '../remote/hooks.js';
 import { removeRmap, rmapVisit, tryToUnmapOne } from '../rmap/rmap.js';
 import { RmapBracket } from '../rmap/rmapbracket.js';
 import type { Vma } from '../vma/vma.js';
@@ -87,6 +88,7 @@ export class Reclaim {
   shrink(blockable: boolean, sync: boolean, desperate: boolean): number {
     const { vmstat } = this.host;
     const { pgscan, pgsteal } = vmstat;
+    remotesDrainAll(this.host);
     const nr = this.shrinkLists(blockable, sync, desperate);
     // kswapd's passes do not block.
     if (blockable) vmstat.pgscanDirect += vmstat.pgscan - pgscan;
@@ -301,6 +303,7 @@ export class Reclaim {
     const { frames, oom, vmstat } = this.host;
     if (CONFIG_LOCKDEP) lockdepWait('a free frame');
     vmstat.allocstall++;
+    remotesTakeBack(this.host);
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
@@ -322,6 +325,7 @@ export class Reclaim {
     const { frames, oom, vmstat } = this.host;
     if (CONFIG_LOCKDEP) lockdepWait('a free frame');
     vmstat.allocstall++;
+    remotesTakeBack(this.host);
     const limit = this.maxFruitless();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;

@@ -2,6 +2,7 @@ import { PAGE_SIZE, TABLE_BYTES } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { PG_SWAPBACKED } from '../page/frames.js';
 import { pteIsPresent, pteIsSwap, ptePfn } from '../pgtable/pte.js';
+import { isUndrained } from '../remote/undrained.js';
 import { isAnon } from '../rmap/rmap.js';
 
 /** The memory of an mm in sums (Linux: the Vm lines of /proc/pid/status): the kernel's names, in KiB as there. Walks the page table. */
@@ -40,7 +41,7 @@ export function procStatus(mm: Mm): ProcStatus {
     RssShmem: pages.shmem * KIB_PER_PAGE,
     VmData: vm.data * KIB_PER_PAGE,
     VmExe: vm.exec * KIB_PER_PAGE,
-    VmPTE: (mm.pageTable.countTables() * TABLE_BYTES) / 1024,
+    VmPTE: (mm.pageTable.countTables((pte) => isUndrained(mm.host.frames, pte)) * TABLE_BYTES) / 1024,
     VmSwap: pages.swap * KIB_PER_PAGE,
   };
 }
@@ -51,7 +52,7 @@ function countPages(mm: Mm): { anon: number; file: number; shmem: number; swap: 
   const pages = { anon: 0, file: 0, shmem: 0, swap: 0 };
   pageTable.visit((_vpn, pte) => {
     if (pteIsSwap(pte)) pages.swap++;
-    if (!pteIsPresent(pte) || ptePfn(pte) === zeroPfn) return;
+    if (!pteIsPresent(pte) || ptePfn(pte) === zeroPfn || isUndrained(host.frames, pte)) return;
     if (isAnon(host, ptePfn(pte))) pages.anon++;
     else if ((flags[ptePfn(pte)]! & PG_SWAPBACKED) !== 0) pages.shmem++;
     else pages.file++;

@@ -3,6 +3,7 @@ import { PAGE_SIZE } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '../page/frames.js';
 import { PTE_ACCESSED, PTE_DIRTY, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
+import { isUndrained } from '../remote/undrained.js';
 import { isAnon } from '../rmap/rmap.js';
 import {
   PROT_EXEC,
@@ -109,7 +110,7 @@ class Counts implements SmapsRollup {
     const { host } = vma.mm;
     const { flags, mapcount } = host.frames;
     const pfn = ptePfn(pte);
-    if (pfn === host.frames.zeroPfn) return;
+    if (pfn === host.frames.zeroPfn || isUndrained(host.frames, pte)) return;
     const f = flags[pfn]!;
     const share = shareOf(mapcount[pfn]!);
     const dirty = (pte & PTE_DIRTY) !== 0 || (f & PG_DIRTY) !== 0;

@@ -18,6 +18,8 @@ export interface NotifierCalls {
 
 export class VmStat {
   pgfault = 0;
+  /** Those of them that other threads served by themselves. */
+  remoteFaults = 0;
   /** Faults that waited for a read. */
   pgmajfault = 0;
   /** Pages that reclaim looked at, those on behalf of a waiter among them. */
@@ -101,6 +103,9 @@ export interface HostStats {
   framesFree: number;
   /** Frames that cannot be reclaimed: mlocked, and those that a poisoned subscription may still map. */
   pinnedFrames: number;
+  /** Frames that other threads have to map pages with; and the faults that they served so. */
+  remoteFrames: number;
+  remoteFaults: number;
   swapOutPages: number;
   swapInPages: number;
   notifierCalls: NotifierCalls;

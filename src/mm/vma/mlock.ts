@@ -4,6 +4,7 @@ import { bytesToPages, PAGE_SIZE, vaToVpn } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { mlockPage, munlockPage } from '../page/page.js';
 import { pteIsPresent, ptePfn } from '../pgtable/pte.js';
+import { isUndrained } from '../remote/undrained.js';
 import { checkCanMlock, checkMlockLimits } from './mlocklimit.js';
 import { eachVma } from './mmap.js';
 import { VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, type Vma } from './vma.js';
@@ -78,7 +79,7 @@ function setPagesLocked(vma: Vma, locked: boolean): void {
   const { pageTable, host } = vma.mm;
   for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; vpn++) {
     const pte = pageTable.get(vpn);
-    if (!pteIsPresent(pte) || ptePfn(pte) === host.frames.zeroPfn) continue;
+    if (!pteIsPresent(pte) || ptePfn(pte) === host.frames.zeroPfn || isUndrained(host.frames, pte)) continue;
     if (locked) mlockPage(host, ptePfn(pte));
     else munlockPage(host, ptePfn(pte));
   }

@@ -2,6 +2,7 @@ import type { ErrnoName } from '../../base/index.js';
 import { hex, refuse } from '../args.js';
 import { vpnToVa } from '../layout.js';
 import type { Mm } from '../mm.js';
+import { remotesVmaChanges } from '../remote/hooks.js';
 import { checkMapCount, mergeAround, splitAt } from './mmap.js';
 import type { Vma } from './vma.js';
 
@@ -45,6 +46,7 @@ export function changeVma(
   code: ErrnoName = 'ENOMEM',
 ): void {
   const { mm } = vma;
+  remotesVmaChanges(vma, from, to, prot, flags);
   checkMapCount(syscall, vma, from, to, code);
   splitAt(mm, from);
   splitAt(mm, to);
