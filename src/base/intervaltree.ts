@@ -138,8 +138,12 @@ function visitFrom<T>(tree: Node<T> | undefined, start: number, end: number, fn:
 function collectFrom<T>(tree: Node<T> | undefined, start: number, end: number, into: T[], nr: number): number {
   let node = tree;
   while (node !== undefined && node.maxEnd > start) {
-    if (node.left !== undefined) nr = collectFrom(node.left, start, end, into, nr);
-    if (node.start >= end) break;
+    const { left } = node;
+    if (node.start >= end) {
+      node = left;
+      continue;
+    }
+    if (left !== undefined && left.maxEnd > start) nr = collectFrom(left, start, end, into, nr);
     if (node.end > start) {
       if (into[nr] !== node.value) into[nr] = node.value;
       nr++;

@@ -1,12 +1,7 @@
 import type { Host } from '../host.js';
 import { pfnToPa } from '../layout.js';
 import type { Mm } from '../mm.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-} from '../notifier/hooks.js';
+import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_DIRTY, PG_SWAPBACKED, PG_SWAPCACHE } from '../page/frames.js';
 import { dropMappedRef, setFlag, tryDropSwapCache } from '../page/page.js';
@@ -75,9 +70,7 @@ function reuse(mm: Mm, vma: Vma, i: number, pte: number): number {
 function replacePage(mm: Mm, vma: Vma, vpn: number, i: number, old: number, copy: number): void {
   const { host } = mm;
   const isZero = old === host.frames.zeroPfn;
-  mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
-  mmuNotifierRangeAdd(mm, vpn, vpn + 1);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_CLEAR, vpn, vpn + 1);
   if (isZero) host.pageOps.zero(pfnToPa(copy));
   else host.pageOps.copy(pfnToPa(copy), pfnToPa(old));
   host.frames.flags[copy] = PG_DIRTY | PG_SWAPBACKED;

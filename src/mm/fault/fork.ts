@@ -2,13 +2,7 @@ import { KernelError } from '../../base/index.js';
 import type { Host } from '../host.js';
 import { pfnToPa } from '../layout.js';
 import type { Mm } from '../mm.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-  nrPinned,
-} from '../notifier/hooks.js';
+import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd, nrPinned } from '../notifier/hooks.js';
 import { MMU_NOTIFY_PROTECTION_PAGE } from '../notifier/range.js';
 import { PG_DIRTY, PG_PINNED, PG_SWAPBACKED } from '../page/frames.js';
 import {
@@ -67,9 +61,7 @@ function forkVma(vma: Vma, child: Mm): void {
 
 function copyPageRange(vma: Vma, copy: Vma): void {
   const { mm } = vma;
-  mmuNotifierRangeInit(mm, MMU_NOTIFY_PROTECTION_PAGE);
-  mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_PROTECTION_PAGE, vma.startVpn, vma.endVpn);
   try {
     let vpn = vma.startVpn;
     while ((vpn = mm.pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn) {

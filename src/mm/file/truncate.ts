@@ -2,12 +2,7 @@ import { Deferred } from '../deferred.js';
 import { FAULT_HWPOISON } from '../fault/faultcode.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE, pfnToPa } from '../layout.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-} from '../notifier/hooks.js';
+import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_LOCKED } from '../page/frames.js';
 import { getPage, putPage } from '../page/page.js';
@@ -103,9 +98,7 @@ export function unmapMappingRange(host: Host, as: AddressSpace, start: number, e
 function unmapFrom(vma: Vma, start: number, end: number, evenCows: boolean): void {
   const { mm } = vma;
   const [startVpn, endVpn] = [vma.vpnOf(start), vma.vpnOf(end)];
-  mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
-  mmuNotifierRangeAdd(mm, startVpn, endVpn);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_CLEAR, startVpn, endVpn);
   if (evenCows) zapPages(vma, startVpn, endVpn);
   else zapFilePages(vma, startVpn, endVpn);
   mmuNotifierInvalidateRangeEnd(mm);

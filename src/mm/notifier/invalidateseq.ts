@@ -1,10 +1,10 @@
-import type { Words } from '../../base/index.js';
+import { bug, type Words } from '../../base/index.js';
 import { vaToVpn } from '../layout.js';
 import type { MmuNotifierRange } from './range.js';
 
 /**
- * What a driver needs to install an external entry without a race (N8): a sequence count, the number of brackets under
- * way, and the hull of their ranges, in four words that its threads share (Linux: mmu_invalidate_seq, kvm_mmu_invalidate_begin).
+ * What a driver needs to install an external entry without a race (N8): a sequence count, the number of brackets under way, and the hull of their
+ * ranges, in three words that its threads share (Linux: mmu_invalidate_seq, mmu_invalidate_in_progress, kvm_mmu_invalidate_begin).
  *
  *   mm thread                                  external fault
  *   start: lock; begin(range); zap; unlock     seq = readBegin()
@@ -16,29 +16,41 @@ import type { MmuNotifierRange } from './range.js';
  * Required outcome: no external entry for the range is installed between start and end (N3), nor one that was looked up
  * before the pte was cleared. The bracket that is under way is seen by its count and range, the one that ran in between by seq.
  *
- * `begin`, `end` and `readRetry` run under the driver's own lock, or all in one thread; `readBegin` does not need it. So two stores alone order
- * themselves, those of `end`: who reads the new seq sees the ptes cleared, and who sees no bracket sees that seq has moved, though he may hold no
- * lock that `end` was under (registration.ts). For the rest the lock does, as in Linux, and an atomic store is 5 to 10 ns.
+ * `begin`, `end` and `readRetry` run under the driver's own lock, or all in one thread; `readBegin` does not need it, nor does a `readRetry` whose
+ * driver takes its lock after `begin` (registration.ts). seq and the count are one word, which `end` changes by one store: whoever sees no bracket sees
+ * that seq has moved, and whoever reads the new seq sees the ptes cleared. For the rest the lock does, as in Linux.
+ *
+ * WHY one word: an atomic store is 12 ns, of the 40 that a bracket of one page may cost. What it takes is width: seq comes round after 2^28
+ * brackets, a minute of nothing else, and a look-up that takes just so long would not see it.
  */
 
-const SEQ = 0;
-const IN_PROGRESS = 1;
-const START_VPN = 2;
-const END_VPN = 3;
+const STATE = 0;
+const START_VPN = 1;
+const END_VPN = 2;
 /** Words that an InvalidateSeq takes. */
-export const INVALIDATE_SEQ_WORDS = 4;
+export const INVALIDATE_SEQ_WORDS = 3;
 
-/** Names of the four words, for the `Words` that hold them from a multiple of four. */
+/** STATE: brackets under way in the low bits, seq above them. */
+const COUNT_BITS = 4;
+const COUNT_MASK = (1 << COUNT_BITS) - 1;
+/** One more to seq, one less to the count. */
+const ONE_ENDED = (1 << COUNT_BITS) - 1;
+
+/** Names of the three words, for the `Words` that begin with them. */
 export const INVALIDATE_SEQ_LABEL = {
-  word: (i: number): string => ['seq', 'inProgress', 'range start', 'range end'][i & 3]!,
-  value: (i: number, value: number): string => ((i & 3) < 2 ? String(value) : `page 0x${value.toString(16)}`),
+  word: (i: number): string => ['seq', 'range start', 'range end'][i]!,
+  value: (i: number, value: number): string => (i === STATE ? describeState(value) : `page 0x${value.toString(16)}`),
 };
+
+function describeState(state: number): string {
+  return `${state >>> COUNT_BITS}, ${state & COUNT_MASK} in progress`;
+}
 
 export class InvalidateSeq {
   private readonly words: Words;
   private readonly base: number;
 
-  /** Uses words [base, base + 4), which must be zero. */
+  /** Uses words [base, base + 3), which must be zero. */
   constructor(words: Words, base: number) {
     this.words = words;
     this.base = base;
@@ -56,37 +68,40 @@ export class InvalidateSeq {
 
   private beginPages(startVpn: number, endVpn: number): void {
     const { words, base } = this;
-    const inProgress = words.readOnce(base + IN_PROGRESS);
+    const state = words.readOnce(base + STATE);
+    const inProgress = state & COUNT_MASK;
+    if (inProgress === COUNT_MASK) bug('N7', `more than ${COUNT_MASK} brackets overlap: starts without an end`);
     if (inProgress === 0 || startVpn < words.readOnce(base + START_VPN)) words.writeOnce(base + START_VPN, startVpn);
     if (inProgress === 0 || endVpn > words.readOnce(base + END_VPN)) words.writeOnce(base + END_VPN, endVpn);
-    words.writeOnce(base + IN_PROGRESS, inProgress + 1);
+    words.writeOnce(base + STATE, state + 1);
   }
 
-  /** A bracket closes. seq moves before the count drops, so that a reader sees one of the two. Pairs with `readRetry`. */
+  /** A bracket closes: seq moves and the count drops, at once. Pairs with `readRetry`. */
   end(): void {
     const { words, base } = this;
-    words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);
-    words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
+    words.store(base + STATE, words.readOnce(base + STATE) + ONE_ENDED);
   }
 
   /** Before the primary pte is looked up. Pairs with `end`. */
   readBegin(): number {
-    return this.words.load(this.base + SEQ);
+    return this.words.load(this.base + STATE) >>> COUNT_BITS;
   }
 
   /** Whether what was looked up since `readBegin` may not be installed for `va`; without one, any bracket under way counts. */
   readRetry(seq: number, va?: number): boolean {
     const { words, base } = this;
-    if (words.load(base + IN_PROGRESS) !== 0) {
-      if (va === undefined) return true;
-      const vpn = vaToVpn(va);
-      if (vpn >= words.readOnce(base + START_VPN) && vpn < words.readOnce(base + END_VPN)) return true;
-    }
-    return words.load(base + SEQ) !== seq;
+    const state = words.load(base + STATE);
+    if (state >>> COUNT_BITS !== seq) return true;
+    if ((state & COUNT_MASK) === 0) return false;
+    if (va === undefined) return true;
+    const vpn = vaToVpn(va);
+    if (vpn >= words.readOnce(base + START_VPN) && vpn < words.readOnce(base + END_VPN)) return true;
+    // Without the lock it may be the range of the next bracket already.
+    return words.load(base + STATE) >>> COUNT_BITS !== seq;
   }
 
   /** Brackets under way. */
   get inProgress(): number {
-    return this.words.load(this.base + IN_PROGRESS);
+    return this.words.load(this.base + STATE) & COUNT_MASK;
   }
 }

@@ -69,6 +69,17 @@ export class RangeList implements MmuNotifierRange {
     this.sorted = true;
   }
 
+  /** `reset`, `add` and `seal` for a bracket of one run of pages that may block. */
+  set(event: MmuNotifyEvent, startVpn: number, endVpn: number): this {
+    this.event = event;
+    this.blockable = true;
+    this.sorted = true;
+    this.nrRanges = 1;
+    this.ranges[0] = startVpn;
+    this.ranges[1] = endVpn;
+    return this;
+  }
+
   /** Adds [startVpn, endVpn); joins it to the one before where they touch. */
   add(startVpn: number, endVpn: number): void {
     const n = this.nrRanges * 2;

@@ -2,12 +2,7 @@ import type { AddressSpace } from '../file/addressspace.js';
 import { valueToSlot } from '../file/shmem.js';
 import type { Host } from '../host.js';
 import { PAGE_SIZE } from '../layout.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-} from '../notifier/hooks.js';
+import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_ACTIVE, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
 import { tryDropSwapCache } from '../page/page.js';
@@ -43,9 +38,7 @@ function isMine(host: Host, pfn: number): boolean {
  */
 export function lazyfreeRange(vma: Vma, from: number, to: number): void {
   const { mm } = vma;
-  mmuNotifierRangeInit(mm, MMU_NOTIFY_CLEAR);
-  mmuNotifierRangeAdd(mm, from, to);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_CLEAR, from, to);
   eachPte(vma, from, to, (i, pte, vpn) => {
     if (pteIsPresent(pte)) lazyfreePte(vma, i, pte);
     else if (pteIsSwap(pte)) zapPages(vma, vpn, vpn + 1);

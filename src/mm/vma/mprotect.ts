@@ -1,12 +1,7 @@
 import { checkFlags, hex, pageRange, refuse } from '../args.js';
 import { populateLocked } from '../fault/populate.js';
 import type { Mm } from '../mm.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-} from '../notifier/hooks.js';
+import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import { MMU_NOTIFY_PROTECTION_VMA } from '../notifier/range.js';
 import { PTE_DIRTY, PTE_EXCLUSIVE, PTE_READ, PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent } from '../pgtable/pte.js';
 import { checkExpandVm, mayExpandVm } from './rlimit.js';
@@ -89,9 +84,7 @@ function checkCommit(vma: Vma, nrPages: number, prot: number): number {
 function changeProtection(vma: Vma): void {
   const { mm } = vma;
   const { pageTable } = mm;
-  mmuNotifierRangeInit(mm, MMU_NOTIFY_PROTECTION_VMA);
-  mmuNotifierRangeAdd(mm, vma.startVpn, vma.endVpn);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_PROTECTION_VMA, vma.startVpn, vma.endVpn);
   for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; ) {
     const end = Math.min(vma.endVpn, ((vpn >>> 9) + 1) << 9);
     changeLeaf(vma, pageTable.find(vpn), end - vpn);

@@ -2,11 +2,9 @@ import { checkPageAligned, hex, refuse, unsignedLong } from '../args.js';
 import { bytesToPages, NR_VPNS, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from '../layout.js';
 import type { Mm } from '../mm.js';
 import {
+  mmuNotifierInvalidatePagesStart,
   mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
   mmuNotifierMoveAreas,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
 } from '../notifier/hooks.js';
 import { MMU_NOTIFY_UNMAP } from '../notifier/range.js';
 import { PTE_NONE } from '../pgtable/pte.js';
@@ -233,9 +231,7 @@ function dropVma(mm: Mm, vma: Vma): void {
 /** Pairs start and end around the move. False when page tables were short: then everything is where it was. */
 function moveBracket(mm: Mm, r: Request, old: Vma, vma: Vma): boolean {
   const oldEnd = r.oldVpn + r.oldNr;
-  mmuNotifierRangeInit(mm, MMU_NOTIFY_UNMAP);
-  mmuNotifierRangeAdd(mm, r.oldVpn, oldEnd);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_UNMAP, r.oldVpn, oldEnd);
   const nrMoved = movePageTables(mm, r.oldVpn, vma.startVpn, r.oldNr);
   const moved = nrMoved === r.oldNr;
   if (!moved) movePageTables(mm, vma.startVpn, r.oldVpn, nrMoved);

@@ -1,11 +1,6 @@
 import type { Host } from '../host.js';
 import type { Mm } from '../mm.js';
-import {
-  mmuNotifierInvalidateRangeEnd,
-  mmuNotifierInvalidateRangeStart,
-  mmuNotifierRangeAdd,
-  mmuNotifierRangeInit,
-} from '../notifier/hooks.js';
+import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import type { MmuNotifyEvent } from '../notifier/range.js';
 import { dropMappedRef, tryDropSwapCache } from '../page/page.js';
 import { PTE_NONE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
@@ -45,9 +40,7 @@ export class Gather {
 
 /** The whole bracket for the pages [startVpn, endVpn) of one VMA, which stays. */
 export function zapRange(mm: Mm, vma: Vma, startVpn: number, endVpn: number, event: MmuNotifyEvent): void {
-  mmuNotifierRangeInit(mm, event);
-  mmuNotifierRangeAdd(mm, startVpn, endVpn);
-  mmuNotifierInvalidateRangeStart(mm);
+  mmuNotifierInvalidatePagesStart(mm, event, startVpn, endVpn);
   zapPages(vma, startVpn, endVpn);
   mmuNotifierInvalidateRangeEnd(mm);
   mm.host.gather.free();

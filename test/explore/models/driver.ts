@@ -23,8 +23,9 @@ import { PteNotifier, pteNotifierReadBegin, pteNotifierReadRetry, pteNotifierReg
 /** The real mm with a driver on its general form, and on the proposal's face; and mm's own asynchronous half. */
 
 const PTE_PRESENT = 1;
-const LOCK = 4;
-const ENTRY = 5;
+const LOCK = INVALIDATE_SEQ_WORDS;
+const ENTRY = LOCK + 1;
+const NR_WORDS = LOCK + 2;
 
 class Driver {
   readonly words: Words;
@@ -36,8 +37,8 @@ class Driver {
     this.mm = mm;
     this.va = va;
     const names = ['driver', 'entry'];
-    this.words = new Words(mm.host.memory, mm.host.arenaAlloc(24, 4), 6, {
-      word: (i) => (i < INVALIDATE_SEQ_WORDS ? INVALIDATE_SEQ_LABEL.word(i) : names[i - LOCK]!),
+    this.words = new Words(mm.host.memory, mm.host.arenaAlloc(4 * NR_WORDS, 4), NR_WORDS, {
+      word: (i) => (i < LOCK ? INVALIDATE_SEQ_LABEL.word(i) : names[i - LOCK]!),
     });
     this.seq = new InvalidateSeq(this.words, 0);
     mmuNotifierRegister(mm, va, va + 4096, {
@@ -202,8 +203,8 @@ export const faceWithout = face('ReadRetry of the area', (pn, seq) => pteNotifie
   {
     name: 'the end of a bracket does not move seq',
     file: 'mm/notifier/invalidateseq.ts',
-    find: 'words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);',
-    replace: '',
+    find: 'words.readOnce(base + STATE) + ONE_ENDED',
+    replace: 'words.readOnce(base + STATE) - 1',
     fails,
   },
 ]);

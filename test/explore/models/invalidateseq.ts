@@ -6,9 +6,9 @@ import { cpuRelax, INVALIDATE_SEQ_LABEL, InvalidateSeq, Words } from 'unpin/mm';
  */
 
 const SEQ = 0;
-const LOCK = 4;
-const PTE = 5;
-const ENTRY = 6;
+const LOCK = 3;
+const PTE = 4;
+const ENTRY = 5;
 const NAMES = ['driver', 'pte', 'entry'];
 
 const VA = 0x10000;
@@ -69,29 +69,31 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'end: the count drops before seq moves',
     file: SEQ_FILE,
-    find: `words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);
-    words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);`,
-    replace: `words.store(base + IN_PROGRESS, words.readOnce(base + IN_PROGRESS) - 1);
-    words.store(base + SEQ, (words.readOnce(base + SEQ) + 1) | 0);`,
+    find: 'words.store(base + STATE, words.readOnce(base + STATE) + ONE_ENDED);',
+    replace: `words.store(base + STATE, words.readOnce(base + STATE) - 1);
+    words.store(base + STATE, words.readOnce(base + STATE) + ONE_ENDED + 1);`,
     fails,
   },
   {
     name: 'readRetry: seq is compared before the count is looked at',
-    edits: [
-      {
-        file: SEQ_FILE,
-        find: 'if (words.load(base + IN_PROGRESS) !== 0) {',
-        replace: 'if (words.load(base + SEQ) !== seq) return true; if (words.load(base + IN_PROGRESS) !== 0) {',
-      },
-      { file: SEQ_FILE, find: 'return words.load(base + SEQ) !== seq;', replace: 'return false;' },
-    ],
+    file: SEQ_FILE,
+    find: 'const state = words.load(base + STATE); if (state >>> COUNT_BITS !== seq) return true;',
+    replace: `if (words.load(base + STATE) >>> COUNT_BITS !== seq) return true;
+    const state = words.load(base + STATE);`,
     fails,
   },
   {
     name: 'readRetry: seq is not looked at',
     file: SEQ_FILE,
-    find: 'return words.load(base + SEQ) !== seq;',
-    replace: 'return seq < 0;',
+    find: 'if (state >>> COUNT_BITS !== seq) return true;',
+    replace: '',
+    fails,
+  },
+  {
+    name: 'readRetry: the range may be that of a later bracket',
+    file: SEQ_FILE,
+    find: 'return words.load(base + STATE) >>> COUNT_BITS !== seq;',
+    replace: 'return false;',
     fails,
   },
   {
@@ -108,8 +110,8 @@ const MUTANTS: readonly Mutant[] = [
 const IGNORES_BRACKET: Mutant = {
   name: 'readRetry: the bracket under way is not looked at',
   file: SEQ_FILE,
-  find: 'if (words.load(base + IN_PROGRESS) !== 0) {',
-  replace: 'if (seq < 0) {',
+  find: 'if ((state & COUNT_MASK) === 0) return false;',
+  replace: 'if (seq >= 0) return false;',
   fails: /^invariant: N3: /,
 };
 
@@ -142,4 +144,4 @@ function protocol(name: string, locked: boolean, mutants: readonly Mutant[]) {
 }
 
 export const asItIs = protocol('InvalidateSeq as in src/notifier', false, MUTANTS);
-export const asItIsLocked = protocol('InvalidateSeq as in src/kvm', true, [MUTANTS[2]!, MUTANTS[3]!, IGNORES_BRACKET]);
+export const asItIsLocked = protocol('InvalidateSeq as in src/kvm', true, [MUTANTS[2]!, MUTANTS[4]!, IGNORES_BRACKET]);
