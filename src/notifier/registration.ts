@@ -29,7 +29,7 @@ import type { PteNotifier } from './ptenotifier.js';
  *
  * Either the fault's readRetry comes after `begin`, and sees it, or its entry is there when `clear` gets the lock.
  *
- * It lives until the area is closed or `pteNotifierUnregister`; its four words of the arena go back with it.
+ * It lives until the area is closed or `pteNotifierUnregister`; its words of the arena go back with it.
  */
 const SEQ_BYTES = INVALIDATE_SEQ_WORDS * 4;
 
