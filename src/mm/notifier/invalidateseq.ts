@@ -32,9 +32,9 @@ export const INVALIDATE_SEQ_WORDS = 3;
 
 /** STATE: brackets under way in the low bits, seq above them. */
 const COUNT_BITS = 4;
-const COUNT_MASK = (1 << COUNT_BITS) - 1;
+const COUNT_MASK = 0xf;
 /** One more to seq, one less to the count. */
-const ONE_ENDED = (1 << COUNT_BITS) - 1;
+const ONE_ENDED = 0x10 - 1;
 
 /** Names of the three words, for the `Words` that begin with them. */
 export const INVALIDATE_SEQ_LABEL = {
