@@ -3,7 +3,7 @@ import { PAGE_SIZE } from '../mm/index.js';
 import type { Hart } from '../riscv/index.js';
 import { KVM_MEM_LOG_DIRTY_PAGES } from './memregion.js';
 import { DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
-import { SPTE_W } from './shadow.js';
+import { SPTE_W } from './spte.js';
 import type { Vm } from './vm.js';
 
 /**

@@ -20,6 +20,8 @@ export const DIRECT_V = 1;
 export const DIRECT_W = 2;
 /** Set when a translation through the entry is handed out; taken by aging. */
 export const DIRECT_A = 4;
+/** TLBs may hold a translation of the frame that no shadow entry tells of: all of a TLB goes where this frame's entries must. */
+export const DIRECT_T = 8;
 
 /** What the shared table (memslots.ts) says of a slot: numbers alone, so that every thread can build its view. */
 export interface MemslotRecord {

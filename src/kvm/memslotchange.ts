@@ -7,7 +7,7 @@ import type { Vm } from './vm.js';
 /**
  * Memslots that come, move, change and go while vCPUs run (Linux: kvm_set_memslot). On the mm thread.
  *
- * What a slot had entered into shadow tables and TLBs goes with it, and its words are another's only when every vCPU has
+ * What a slot had entered into shadow tables and TLBs goes with it, what was read from page tables in it is read again, and its words are another's only when every vCPU has
  * flushed. Brackets under way need no adjusting, unlike Linux's: their range is one of host virtual pages, whatever slots show them (M29).
  */
 export function setUserMemoryRegion(vm: Vm, region: UserMemoryRegion): void {
@@ -32,6 +32,7 @@ function create(vm: Vm, { slot, flags = 0, guestPhysAddr, memorySize, userspaceA
 function remove(vm: Vm, slot: Memslot): void {
   vm.lockMmu();
   vm.zapSlot(slot, 0, slot.nrPages);
+  vm.shadow.fence(undefined, undefined);
   vm.slots.remove(slot);
   vm.unlockMmu();
   // Until then a vCPU may be between two looks at the slot's words.
@@ -45,7 +46,10 @@ function alter(vm: Vm, old: Memslot, { guestPhysAddr, flags = 0 }: UserMemoryReg
   const { slot, nrPages, baseVpn } = old;
   const starts = (flags & ~old.flags & KVM_MEM_LOG_DIRTY_PAGES) !== 0;
   vm.lockMmu();
-  if (baseGfn !== old.baseGfn) vm.zapSlot(old, 0, nrPages);
+  if (baseGfn !== old.baseGfn) {
+    vm.zapSlot(old, 0, nrPages);
+    vm.shadow.fence(undefined, undefined);
+  }
   vm.slots.add({ slot, baseGfn, nrPages, baseVpn, flags }, old.arenaAddr);
   if (starts) startDirtyLog(vm, vm.slots.bySlot(slot)!);
   vm.unlockMmu();

@@ -22,7 +22,7 @@ import {
 import { markDirty } from './dirtylog.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
-import { SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './shadow.js';
+import { SuperpageRange } from './superpages.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -39,17 +39,16 @@ import type { Vm } from './vm.js';
 /** Guest-physical addresses have 44 bits, as far as memslots reach. */
 const MAX_GFN = 2 ** 32;
 const VPN_MASK = 2 ** 27 - 1;
-/** Bits of the guest's pte kept in a shadow entry; they are at the same places. */
-const SPTE_FLAGS = SPTE_V | SPTE_R | SPTE_W | SPTE_X | SPTE_U | SPTE_A;
 /** In place of an entry: a bracket came between. */
 const STALE = 0;
-const PTE_W = 4;
 const PTE_D = 128;
 
 export class KvmMmu implements HartMmu, PteSource {
   hart!: Hart;
   /** Handle of the present root; -1 without paging. */
   private root = -1;
+  /** What of the TLB was filled from superpages. */
+  private readonly superpages = new SuperpageRange();
   waitHva = 0;
   waitFlags = 0;
   waitGpa = 0;
@@ -67,15 +66,29 @@ export class KvmMmu implements HartMmu, PteSource {
     if (!hart.paging) return this.translateBare(hart, va, access);
     const { shadow } = this.vm;
     const user = hart.mode === MODE_USER;
-    if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp);
-    const index = shadow.leafIndex(this.root, vpnOf(va));
-    const spte = shadow.spte(index);
-    if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr))
-      return this.translateWalk(hart, va, access, user);
-    shadow.markAccessed(index);
-    // A shadow entry is writable only where the guest's pte is dirty already.
+    const spte = shadow.peek(this.root, vpnOf(va));
+    if (spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr)) return this.fill(hart, va, spte, access, user);
+    return this.translateLocked(hart, va, access, user);
+  }
+
+  /** A shadow entry is writable only where the guest's pte is dirty already. */
+  private fill(hart: Hart, va: number, spte: number, access: Access, user: boolean): MmuResult {
+    if (this.vm.shadow.level > 0) this.superpages.note(vpnOf(va), this.vm.shadow.level);
     hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
     return MMU_OK;
+  }
+
+  private translateLocked(hart: Hart, va: number, access: Access, user: boolean): MmuResult {
+    const { shadow } = this.vm;
+    this.vm.lockMmu();
+    if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp);
+    const index = shadow.lookup(this.root, vpnOf(va));
+    const spte = shadow.spte(index);
+    const hit = spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr);
+    if (hit) shadow.markAccessed(index);
+    const { generation } = shadow;
+    this.vm.unlockMmu();
+    return hit ? this.fill(hart, va, spte, access, user) : this.translateWalk(hart, va, access, user, generation);
   }
 
   private translateBare(hart: Hart, gpa: number, access: Access): MmuResult {
@@ -85,21 +98,20 @@ export class KvmMmu implements HartMmu, PteSource {
     return MMU_OK;
   }
 
-  private translateWalk(hart: Hart, va: number, access: Access, user: boolean): MmuResult {
+  private translateWalk(hart: Hart, va: number, access: Access, user: boolean, generation: number): MmuResult {
     if (user && this.firstUserMs === undefined) this.firstUserMs = this.vm.env.nowMs();
     const { walk } = this;
     const result = walk.walk(this, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
     if (result !== MMU_OK) return result;
     const direct = this.direct(walk.gpa, access === ACCESS_WRITE);
     if (direct <= 0) return this.failed(-direct, walk.gpa, access);
-    const flags = walk.flags & SPTE_FLAGS & ((walk.flags & PTE_D) === 0 ? ~PTE_W : ~0);
     this.vm.lockMmu();
-    const spte = this.vm.shadow.install(this.root, vpnOf(va), Math.floor(walk.gpa / PAGE_SIZE), flags, walk.level);
+    const spte = this.vm.shadow.install(this.root, vpnOf(va), walk, generation);
     this.vm.unlockMmu();
     // Taken away since it was looked up: once more, which waits if it must.
-    if (spte === 0) return this.translateWalk(hart, va, access, user);
-    hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
-    return MMU_OK;
+    if (spte === 0) return this.translate(hart, va, access);
+    this.vm.shadow.level = walk.level;
+    return this.fill(hart, va, spte, access, user);
   }
 
   private failed(result: number, gpa: number, access: Access): MmuResult {
@@ -116,7 +128,7 @@ export class KvmMmu implements HartMmu, PteSource {
     const entry = slot.direct.readOnce(gfn - slot.baseGfn);
     const wanted = write ? DIRECT_V | DIRECT_W : DIRECT_V;
     if ((entry & wanted) !== wanted) return this.fault(slot, gfn, write);
-    if ((entry & DIRECT_A) === 0) slot.direct.writeOnce(gfn - slot.baseGfn, entry | DIRECT_A);
+    if ((entry & DIRECT_A) === 0) slot.direct.compareExchange(gfn - slot.baseGfn, entry, entry | DIRECT_A);
     return entryValue(entry);
   }
 
@@ -186,15 +198,26 @@ export class KvmMmu implements HartMmu, PteSource {
     return result === MMU_OK ? walk.gpa : -result;
   }
 
+  /** The hart has flushed from its TLB what was named; a superpage goes as a whole. */
   sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
     const { vm } = this;
+    if (va === undefined) this.superpages.clear();
+    else if (this.superpages.covers(vpnOf(va))) this.flushTlb();
     vm.lockMmu();
     vm.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
     vm.unlockMmu();
   }
 
   satpWritten(hart: Hart): void {
+    this.superpages.clear();
+    this.vm.lockMmu();
     this.root = hart.paging ? this.vm.shadow.getRoot(hart.satp) : -1;
+    this.vm.unlockMmu();
+  }
+
+  flushTlb(): void {
+    this.hart.tlbFlushAll();
+    this.superpages.clear();
   }
 }
 

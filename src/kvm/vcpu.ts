@@ -11,6 +11,7 @@ import {
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
 import { HeldPages } from './held.js';
 import { KvmMmu } from './mmu.js';
+import { ANY_VPN } from './shadow.js';
 import { VcpuTimer } from './timer.js';
 import type { Vm } from './vm.js';
 
@@ -208,7 +209,8 @@ export class Vcpu {
   }
 
   flushPage(vpn: number): void {
-    this.hart.tlbFlushPage(vpnToVa(vpn));
+    if (vpn === ANY_VPN) this.mmu.flushTlb();
+    else this.hart.tlbFlushPage(vpnToVa(vpn));
   }
 
   /** Flushes what a hart without paging may hold of a guest frame. */

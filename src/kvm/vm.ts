@@ -15,7 +15,7 @@ import type { RiscvEngine } from '../riscv/index.js';
 import { checkManualDirtyLog, clearDirtyLog, getDirtyLog, markDirtyAt } from './dirtylog.js';
 import type { Environment } from './environment.js';
 import type { UserMemoryRegion } from './memregion.js';
-import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { setUserMemoryRegion } from './memslotchange.js';
 import { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
@@ -169,7 +169,7 @@ export class Vm {
     const old = slot.direct.readOnce(i);
     if (old !== 0 && old >>> 12 !== entry >>> 12)
       bug('N3', `gfn ${slot.baseGfn + i} shows frame ${old >>> 12}, which the host replaced by ${entry >>> 12}`);
-    slot.direct.writeOnce(i, entry);
+    slot.direct.writeOnce(i, entry | (old & DIRECT_T));
   }
 
   zapAll(): void {
@@ -201,7 +201,7 @@ export class Vm {
   }
 
   private zapDirect(slot: Memslot, i: number, direct: number): void {
-    this.shadow.zapChain(slot.rmap.readOnce(i));
+    this.shadow.zapGfn(slot, i);
     slot.direct.writeOnce(i, 0);
     for (const vcpu of this.vcpus) vcpu.dropFrame(slot.baseGfn + i, direct >>> 12);
   }
@@ -220,8 +220,8 @@ export class Vm {
   private clearYoung(slot: Memslot, i: number): boolean {
     const direct = slot.direct.readOnce(i);
     if ((direct & DIRECT_V) === 0) return false;
-    slot.direct.writeOnce(i, direct & ~DIRECT_A);
-    const young = this.shadow.clearYoungChain(slot.rmap.readOnce(i));
+    slot.direct.fetchAnd(i, ~DIRECT_A);
+    const young = this.shadow.clearYoung(slot, i);
     if ((direct & DIRECT_A) === 0) return young;
     for (const vcpu of this.vcpus) vcpu.flushBarePage(slot.baseGfn + i);
     return true;

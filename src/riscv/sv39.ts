@@ -36,6 +36,8 @@ export class Sv39Walk {
   flags = 0;
   /** Level of the leaf: 0 for a 4 KiB page, 1 for 2 MiB, 2 for 1 GiB. */
   level = 0;
+  /** ppn of the table of each level, from the root's down to the leaf's. */
+  readonly tables = new Float64Array(LEVELS);
   private readonly i32: Int32Array;
 
   /** @param i32 all of the host's memory. */
@@ -74,6 +76,7 @@ export class Sv39Walk {
     const vpn = Math.floor(va / 4096);
     let table = rootPpn;
     for (let level = LEVELS - 1; level >= 0; level--) {
+      this.tables[level] = table;
       const gpa = table * 4096 + ((vpn >> (9 * level)) & 511) * 8;
       const at = source.pteAddress(gpa, false);
       if (at < 0) return -at as MmuResult;
