@@ -1,6 +1,7 @@
 import { KernelError } from '../base/index.js';
 import type { GuestMemory } from '../machine/index.js';
 import { FAULT_FLAG_WRITE, PAGE_SIZE, pfnToPa } from '../mm/index.js';
+import { KVM_MEM_READONLY } from './memregion.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -38,7 +39,7 @@ export class VmMemory implements GuestMemory {
   }
 
   load16(gpa: number): Promise<number> | number {
-    const hva = this.hva(gpa);
+    const hva = this.hva(gpa, 0);
     const pfn = this.vm.mm.tryGetPage(hva, 0);
     if (pfn < 0) return this.vm.mm.faultIn(hva, 0).then(() => this.load16(gpa));
     const value = Atomics.load(this.u16, (pfnToPa(pfn) + (hva % PAGE_SIZE)) >>> 1);
@@ -47,7 +48,7 @@ export class VmMemory implements GuestMemory {
   }
 
   store16(gpa: number, value: number): Promise<void> | void {
-    const hva = this.hva(gpa);
+    const hva = this.hva(gpa, FAULT_FLAG_WRITE);
     const pfn = this.vm.mm.tryGetPage(hva, FAULT_FLAG_WRITE);
     if (pfn < 0) return this.vm.mm.faultIn(hva, FAULT_FLAG_WRITE).then(() => this.store16(gpa, value));
     Atomics.store(this.u16, (pfnToPa(pfn) + (hva % PAGE_SIZE)) >>> 1, value);
@@ -59,14 +60,14 @@ export class VmMemory implements GuestMemory {
     while (at < bytes.length) {
       const moved = this.movePage(gpa, bytes, flags, at);
       if (moved === 0)
-        return this.vm.mm.faultIn(this.hva(gpa + at), flags).then(() => this.move(gpa, bytes, flags, at));
+        return this.vm.mm.faultIn(this.hva(gpa + at, flags), flags).then(() => this.move(gpa, bytes, flags, at));
       at += moved;
     }
   }
 
   /** Moves what lies in the page of `gpa + at`; 0 where that is absent. */
   private movePage(gpa: number, bytes: Uint8Array, flags: number, at: number): number {
-    const hva = this.hva(gpa + at);
+    const hva = this.hva(gpa + at, flags);
     const pfn = this.vm.mm.tryGetPage(hva, flags);
     if (pfn < 0) return 0;
     const offset = hva % PAGE_SIZE;
@@ -79,11 +80,14 @@ export class VmMemory implements GuestMemory {
     return end - at;
   }
 
-  private hva(gpa: number): number {
+  private hva(gpa: number, flags: number): number {
     const { ended } = this.vm;
     if (ended !== undefined) throw new KernelError('ENODEV', 'guestMemory', ended);
     const slot = this.vm.slots.find(Math.floor(gpa / PAGE_SIZE));
-    if (slot !== undefined) return slot.hva(Math.floor(gpa / PAGE_SIZE)) + (gpa % PAGE_SIZE);
-    throw new KernelError('EFAULT', 'guestMemory', `guest-physical address 0x${gpa.toString(16)} must be in RAM`);
+    if (slot === undefined || ((flags & FAULT_FLAG_WRITE) !== 0 && (slot.flags & KVM_MEM_READONLY) !== 0)) {
+      const what = (flags & FAULT_FLAG_WRITE) !== 0 ? 'RAM that may be written' : 'RAM';
+      throw new KernelError('EFAULT', 'guestMemory', `guest-physical address 0x${gpa.toString(16)} must be in ${what}`);
+    }
+    return slot.hva(Math.floor(gpa / PAGE_SIZE)) + (gpa % PAGE_SIZE);
   }
 }

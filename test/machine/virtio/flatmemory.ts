@@ -13,6 +13,7 @@ export class FlatMemory implements GuestMemory {
   /** Accesses that wait, and how many bytes were written by the device. */
   waiting = 0;
   writtenBytes = 0;
+  largestAccess = 0;
 
   constructor(lenBytes: number) {
     this.bytes = new Uint8Array(lenBytes);
@@ -43,6 +44,7 @@ export class FlatMemory implements GuestMemory {
   }
 
   private access<T>(gpa: number, lenBytes: number, move: (at: number) => T): Promise<T> | T {
+    this.largestAccess = Math.max(this.largestAccess, lenBytes);
     if (!(gpa >= RAM_BASE && gpa + lenBytes <= this.end))
       throw new KernelError('EFAULT', 'guestMemory', `guest-physical address 0x${gpa.toString(16)} must be in RAM`);
     return this.absent() ? this.later(() => move(gpa - RAM_BASE)) : move(gpa - RAM_BASE);
