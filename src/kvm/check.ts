@@ -15,6 +15,7 @@ import type { Vm } from './vm.js';
 export function checkVm(vm: Vm): void {
   const rights = new Map<number, number>();
   for (const slot of vm.slots.all()) checkSlot(vm, slot, rights);
+  checkPfnCaches(vm);
   checkChains(vm, checkShadow(vm));
   for (const { hart } of vm.vcpus) checkTlb(hart, rights);
 }
@@ -32,6 +33,18 @@ function checkSlot(vm: Vm, slot: Memslot, rights: Map<number, number>): void {
     if ((direct & DIRECT_W) !== 0 && !pte.write) bug('N5', `gfn ${gfn} is writable, the host's pte is not`);
     if ((direct & DIRECT_W) !== 0 && !isLogged(slot, i)) bug('N15', `gfn ${gfn} is writable, and not in the dirty log`);
     rights.set(pte.pfn, direct | (rights.get(pte.pfn) ?? 0));
+  }
+}
+
+/** What devices remember of guest memory is what the host maps (M30). */
+function checkPfnCaches(vm: Vm): void {
+  for (const cache of vm.pfnCaches) {
+    if (!cache.check()) continue;
+    const { vpn, pfn, writable } = cache.mapping;
+    const pte = { pfn: -1, write: false };
+    vm.mm.forEachPresent(vpn, vpn + 1, (_vpn, pfn, write) => Object.assign(pte, { pfn, write }));
+    if (pte.pfn !== pfn) bug('N3', `a pfn cache shows frame ${pfn}, the host maps ${pte.pfn}`);
+    if (writable && !pte.write) bug('N5', `a pfn cache may write frame ${pfn}, the host's pte may not`);
   }
 }
 

@@ -1,5 +1,11 @@
 import { KernelError } from '../base/index.js';
 import { PAGE_SIZE } from '../mm/index.js';
+import {
+  KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+  KVM_DIRTY_LOG_INITIALLY_SET,
+  KVM_DIRTY_LOG_MANUAL_CAPS,
+  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+} from './capabilities.js';
 import { KVM_MEM_LOG_DIRTY_PAGES } from './memregion.js';
 import { DIRECT_W, type Memslot } from './memslot.js';
 import { KVM_USER_MEM_SLOTS } from './memslots.js';
@@ -24,12 +30,6 @@ import type { Vm } from './vm.js';
  * Use: KVM_MEM_LOG_DIRTY_PAGES in a slot's flags; `vm.getDirtyLog(slot)`, then read the pages. With
  * `enableCap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, ...)`: `getDirtyLog`, and before each part is read `clearDirtyLog`.
  */
-
-export const KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 = 168;
-/** Flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: `getDirtyLog` clears nothing; all pages count as dirty when logging begins. */
-export const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1;
-export const KVM_DIRTY_LOG_INITIALLY_SET = 2;
-export const KVM_DIRTY_LOG_MANUAL_CAPS = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
 
 /** First and number of pages for `clearDirtyLog` are multiples of it (Linux: bits of a long). */
 const PAGES_PER_LONG = 64;

@@ -8,6 +8,19 @@ export const KVM_EXIT_INTR = 10;
 export const KVM_EXIT_SYSTEM_EVENT = 24;
 export const KVM_EXIT_MEMORY_FAULT = 39;
 
+const NAMES: Readonly<Record<number, string>> = {
+  [KVM_EXIT_MMIO]: 'KVM_EXIT_MMIO',
+  [KVM_EXIT_SHUTDOWN]: 'KVM_EXIT_SHUTDOWN',
+  [KVM_EXIT_INTR]: 'KVM_EXIT_INTR',
+  [KVM_EXIT_SYSTEM_EVENT]: 'KVM_EXIT_SYSTEM_EVENT',
+  [KVM_EXIT_MEMORY_FAULT]: 'KVM_EXIT_MEMORY_FAULT',
+};
+
+/** For messages: 'KVM_EXIT_MMIO'. */
+export function kvmExitName({ reason }: { readonly reason: VcpuExit['reason'] }): string {
+  return NAMES[reason]!;
+}
+
 export const KVM_SYSTEM_EVENT_SHUTDOWN = 1;
 export const KVM_SYSTEM_EVENT_RESET = 2;
 export const KVM_SYSTEM_EVENT_CRASH = 3;

@@ -1,20 +1,12 @@
 import type { Host, Mm } from '../mm/index.js';
 import { RiscvEngine } from '../riscv/index.js';
-import { KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_CAPS } from './dirtylog.js';
+import { CAPABILITIES, KVM_CAP_MAX_VCPUS, KVM_CAP_NR_VCPUS } from './capabilities.js';
 import type { Environment } from './environment.js';
-import { KVM_USER_MEM_SLOTS } from './memslots.js';
 import { type KvmState, Vm, type VmOptions } from './vm.js';
 
 /**
  * What `/dev/kvm` is to Linux: makes VMs on one host memory, and says what they can do.
  */
-
-/** Capabilities of `checkExtension`, with the numbers of `linux/kvm.h`. */
-export const KVM_CAP_USER_MEMORY = 3;
-export const KVM_CAP_NR_VCPUS = 9;
-export const KVM_CAP_NR_MEMSLOTS = 10;
-export const KVM_CAP_SYNC_MMU = 16;
-export const KVM_CAP_READONLY_MEM = 81;
 
 export interface KvmOptions {
   /** Pages of guest code kept decoded, for all VMs together, 16 KiB each; default 2048. */
@@ -50,21 +42,9 @@ export class Kvm {
     return new Vm(mm, this.engine, this.env, this.state, options);
   }
 
-  /** 0 where the capability is absent, else 1 or its number. KVM_CAP_SYNC_MMU: the VM follows its host's page tables. */
+  /** 0 where the capability is absent, else 1 or its number (capabilities.ts). */
   checkExtension(cap: number): number {
-    switch (cap) {
-      case KVM_CAP_USER_MEMORY:
-      case KVM_CAP_SYNC_MMU:
-      case KVM_CAP_READONLY_MEM:
-        return 1;
-      case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
-        return KVM_DIRTY_LOG_MANUAL_CAPS;
-      case KVM_CAP_NR_VCPUS:
-        return 1;
-      case KVM_CAP_NR_MEMSLOTS:
-        return KVM_USER_MEM_SLOTS;
-      default:
-        return 0;
-    }
+    if (cap === KVM_CAP_NR_VCPUS || cap === KVM_CAP_MAX_VCPUS) return 1;
+    return CAPABILITIES.get(cap) ?? 0;
   }
 }

@@ -88,6 +88,11 @@ export class Memslots {
     return found;
   }
 
+  /** Moves with each change of the table. */
+  get currentGeneration(): number {
+    return this.words.readOnce(GENERATION);
+  }
+
   /** Host virtual address of the page at guest-physical `gpa`; undefined where no slot is. */
   hva(gpa: number): number | undefined {
     const gfn = Math.floor(gpa / PAGE_SIZE);

@@ -16,6 +16,7 @@ import type { Vm } from './vm.js';
 export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
   return {
     invalidateRangeStart(_sub, range: MmuNotifierRange): number {
+      for (const cache of vm.pfnCaches) cache.invalidate(range);
       vm.lockMmu();
       vm.invalidate.beginRange(range);
       let nrZapped = 0;

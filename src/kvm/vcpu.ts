@@ -11,6 +11,7 @@ import {
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
 import { HeldPages } from './held.js';
 import { KvmMmu } from './mmu.js';
+import { type PreFaultMemory, preFaultMemory } from './prefault.js';
 import { ANY_VPN } from './shadow.js';
 import { VcpuTimer } from './timer.js';
 import type { Vm } from './vm.js';
@@ -176,6 +177,11 @@ export class Vcpu {
       };
     });
     this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
+  }
+
+  /** Maps guest memory before the guest asks for it (prefault.ts). May wait. */
+  preFaultMemory(range: PreFaultMemory): Promise<void> {
+    return preFaultMemory(this.vm, range);
   }
 
   /** Makes a sleeping or running vCPU look at its requests and interrupts (Linux: kvm_vcpu_kick). */

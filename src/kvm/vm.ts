@@ -19,6 +19,7 @@ import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W, type Memslot } from './memslot.
 import { setUserMemoryRegion } from './memslotchange.js';
 import { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
+import type { PfnCache } from './pfncache.js';
 import { VmSbi } from './sbi.js';
 import { ShadowPages } from './shadow.js';
 import { Vcpu } from './vcpu.js';
@@ -72,6 +73,8 @@ export class Vm {
   readonly sbi: VmSbi;
   /** vCPUs that this VM may have; hart ids are 0 to nrVcpus - 1. */
   readonly nrVcpus = 1;
+  /** Of the mm thread, as devices are. */
+  readonly pfnCaches = new Set<PfnCache>();
   readonly faults = { minor: 0, major: 0, retries: 0 };
   /** KVM_DIRTY_LOG_... of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
   manualDirtyLog = 0;
@@ -173,13 +176,15 @@ export class Vm {
   }
 
   zapAll(): void {
+    for (const cache of this.pfnCaches) cache.drop();
     for (const slot of this.slots.all()) this.zapSlot(slot, 0, slot.nrPages);
   }
 
-  /** Direct entries of the host virtual pages [startVpn, endVpn): all, or those that may write. */
+  /** Direct entries of the host virtual pages [startVpn, endVpn), and what devices remember: all, or those that may write. */
   countDirect(startVpn: number, endVpn: number, writable: boolean): number {
     const wanted = writable ? DIRECT_W : DIRECT_V;
     let nr = 0;
+    for (const cache of this.pfnCaches) nr += cache.countMappings(startVpn, endVpn, writable);
     for (const slot of this.slots.all()) {
       const end = Math.min(endVpn - slot.baseVpn, slot.nrPages);
       for (let i = Math.max(startVpn - slot.baseVpn, 0); i < end; i++)
@@ -256,6 +261,7 @@ export class Vm {
     // First of all: where it is refused, nothing has been taken from under the callbacks.
     mmuNotifierUnregister(this.subscription);
     this.destroyed = true;
+    for (const cache of this.pfnCaches) cache.deactivate();
     for (const vcpu of this.vcpus) vcpu.destroy();
     this.shadow.free(this.host);
     this.slots.destroy();

@@ -1,4 +1,4 @@
-import { checkVm, KVM_EXIT_MMIO, Kvm, type Vcpu, type VcpuExit, type Vm } from '../../src/kvm/index.js';
+import { checkVm, KVM_EXIT_MMIO, Kvm, kvmExitName, type Vcpu, type VcpuExit, type Vm } from '../../src/kvm/index.js';
 import { MmioBus, RAM_BASE } from '../../src/machine/index.js';
 import {
   checkHost,
@@ -101,7 +101,7 @@ export class TestVm {
     const got = await exit;
     if (got.reason !== KVM_EXIT_MMIO || got.physAddr !== STOP) {
       throw new Error(
-        `the guest came out with ${JSON.stringify(got, (_k, v) => (typeof v === 'bigint' ? `${v}` : v))}`,
+        `the guest came out with ${kvmExitName(got)}: ${JSON.stringify(got, (_k, v) => (typeof v === 'bigint' ? `${v}` : v))}`,
       );
     }
   }
