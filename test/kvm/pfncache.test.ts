@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, PfnCache } from '../../src/kvm/index.js';
-import { checkHost, MemorySwap } from '../../src/mm/index.js';
+import { checkHost, Host, MemorySwap } from '../../src/mm/index.js';
 import { SlotWorld } from './slotworld.js';
 import { newHost, PAGE } from './testvm.js';
 
@@ -130,6 +130,49 @@ test('N8: a refresh during a bracket is valid only after it', async () => {
   w.t.vm.invalidate.end();
   await refreshed;
   expect(cache.check()).toBe(true);
+});
+
+test('a valid cache that is turned to another page shows that one', async () => {
+  const w = await newWorld();
+  await w.t.store(w.gpa(5) + 16, 6n);
+  const cache = await newCache(w, 2);
+  await cache.activate(w.gpa(5) + 16, 8);
+  expect(w.t.host.u8[cache.pa]).toBe(6);
+});
+
+test('the slot shows other memory, and the old is gone, when a refresh has waited: the new is found', async () => {
+  const swap = new MemorySwap({ sizeBytes: 2 ** 20 });
+  const w = await newWorld(swap);
+  await w.t.mm.write(w.t.at(42) + 16, Uint8Array.of(9));
+  const cache = await newCache(w, 2);
+  await evict(w, 2);
+  const read = swap.read.bind(swap);
+  swap.read = async (slots, frames) => {
+    swap.read = read;
+    w.delete();
+    w.t.mm.munmap(w.at(0), 8 * PAGE);
+    w.set({ userspaceAddr: w.t.at(40) });
+    return read(slots, frames);
+  };
+  await cache.refresh();
+  expect(w.t.host.u8[cache.pa]).toBe(9);
+  w.t.check();
+});
+
+test('N19: where the VM may map nothing any more, what was cached is not used', async () => {
+  let nowMs = 0;
+  let step = 0;
+  const swap = new MemorySwap({ sizeBytes: 2 ** 20 });
+  const host = new Host({ frames: 160, arenaBytes: 2 ** 23, swap, now: () => (nowMs += step), notifierBudgetMs: 10 });
+  const w = await SlotWorld.create(8, { host });
+  worlds.push(w);
+  const cache = await newCache(w, 2);
+  step = 11;
+  w.t.mm.madviseDontneed(w.at(3), PAGE);
+  step = 0;
+  expect(w.t.vm.poisoned).toBeDefined();
+  expect(cache.check()).toBe(false);
+  await expect(cache.refresh()).rejects.toThrow('ENODEV: pfnCache: the VM may map nothing any more');
 });
 
 test('it ends with its VM, and with its mm', async () => {
