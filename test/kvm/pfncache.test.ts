@@ -171,6 +171,8 @@ test('N19: where the VM may map nothing any more, what was cached is not used', 
   w.t.mm.madviseDontneed(w.at(3), PAGE);
   step = 0;
   expect(w.t.vm.poisoned).toBeDefined();
+  // Its frames are pinned until the VM is told, soon after.
+  await new Promise((resolve) => setTimeout(resolve, 5));
   expect(cache.check()).toBe(false);
   await expect(cache.refresh()).rejects.toThrow('ENODEV: pfnCache: the VM may map nothing any more');
 });
