@@ -1,0 +1,92 @@
+import { digits, markdownTable, median, quantile } from '../lib/common.js';
+import { Peer } from '../lib/peer.js';
+import { TouchGuest } from './touchguest.js';
+
+/**
+ * What a fault of the external MMU costs: the page is in the host's page table, and the guest's read finds no entry for it. Linux's KVM and Unpin
+ * in turn, each with a guest that reads one byte of each page, guest's own page tables and all; processor time of the
+ * whole stretch, so that what else runs on the machine counts little.
+ */
+
+const BAR = 15;
+
+interface Row {
+  readonly name: string;
+  readonly operation: 'sequential' | 'each' | 'resident';
+  readonly nrPages: number;
+  /** Pages from one to the next, as bench/linux-peer/kvm.c has it. */
+  readonly stride: number;
+  readonly bar?: number;
+}
+
+const ROWS: readonly Row[] = [
+  { name: 'pages in sequence', operation: 'sequential', nrPages: 16_384, stride: 1, bar: BAR },
+  { name: 'pages far from each other', operation: 'each', nrPages: 4096, stride: 8 },
+  { name: 'pages in sequence that have entries', operation: 'resident', nrPages: 16_384, stride: 1 },
+];
+const NR_PAGES = Math.max(...ROWS.map(({ nrPages, stride }) => nrPages * stride));
+
+interface Result {
+  readonly row: Row;
+  readonly kvm: number[];
+  readonly kvmFaults: number[];
+  readonly unpin: number[];
+}
+
+export async function measureFault(rounds: number): Promise<string> {
+  const guest = await TouchGuest.create(NR_PAGES);
+  const peer = Peer.start('kvm.c');
+  const about = await peer.ask('about');
+  if (about.startsWith('absent ')) process.stderr.write(`bench: SKIPPED: Linux's KVM: ${about}\n`);
+  const results: Result[] = [];
+  for (const row of ROWS) {
+    results.push(await measureRow(guest, about.startsWith('absent ') ? undefined : peer, row, rounds));
+    process.stderr.write(`bench: ${row.name}\n`);
+  }
+  await peer.stop();
+  await guest.close();
+  return `${tableOf(results)}\n\nLinux's KVM: ${about}.`;
+}
+
+async function measureRow(guest: TouchGuest, peer: Peer | undefined, row: Row, rounds: number): Promise<Result> {
+  const { operation, nrPages, stride } = row;
+  const result: Result = { row, kvm: [], kvmFaults: [], unpin: [] };
+  if (operation === 'resident') await guest.touch(nrPages, stride);
+  for (let round = -3; round < rounds; round++) {
+    const [kvm, faults] = ((await peer?.ask(`${operation} ${nrPages}`)) ?? 'NaN NaN').split(' ').map(Number);
+    if (operation !== 'resident') guest.takeEntries();
+    const unpin = await guest.touch(nrPages, stride);
+    checkFaults(row, unpin.faults);
+    if (round < 0) continue;
+    result.kvm.push(kvm! / nrPages);
+    result.kvmFaults.push(faults! / nrPages);
+    result.unpin.push(unpin.ns / nrPages);
+  }
+  return result;
+}
+
+/** What was timed must be what the row says. */
+function checkFaults({ operation, nrPages, name }: Row, faults: number): void {
+  const ok = operation === 'resident' ? faults < nrPages / 100 : faults >= nrPages;
+  if (!ok) throw new Error(`bench: ${name}: Unpin took ${faults} faults for ${nrPages} pages`);
+}
+
+function tableOf(results: readonly Result[]): string {
+  const head = ['ns a page', 'KVM', "KVM's faults a page", 'Unpin', 'KVM / Unpin', 'quartiles', 'bar'];
+  return markdownTable(head, results.map(cells));
+}
+
+function cells({ row, kvm, kvmFaults, unpin }: Result): string[] {
+  if (Number.isNaN(kvm[0])) return [row.name, 'absent', '', digits(median(unpin)), '', '', ''];
+  const ratios = kvm.map((ns, i) => ns / unpin[i]!);
+  const mid = median(ratios);
+  return [
+    row.name,
+    digits(median(kvm)),
+    digits(median(kvmFaults)),
+    digits(median(unpin)),
+    digits(mid),
+    `${digits(quantile(ratios, 0.25))} to ${digits(quantile(ratios, 0.75))}`,
+    row.bar === undefined ? '' : `${row.bar} ${mid >= row.bar ? 'kept' : 'MISSED'}`,
+  ];
+}
