@@ -7,7 +7,7 @@ import { RawTerminal } from './rawterminal.js';
 
 /**
  * Who sits at the terminal: keys go to one guest, or to the monitor, or to us after Ctrl-a. Ctrl-C is a key like any other for a guest that
- * reads keys; where none has the keyboard it is SIGINT, as everywhere.
+ * reads keys; where none has the keyboard it is SIGINT, as everywhere. Guests with a virtio console are told the terminal's size.
  *
  * Use: construct when the guests are made, `close` when they are done.
  */
@@ -36,6 +36,11 @@ export class Terminal {
   private readonly monitor: Monitor;
   private readonly keys = new EscapeKeys({ type: (bytes) => this.type(bytes), command: (key) => this.command(key) });
   private readonly feed = (bytes: Buffer) => this.keys.feed(bytes);
+  /** SIGWINCH, as Node tells it. */
+  private readonly resize = () => {
+    const { columns, rows } = process.stdout;
+    for (const guest of this.target.guests) guest.resize(columns, rows);
+  };
   /** While the monitor has the keyboard. */
   private session: { keys: PassThrough; editor: Interface } | undefined;
   private history: string[] = [];
@@ -45,10 +50,14 @@ export class Terminal {
     this.monitor = new Monitor({ ...target, console: (i) => this.choose(i) });
     if (target.listening) target.write('unpin: Ctrl-a h tells the keys, Ctrl-a x ends the run\n');
     process.stdin.on('data', this.feed).on('error', ignore);
+    if (!process.stdout.isTTY) return;
+    this.resize();
+    process.stdout.on('resize', this.resize);
   }
 
   close(): void {
     this.leaveMonitor();
+    process.stdout.off('resize', this.resize);
     process.stdin.off('data', this.feed).pause();
     this.raw.restore();
     if ('unref' in process.stdin) process.stdin.unref();

@@ -159,6 +159,11 @@ export class BoardGuest {
     else this.board.uart.receive(bytes);
   }
 
+  /** The terminal's size, in characters, for a console that can be told: virtio's. */
+  resize(columns: number, rows: number): void {
+    this.hvc?.resize(columns, rows);
+  }
+
   private handle(exit: VcpuExit): { exit: GuestExit; reason: string } | undefined {
     switch (exit.reason) {
       case KVM_EXIT_INTR:
