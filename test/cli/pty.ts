@@ -7,10 +7,11 @@ export const hasScript = spawnSync('script', ['--version']).status === 0;
 if (!hasScript) console.warn("SKIPPED: terminals ('script' of util-linux is not installed)");
 
 /** What is written to the command's stdin is typed there. `shell`: what the terminal runs, with "$NODE" "$MAIN" for the command. */
-export function inTerminal(shell: string, env: Record<string, string> = {}): Command {
+export function inTerminal(shell: string, env: Record<string, string> = {}, killMs = 30_000): Command {
   return new Command('script', ['-qec', shell, '/dev/null'], {
     env: { NODE: process.execPath, MAIN, TERM: 'xterm', ...env },
     stdin: 'open',
+    killMs,
   });
 }
 
