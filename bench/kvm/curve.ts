@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { chartPage, type Series } from '../lib/chart.js';
 import { flag, markdownTable, median } from '../lib/common.js';
 
@@ -46,8 +46,9 @@ export async function measureCurve(runs: number): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'unpin-bench-'));
   try {
     const results = GUESTS.map((nr) => measureGuests(nr, runs, join(folder, 'report.json')));
-    if (flag('write')) writeFileSync(CHART, draw(results));
-    return tableOf(results);
+    if (!flag('write')) return tableOf(results);
+    writeFileSync(CHART, draw(results));
+    return `![time to finish by frames as a fraction of RAM](${basename(CHART)})\n\n${tableOf(results)}`;
   } finally {
     rmSync(folder, { recursive: true });
   }
