@@ -32,6 +32,7 @@ export const ERRNO = {
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   EADDRINUSE: 98,
+  ETIMEDOUT: 110,
   EDQUOT: 122,
   EHWPOISON: 133,
 } as const;

@@ -14,7 +14,7 @@
 export interface FutexWords {
   compareExchange(i: number, expected: number, value: number): number;
   exchange(i: number, value: number): number;
-  wait(i: number, expected: number): void;
+  wait(i: number, expected: number, timeoutMs?: number): void;
   notify(i: number, count: number): void;
 }
 
@@ -27,6 +27,23 @@ export function futexLock(words: FutexWords, i: number): void {
 function futexLockSlow(words: FutexWords, i: number): void {
   while (words.exchange(i, 2) !== 0) words.wait(i, 2);
 }
+
+/**
+ * As `futexLock`, for locks whose holder may be killed: gives up after `timeoutMs`, or as soon as `hopeless` says so. Whether it has
+ * the lock. What gave up leaves the word at 2, so that `futexUnlock` notifies once for nobody.
+ */
+export function futexLockTimeout(words: FutexWords, i: number, timeoutMs: number, hopeless: () => boolean): boolean {
+  if (words.compareExchange(i, 0, 1) === 0) return true;
+  for (let waitedMs = 0; waitedMs < timeoutMs; waitedMs += LOOK_AGAIN_MS) {
+    if (words.exchange(i, 2) === 0) return true;
+    if (hopeless()) return false;
+    words.wait(i, 2, LOOK_AGAIN_MS);
+  }
+  return false;
+}
+
+/** How long a wait with an end sleeps before it looks whether there is hope. */
+const LOOK_AGAIN_MS = 20;
 
 export function futexUnlock(words: FutexWords, i: number): void {
   if (words.exchange(i, 0) === 2) words.notify(i, 1);

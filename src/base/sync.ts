@@ -1,5 +1,5 @@
 import { CONFIG_LOCKDEP } from './configlockdep.js';
-import { futexLock, futexUnlock } from './futex.js';
+import { futexLock, futexLockTimeout, futexUnlock } from './futex.js';
 import { lockdepLocked, lockdepLocking, lockdepUnlocked, lockdepWait } from './lockdep.js';
 import { type WordOps, wordOpsOf } from './wordops.js';
 
@@ -74,15 +74,26 @@ export class Words {
     if (CONFIG_LOCKDEP) lockdepLocked();
   }
 
+  /** As `lock`, for a lock whose holder may be killed: whether it is taken; it is not after `timeoutMs`, or once `hopeless` says so. */
+  lockTimeout(i: number, timeoutMs: number, hopeless: () => boolean): boolean {
+    if (CONFIG_LOCKDEP) lockdepLocking(this.i32, i);
+    const taken = futexLockTimeout(this, i, timeoutMs, hopeless);
+    if (CONFIG_LOCKDEP && taken) lockdepLocked();
+    return taken;
+  }
+
   unlock(i: number): void {
     futexUnlock(this, i);
     if (CONFIG_LOCKDEP) lockdepUnlocked(this.i32, i);
   }
 
-  /** Blocks while word `i` holds `expected`, until `notify`. Not on a browser page's own thread. */
-  wait(i: number, expected: number): void {
-    if (CONFIG_LOCKDEP) lockdepWait(`a word (${i})`);
-    Atomics.wait(this.i32, i, expected);
+  /**
+   * Blocks while word `i` holds `expected`, until `notify`, or for `timeoutMs` at most. Not on a browser page's own thread. A wait
+   * with an end is one for a thread that runs and will soon see it (a lock's holder, a shootdown): no wait that lockdep knows.
+   */
+  wait(i: number, expected: number, timeoutMs?: number): void {
+    if (CONFIG_LOCKDEP && timeoutMs === undefined) lockdepWait(`a word (${i})`);
+    Atomics.wait(this.i32, i, expected, timeoutMs);
   }
 
   /** Wakes `count` of those who wait for word `i`, in the order in which they came; default: all. */

@@ -13,6 +13,7 @@ export interface BootOptions {
   console: 'ttyS0' | 'hvc0';
   ram: number;
   smp: number;
+  threads?: boolean;
   guests: number;
   frames: number;
   swap?: string;
@@ -41,7 +42,9 @@ export function bootCommand(): Command {
         .default('ttyS0'),
     )
     .addOption(size('--ram <size>', 'RAM that each guest believes it has', '128M', MIB, 2 * GIB))
-    .addOption(count('--smp <n>', 'vCPUs of each guest', 1, 1))
+    .addOption(count('--smp <n>', 'vCPUs of each guest', 1, 16))
+    .option('--threads', 'each vCPU in a thread of its own (default: where there is more than one vCPU)')
+    .option('--no-threads', 'all vCPUs on one thread')
     .addOption(count('--guests <n>', 'guests', 1, 64))
     .addOption(size('--frames <size>', 'host memory for all guests together', '64M', 64 * 1024, 3 * GIB))
     .option('--swap <file>', 'swap file: new or empty, removed at the end (default: a temporary file)')

@@ -28,6 +28,7 @@ import { TraceRecorder } from './trace.js';
 /** Arena of the host memory: for a hart's state and shadow tables of each guest, and decoded code. */
 const ARENA_BASE = 64 * 2 ** 20;
 const ARENA_PER_GUEST = 16 * 2 ** 20;
+const ARENA_PER_THREAD = 11 * 2 ** 20;
 /** What Linux credits as a full seed (drivers/char/random.c, BLAKE2S_HASH_SIZE). */
 const RNG_SEED_BYTES = 32;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
@@ -112,7 +113,13 @@ function readInputs(options: BootOptions): BootInput {
 }
 
 function arenaBytes(options: BootOptions): number {
-  return ARENA_BASE + options.guests * (ARENA_PER_GUEST + options.ram / 512);
+  const perThread = usesThreads(options) ? ARENA_PER_THREAD : 2 ** 16;
+  return ARENA_BASE + options.guests * (ARENA_PER_GUEST + options.ram / 512 + options.smp * perThread);
+}
+
+/** One vCPU alone is fastest where the devices are; several want to run at once. */
+function usesThreads({ threads, smp, guests }: BootOptions): boolean {
+  return threads ?? smp * guests > 1;
 }
 
 interface Mux {
@@ -158,6 +165,8 @@ async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<vo
         kvm,
         host,
         ramBytes: options.ram,
+        nrVcpus: options.smp,
+        threads: usesThreads(options),
         ...input,
         bootargs: bootargs(options, i),
         rngSeed: randomBytes(RNG_SEED_BYTES),

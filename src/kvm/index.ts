@@ -2,7 +2,7 @@
 
 export * from './capabilities.js';
 export { checkVm } from './check.js';
-export type { Environment } from './environment.js';
+export type { Environment, VcpuThreadHandle, VcpuThreadInit } from './environment.js';
 export * from './exits.js';
 export { VmMemory } from './guestmemory.js';
 export { MAX_HELD_PAGES } from './held.js';
@@ -12,4 +12,5 @@ export { PfnCache } from './pfncache.js';
 export type { PreFaultMemory } from './prefault.js';
 export { TIMEBASE_HZ } from './timer.js';
 export type { Vcpu } from './vcpu.js';
-export type { Vm, VmOptions } from './vm.js';
+export { runVcpuThread } from './vcpuworker.js';
+export { KVM_MAX_VCPUS, type Vm, type VmOptions } from './vm.js';

@@ -1,4 +1,4 @@
-import { FAULT_FLAG_WRITE, PAGE_SIZE, pfnToPa } from '../mm/index.js';
+import { FAULT_FLAG_WRITE, PAGE_SIZE, pfnToPa, REMOTE_ZERO } from '../mm/index.js';
 import {
   ACCESS_EXEC,
   ACCESS_WRITE,
@@ -20,10 +20,11 @@ import {
   Sv39Walk,
 } from '../riscv/index.js';
 import { markDirty } from './dirtylog.js';
+import type { HostPages } from './hostpages.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { SuperpageRange } from './superpages.js';
-import type { Vm } from './vm.js';
+import type { VmTables } from './vmtables.js';
 
 /**
  * How a vCPU reaches memory (Linux: kvm_mmu_page_fault and what it calls). On a TLB miss:
@@ -45,8 +46,6 @@ const PTE_D = 128;
 
 export class KvmMmu implements HartMmu, PteSource {
   hart!: Hart;
-  /** Handle of the present root; -1 without paging. */
-  private root = -1;
   /** What of the TLB was filled from superpages. */
   private readonly superpages = new SuperpageRange();
   waitHva = 0;
@@ -54,40 +53,51 @@ export class KvmMmu implements HartMmu, PteSource {
   waitGpa = 0;
   /** When the guest first ran in user mode, by the environment's clock. */
   firstUserMs: number | undefined;
-  private readonly vm: Vm;
+  /** External faults served without waiting, and those that a bracket came between. */
+  nrMinor = 0;
+  nrRetries = 0;
+  /** Handle of the present root; -1 without paging. */
+  private root = -1;
+  private readonly tables: VmTables;
+  private readonly pages: HostPages;
+  private readonly nowMs: () => number;
   private readonly walk: Sv39Walk;
 
-  constructor(vm: Vm) {
-    this.vm = vm;
-    this.walk = new Sv39Walk(vm.engine.i32);
+  /** @param i32 all of the host's memory. */
+  constructor(tables: VmTables, i32: Int32Array, pages: HostPages, nowMs: () => number) {
+    this.tables = tables;
+    this.pages = pages;
+    this.nowMs = nowMs;
+    this.walk = new Sv39Walk(i32);
   }
 
   translate(hart: Hart, va: number, access: Access): MmuResult {
     if (!hart.paging) return this.translateBare(hart, va, access);
-    const { shadow } = this.vm;
     const user = hart.mode === MODE_USER;
-    const spte = shadow.peek(this.root, vpnOf(va));
+    const spte = this.tables.shadow.peek(this.root, vpnOf(va));
     if (spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr)) return this.fill(hart, va, spte, access, user);
     return this.translateLocked(hart, va, access, user);
   }
 
   /** A shadow entry is writable only where the guest's pte is dirty already. */
   private fill(hart: Hart, va: number, spte: number, access: Access, user: boolean): MmuResult {
-    if (this.vm.shadow.level > 0) this.superpages.note(vpnOf(va), this.vm.shadow.level);
+    const { level } = this.tables.shadow;
+    if (level > 0) this.superpages.note(vpnOf(va), level);
     hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
     return MMU_OK;
   }
 
   private translateLocked(hart: Hart, va: number, access: Access, user: boolean): MmuResult {
-    const { shadow } = this.vm;
-    this.vm.lockMmu();
+    const { tables } = this;
+    const { shadow } = tables;
+    tables.lock();
     if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp);
     const index = shadow.lookup(this.root, vpnOf(va));
     const spte = shadow.spte(index);
     const hit = spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr);
     if (hit) shadow.markAccessed(index);
     const { generation } = shadow;
-    this.vm.unlockMmu();
+    tables.unlock();
     return hit ? this.fill(hart, va, spte, access, user) : this.translateWalk(hart, va, access, user, generation);
   }
 
@@ -99,18 +109,18 @@ export class KvmMmu implements HartMmu, PteSource {
   }
 
   private translateWalk(hart: Hart, va: number, access: Access, user: boolean, generation: number): MmuResult {
-    if (user && this.firstUserMs === undefined) this.firstUserMs = this.vm.env.nowMs();
-    const { walk } = this;
+    if (user && this.firstUserMs === undefined) this.firstUserMs = this.nowMs();
+    const { walk, tables } = this;
     const result = walk.walk(this, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
     if (result !== MMU_OK) return result;
     const direct = this.direct(walk.gpa, access === ACCESS_WRITE);
     if (direct <= 0) return this.failed(-direct, walk.gpa, access);
-    this.vm.lockMmu();
-    const spte = this.vm.shadow.install(this.root, vpnOf(va), walk, generation);
-    this.vm.unlockMmu();
+    tables.lock();
+    const spte = tables.shadow.install(this.root, vpnOf(va), walk, generation);
+    tables.unlock();
     // Taken away since it was looked up: once more, which waits if it must.
     if (spte === 0) return this.translate(hart, va, access);
-    this.vm.shadow.level = walk.level;
+    tables.shadow.level = walk.level;
     return this.fill(hart, va, spte, access, user);
   }
 
@@ -122,14 +132,18 @@ export class KvmMmu implements HartMmu, PteSource {
 
   /** The direct entry for `gpa`, made if need be and writable if asked; 0 or less: the negative of an MmuResult. */
   private direct(gpa: number, write: boolean): number {
+    const { tables } = this;
     const gfn = Math.floor(gpa / PAGE_SIZE);
-    const slot = gfn < MAX_GFN ? this.vm.slots.find(gfn) : undefined;
-    if (slot === undefined || (write && (slot.flags & KVM_MEM_READONLY) !== 0)) return -MMU_MMIO;
-    const entry = slot.direct.readOnce(gfn - slot.baseGfn);
+    tables.lock();
+    const slot = gfn < MAX_GFN ? tables.slots.find(gfn) : undefined;
+    const refused = slot === undefined || (write && (slot.flags & KVM_MEM_READONLY) !== 0);
+    const entry = refused ? 0 : slot.direct.readOnce(gfn - slot.baseGfn);
     const wanted = write ? DIRECT_V | DIRECT_W : DIRECT_V;
-    if ((entry & wanted) !== wanted) return this.fault(slot, gfn, write);
-    if ((entry & DIRECT_A) === 0) slot.direct.compareExchange(gfn - slot.baseGfn, entry, entry | DIRECT_A);
-    return entryValue(entry);
+    const there = (entry & wanted) === wanted;
+    if (there && (entry & DIRECT_A) === 0) slot!.direct.writeOnce(gfn - slot!.baseGfn, entry | DIRECT_A);
+    tables.unlock();
+    if (there) return entryValue(entry);
+    return refused ? -MMU_MMIO : this.fault(slot, gfn, write);
   }
 
   /** The external fault (Linux: kvm_faultin_pfn and direct_map): pairs with notify.ts. A copy-on-write of its own moves seq: tried twice. */
@@ -145,21 +159,25 @@ export class KvmMmu implements HartMmu, PteSource {
 
   /** As `direct`; or STALE, when a bracket covered the page meanwhile. */
   private tryFault(slot: Memslot, gfn: number, write: boolean): number {
-    const { vm } = this;
+    const { tables, pages } = this;
     const hva = slot.hva(gfn);
     const flags = write ? FAULT_FLAG_WRITE : 0;
-    const seq = vm.invalidate.readBegin();
-    const pfn = vm.mm.tryGetPage(hva, flags);
-    if (pfn <= 0) return this.wait(hva, flags, gfn * PAGE_SIZE);
-    vm.lockMmu();
-    const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);
-    const entry = (pfn << 12) | DIRECT_V | DIRECT_A | (write ? DIRECT_W : 0);
-    if (!retry) vm.installDirect(slot, gfn - slot.baseGfn, entry);
-    if (!retry && write) markDirty(slot, gfn - slot.baseGfn);
-    vm.unlockMmu();
-    vm.mm.putPage(pfn);
+    const seq = tables.invalidate.readBegin();
+    const pfn = pages.tryGetPage(hva, flags);
+    if (pfn < REMOTE_ZERO) return this.wait(hva, flags, gfn * PAGE_SIZE);
+    tables.lock();
+    const retry = tables.invalidate.readRetry(seq, hva) || !tables.slots.isCurrent(slot);
+    const mapped = retry || pfn !== REMOTE_ZERO ? pfn : pages.mapZero!(hva);
+    const entry = (mapped << 12) | DIRECT_V | DIRECT_A | (write ? DIRECT_W : 0);
+    if (!retry && mapped > 0) {
+      tables.installDirect(slot, gfn - slot.baseGfn, entry);
+      if (write) markDirty(slot, gfn - slot.baseGfn);
+    }
+    tables.unlock();
+    pages.putPage(pfn);
     if (retry) return STALE;
-    vm.faults.minor++;
+    if (mapped <= 0) return this.wait(hva, flags, gfn * PAGE_SIZE);
+    this.nrMinor++;
     return entryValue(entry);
   }
 
@@ -171,8 +189,7 @@ export class KvmMmu implements HartMmu, PteSource {
   }
 
   private retry(hva: number, flags: number, gpa: number): number {
-    this.vm.faults.retries++;
-    this.vm.host.vmstat.retries++;
+    this.nrRetries++;
     return this.wait(hva, flags, gpa);
   }
 
@@ -200,24 +217,29 @@ export class KvmMmu implements HartMmu, PteSource {
 
   /** The hart has flushed from its TLB what was named; a superpage goes as a whole. */
   sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
-    const { vm } = this;
+    const { tables } = this;
     if (va === undefined) this.superpages.clear();
     else if (this.superpages.covers(vpnOf(va))) this.flushTlb();
-    vm.lockMmu();
-    vm.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
-    vm.unlockMmu();
+    tables.lock();
+    tables.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
+    tables.unlock();
   }
 
   satpWritten(hart: Hart): void {
     this.superpages.clear();
-    this.vm.lockMmu();
-    this.root = hart.paging ? this.vm.shadow.getRoot(hart.satp) : -1;
-    this.vm.unlockMmu();
+    this.tables.lock();
+    this.root = hart.paging ? this.tables.shadow.getRoot(hart.satp) : -1;
+    this.tables.unlock();
   }
 
   flushTlb(): void {
     this.hart.tlbFlushAll();
     this.superpages.clear();
+  }
+
+  /** While it is outside: satp may have changed behind its back, by another hart's start. */
+  forgetRoot(): void {
+    this.root = -1;
   }
 }
 

@@ -6,12 +6,13 @@ import type { Vm } from './vm.js';
  *
  *   mm thread                                vCPU
  *   start: seq counts a bracket
- *          direct, shadow entries go
- *          TLBs flushed                      (looks its TLB up again before it goes on)
+ *          direct, shadow entries go;
+ *          TLBs flushed by request           in the guest: comes out, flushes, acknowledges; outside: flushes before it enters
  *   clears the pte, frees the frame          faults: seq read, tryGetPage, readRetry says no -> tries again
  *   end:   seq moves                         faults: maps the new frame
  *
- * Nothing of `start` may block: it takes the VM's mmu lock alone, which no one holds across a wait (N13).
+ * Nothing of `start` may block: it takes the VM's mmu lock alone, which no one holds across a wait (N13), and waits, without it, for vCPUs
+ * that are in the guest, which come out at their next taken branch. What runs on this very thread is flushed at once.
  */
 export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
   return {
@@ -21,9 +22,11 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
       vm.invalidate.beginRange(range);
       let nrZapped = 0;
       for (let i = 0; i < range.nrRanges; i++) nrZapped += vm.zapVpns(range.ranges[2 * i]!, range.ranges[2 * i + 1]!);
-      // One shootdown a vCPU and bracket, however many pages it has.
-      if (nrZapped > 0) vm.host.vmstat.shootdowns += vm.vcpus.length;
       vm.unlockMmu();
+      if (nrZapped === 0) return 0;
+      // One shootdown a vCPU and bracket, however many pages it has.
+      vm.host.vmstat.shootdowns += vm.vcpus.length;
+      vm.awaitFlushes();
       return 0;
     },
 
@@ -44,6 +47,7 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
       vm.lockMmu();
       vm.zapAll();
       vm.unlockMmu();
+      vm.awaitFlushes();
     },
 
     // Shadow entries and TLBs hang on direct entries (`checkVm`).

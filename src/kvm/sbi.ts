@@ -1,8 +1,9 @@
 import { KernelError } from '../base/index.js';
 import {
-  SBI_ERR_ALREADY_AVAILABLE,
   SBI_HSM_STATE_STARTED,
+  SBI_HSM_STATE_STOPPED,
   SBI_SRST_TYPE_SHUTDOWN,
+  SBI_SUCCESS,
   Sbi,
   type SbiHost,
   type SbiResult,
@@ -16,6 +17,7 @@ import {
   type VcpuExit,
 } from './exits.js';
 import { VmMemory } from './guestmemory.js';
+import { fenceRange } from './threadsbi.js';
 import type { Vcpu } from './vcpu.js';
 import type { Vm } from './vm.js';
 
@@ -59,7 +61,7 @@ export class VmSbi implements SbiHost {
   }
 
   setTimer(hartId: number, ticks: number): void {
-    this.vcpu(hartId).timer.set(ticks);
+    this.vcpu(hartId).core.timer.set(ticks);
   }
 
   sendIpi(hartIds: readonly number[]): void {
@@ -70,29 +72,33 @@ export class VmSbi implements SbiHost {
     this.vcpu(hartId).setInterrupt(IRQ_S_SOFT, false);
   }
 
-  /** Records of code that was stored to are gone already. */
-  remoteFenceI(): void {}
+  remoteFenceI(hartIds: readonly number[]): void {
+    for (const id of hartIds) this.vcpu(id).requestFenceI();
+    for (const id of hartIds) this.vcpu(id).awaitFlush();
+  }
 
-  /** Whatever was asked for, all of the address space goes: more than needed is always right (N11). */
-  remoteSfenceVma(hartIds: readonly number[]): void {
-    for (const id of hartIds) {
-      const { hart, mmu } = this.vcpu(id);
-      hart.tlbFlushAll();
-      mmu.sfenceVma(hart, undefined, undefined);
-    }
+  remoteSfenceVma(hartIds: readonly number[], start: bigint, lenBytes: bigint | undefined, asid?: bigint): void {
+    if (hartIds.length === 0) return;
+    fenceRange(this.vcpu(hartIds[0]!).core, start, lenBytes, asid);
+    for (const id of hartIds) this.vcpu(id).requestFlush();
+    for (const id of hartIds) this.vcpu(id).awaitFlush();
   }
 
   hartStatus(hartId: number): number | undefined {
-    return this.vm.vcpus.some((v) => v.id === hartId) ? SBI_HSM_STATE_STARTED : undefined;
+    const vcpu = this.vm.vcpus.find((v) => v.id === hartId);
+    if (vcpu === undefined) return undefined;
+    return vcpu.isStarted ? SBI_HSM_STATE_STARTED : SBI_HSM_STATE_STOPPED;
   }
 
-  /** The one hart of a VM runs from the start. */
-  hartStart(): number {
-    return SBI_ERR_ALREADY_AVAILABLE;
+  hartStart(hartId: number, address: bigint, opaque: bigint): number {
+    this.vcpu(hartId).start(address, opaque);
+    return SBI_SUCCESS;
   }
 
-  hartStop(): void {
-    this.systemReset(SBI_SRST_TYPE_SHUTDOWN, 0);
+  /** When none is left that could start another, the guest has come to its end. */
+  hartStop(hartId: number): void {
+    this.vcpu(hartId).stop();
+    if (!this.vm.vcpus.some((vcpu) => vcpu.isStarted)) this.systemReset(SBI_SRST_TYPE_SHUTDOWN, 0);
   }
 
   /** The call returns at once: resuming early is allowed. */
@@ -125,7 +131,7 @@ export class VmSbi implements SbiHost {
   }
 
   async readGuestVirtual(hartId: number, va: bigint): Promise<bigint | undefined> {
-    const { mmu } = this.vcpu(hartId);
+    const { mmu } = this.vcpu(hartId).core;
     for (;;) {
       const gpa = mmu.walkForRead(Number(BigInt.asIntN(64, va)));
       if (gpa >= 0) {

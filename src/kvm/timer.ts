@@ -1,5 +1,4 @@
-import { IRQ_S_TIMER } from '../riscv/index.js';
-import type { Vcpu } from './vcpu.js';
+import { type Hart, IRQ_S_TIMER } from '../riscv/index.js';
 
 /**
  * The guest's clock and its timer (SBI TIME): ticks of the device tree's timebase since the VM's first vCPU was made.
@@ -9,24 +8,27 @@ export const TIMEBASE_HZ = 10_000_000;
 const TICKS_PER_MS = TIMEBASE_HZ / 1000;
 
 export class VcpuTimer {
-  private readonly vcpu: Vcpu;
+  private readonly hart: Hart;
+  private readonly nowMs: () => number;
   private readonly startMs: number;
   private dueTicks = Number.POSITIVE_INFINITY;
 
-  constructor(vcpu: Vcpu) {
-    this.vcpu = vcpu;
-    this.startMs = vcpu.vm.env.nowMs();
+  /** `nowMs`: the environment's clock, by which the guest's began at `startMs`. */
+  constructor(hart: Hart, nowMs: () => number, startMs: number) {
+    this.hart = hart;
+    this.nowMs = nowMs;
+    this.startMs = startMs;
   }
 
   /** Ticks, a whole number. */
   now(): number {
-    return Math.floor((this.vcpu.vm.env.nowMs() - this.startMs) * TICKS_PER_MS);
+    return Math.floor((this.nowMs() - this.startMs) * TICKS_PER_MS);
   }
 
   /** Sets the next timer interrupt and takes a pending one back; Infinity: none. */
   set(ticks: number): void {
     this.dueTicks = ticks;
-    this.vcpu.hart.setInterruptPending(IRQ_S_TIMER, false);
+    this.hart.setInterruptPending(IRQ_S_TIMER, false);
     this.update();
   }
 
@@ -34,7 +36,7 @@ export class VcpuTimer {
   update(): void {
     if (this.dueTicks === Number.POSITIVE_INFINITY || this.now() < this.dueTicks) return;
     this.dueTicks = Number.POSITIVE_INFINITY;
-    this.vcpu.hart.setInterruptPending(IRQ_S_TIMER, true);
+    this.hart.setInterruptPending(IRQ_S_TIMER, true);
   }
 
   msUntilDue(): number {

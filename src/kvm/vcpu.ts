@@ -1,4 +1,3 @@
-import type { Hart } from '../riscv/index.js';
 import {
   CSR,
   HART_EXIT_BUDGET,
@@ -7,25 +6,28 @@ import {
   HART_EXIT_REQUEST,
   HART_EXIT_WAIT,
   HART_EXIT_WFI,
+  type Hart,
+  type HartExit,
 } from '../riscv/index.js';
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
 import { HeldPages } from './held.js';
-import { KvmMmu } from './mmu.js';
 import { type PreFaultMemory, preFaultMemory } from './prefault.js';
 import { ANY_VPN } from './shadow.js';
-import { VcpuTimer } from './timer.js';
+import { VcpuCore } from './vcpucore.js';
+import { REQ_EXIT, REQ_FENCE_I, REQ_TLB_FLUSH, type VcpuState } from './vcpustate.js';
+import { VcpuThread } from './vcputhread.js';
 import type { Vm } from './vm.js';
 
 /**
- * A virtual CPU (Linux: struct kvm_vcpu): a hart, its view of guest memory, and the loop that runs it.
+ * A virtual CPU (Linux: struct kvm_vcpu), as its owner on the mm thread sees it: the loop that runs it, and what is done for it when it
+ * comes out of the guest.
  *
- * A vCPU runs on the mm's own thread, in slices: between two slices other guests and I/O have their turn. While it
- * waits for a page nobody waits for it. Whenever its own fault path or another guest's reclaim takes a page away, the
- * vCPU is outside guest mode, and its TLB is flushed at once, by this same thread (N1).
+ * On the mm thread it runs in slices: between two, other guests and I/O have their turn. In a thread of its own it runs until it needs
+ * the mm thread (vcputhread.ts). While it waits for a page nobody waits for it. Whenever its own fault path or another
+ * guest's reclaim takes a page away, its TLB is flushed: at once where it is of this thread, which is outside the guest then, else by
+ * request (N1, N24).
  */
 
-/** Instructions of a slice: about a millisecond. */
-const SLICE_INSTRUCTIONS = 200_000;
 /** CY, TM and IR: user mode may read cycle, time and instret from the start (Linux: kvm_riscv_reset_vcpu). */
 const SCOUNTEREN_RESET = 7;
 /**
@@ -38,12 +40,15 @@ const SHORT_TURN_MS = 0.5;
 export class Vcpu {
   readonly id: number;
   readonly vm: Vm;
-  readonly hart: Hart;
-  readonly mmu: KvmMmu;
-  readonly timer: VcpuTimer;
+  /** What runs it here; with a thread of its own: the view of it from here, which never enters the guest. */
+  readonly core: VcpuCore;
+  readonly state: VcpuState;
+  private readonly thread: VcpuThread | undefined;
   private readonly held: HeldPages;
   /** Called for each wait for memory: guest-physical address, begin and end by the environment's clock. */
   onWait: ((gpa: number, startMs: number, endMs: number) => void) | undefined;
+  /** False: stopped, in the sense of the SBI's HSM; `start` makes it run. */
+  private started: boolean;
   private turnEndsMs = 0;
   private exitRequested = false;
   private destroyed = false;
@@ -51,18 +56,24 @@ export class Vcpu {
   /** instret when the current instruction began to wait for pages. */
   private waitingAt = -1;
 
+  /** vCPU 0 is started, all others are stopped until the guest starts them. */
   constructor(vm: Vm, id: number) {
     this.vm = vm;
     this.id = id;
-    this.mmu = new KvmMmu(vm);
-    this.hart = vm.engine.createHart({ hartId: id, mmu: this.mmu, now: () => this.timer.now() });
-    this.mmu.hart = this.hart;
+    const { tables, engine, env, startMs } = vm;
+    this.core = new VcpuCore(id, { tables, engine, pages: vm.mm, nowMs: () => env.nowMs(), startMs });
+    this.state = this.core.state;
     this.hart.csr.write(CSR.scounteren, SCOUNTEREN_RESET, 0);
-    this.timer = new VcpuTimer(this);
+    this.thread = vm.threads ? new VcpuThread(vm, this.core) : undefined;
     this.held = new HeldPages(vm.mm);
+    this.started = id === 0;
   }
 
-  /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts by itself. */
+  get hart(): Hart {
+    return this.core.hart;
+  }
+
+  /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts, and while it is stopped, by itself. */
   async run(): Promise<VcpuExit> {
     this.vm.state.nrRunning++;
     try {
@@ -79,13 +90,16 @@ export class Vcpu {
         return { reason: KVM_EXIT_INTR };
       }
       if (this.vm.ended !== undefined) return this.dead(this.vm.ended);
-      this.timer.update();
-      const exit = this.enter();
+      if (!this.started) {
+        await this.sleep(Number.POSITIVE_INFINITY);
+        continue;
+      }
+      const exit = this.thread === undefined ? this.enter() : await this.thread.enter();
       if (exit !== HART_EXIT_BUDGET && exit !== HART_EXIT_REQUEST) {
         const out = await this.handle(exit);
         if (out !== undefined) return out;
       }
-      if (this.turnIsOver()) await this.giveWay();
+      if (this.thread === undefined && this.turnIsOver()) await this.giveWay();
     }
   }
 
@@ -94,13 +108,13 @@ export class Vcpu {
     return { reason: KVM_EXIT_SHUTDOWN, message };
   }
 
-  private enter(): number {
-    const exit = this.hart.run(SLICE_INSTRUCTIONS);
+  private enter(): HartExit {
+    const exit = this.core.enter();
     if (this.held.length > 0 && this.hart.instret !== this.waitingAt) this.held.releaseAll();
     return exit;
   }
 
-  private async handle(exit: number): Promise<VcpuExit | undefined> {
+  private async handle(exit: HartExit): Promise<VcpuExit | undefined> {
     switch (exit) {
       case HART_EXIT_WAIT:
         return this.waitForPage();
@@ -119,8 +133,8 @@ export class Vcpu {
   /** Waits for the page that the last instruction lacked, and keeps it until that instruction has retired (N26). */
   private async waitForPage(): Promise<VcpuExit | undefined> {
     this.waitingAt = this.hart.instret;
-    this.vm.faults.major++;
-    const { waitHva, waitFlags, waitGpa } = this.mmu;
+    this.vm.nrMajorFaults++;
+    const { waitHva, waitFlags, waitGpa } = this.thread ?? this.core.mmu;
     const startMs = this.vm.env.nowMs();
     try {
       if (this.mayBlock()) this.vm.mm.faultInSync(waitHva, waitFlags);
@@ -131,8 +145,10 @@ export class Vcpu {
       return { reason: KVM_EXIT_MEMORY_FAULT, gpa: waitGpa, error: error as Error };
     }
     this.onWait?.(waitGpa, startMs, this.vm.env.nowMs());
+    if (this.destroyed) return undefined;
     const pfn = this.vm.mm.tryGetPage(waitHva, waitFlags);
     if (pfn > 0) this.held.hold(pfn);
+    this.thread?.releaseWhenRetired(this.held);
     return undefined;
   }
 
@@ -162,21 +178,26 @@ export class Vcpu {
   }
 
   completeMmioRead(value: bigint): void {
-    this.hart.completeMmioRead(value);
+    if (this.thread === undefined) this.hart.completeMmioRead(value);
+    else this.thread.answerMmio(value);
   }
 
   /** WFI: sleeps until an interrupt is pending, the timer is due, or `kick`. */
   private async halt(): Promise<void> {
-    const sleepMs = this.timer.msUntilDue();
+    const sleepMs = this.core.timer.msUntilDue();
     if (sleepMs <= 0 || this.hart.interruptPending()) return;
+    await this.sleep(sleepMs);
+    this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
+  }
+
+  private async sleep(ms: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const cancel = Number.isFinite(sleepMs) ? this.vm.env.setTimer(() => this.kick(), sleepMs) : undefined;
+      const cancel = Number.isFinite(ms) ? this.vm.env.setTimer(() => this.kick(), ms) : undefined;
       this.wake = () => {
         cancel?.();
         resolve();
       };
     });
-    this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
   }
 
   /** Maps guest memory before the guest asks for it (prefault.ts). May wait. */
@@ -186,7 +207,10 @@ export class Vcpu {
 
   /** Makes a sleeping or running vCPU look at its requests and interrupts (Linux: kvm_vcpu_kick). */
   kick(): void {
-    if (!this.destroyed) this.hart.request();
+    if (!this.destroyed) {
+      if (this.thread === undefined) this.hart.request();
+      else this.state.kick();
+    }
     const wake = this.wake;
     this.wake = undefined;
     wake?.();
@@ -195,6 +219,7 @@ export class Vcpu {
   /** Makes `run` return KVM_EXIT_INTR soon. */
   immediateExit(): void {
     this.exitRequested = true;
+    if (!this.destroyed && this.thread !== undefined) this.state.request(REQ_EXIT);
     this.kick();
   }
 
@@ -202,6 +227,26 @@ export class Vcpu {
     if (this.destroyed) return;
     this.hart.setInterruptPending(cause, on);
     if (on) this.kick();
+  }
+
+  // HSM.
+
+  get isStarted(): boolean {
+    return this.started;
+  }
+
+  /** From the guest's HSM call of another hart: at `address`, a0 the hart's id, a1 `opaque`, without paging. */
+  start(address: bigint, opaque: bigint): void {
+    const { hart } = this;
+    hart.resetForStart(address, BigInt(this.id), opaque);
+    this.state.request(REQ_TLB_FLUSH);
+    this.started = true;
+    this.kick();
+  }
+
+  stop(): void {
+    this.started = false;
+    this.held.releaseAll();
   }
 
   private turnIsOver(): boolean {
@@ -214,29 +259,90 @@ export class Vcpu {
     this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
   }
 
+  // Its TLB. With mmuLock held, but for the waiting.
+
+  /** A virtual page (27 bits of its number) of some root. */
   flushPage(vpn: number): void {
-    if (vpn === ANY_VPN) this.mmu.flushTlb();
+    if (this.thread !== undefined) this.requestFlush();
+    else if (vpn === ANY_VPN) this.core.mmu.flushTlb();
     else this.hart.tlbFlushPage(vpnToVa(vpn));
   }
 
   /** Flushes what a hart without paging may hold of a guest frame. */
   flushBarePage(gfn: number): void {
-    this.hart.tlbFlushPage(gfn * 4096);
+    if (this.thread === undefined) this.hart.tlbFlushPage(gfn * 4096);
+    else this.requestFlush();
   }
 
   /** A host frame leaves the guest: translations and code decoded from it go. */
   dropFrame(gfn: number, pfn: number): void {
     this.flushBarePage(gfn);
-    this.hart.dropCode(pfn);
+    this.dropCode(pfn);
+  }
+
+  /** Code decoded from a frame goes, which others have written. A thread of its own sees that as any hart does, after `fence.i`. */
+  dropCode(pfn: number): void {
+    if (this.thread === undefined) this.hart.dropCode(pfn);
+  }
+
+  /** It flushes its TLB before it enters the guest, or at once; where it is in the guest, `awaitFlush` waits for that. */
+  requestFlush(): void {
+    this.ask(REQ_TLB_FLUSH);
+  }
+
+  /** `fence.i` by another hart. */
+  requestFenceI(): void {
+    this.ask(REQ_FENCE_I);
+  }
+
+  private ask(bits: number): void {
+    if (this.destroyed) return;
+    if (this.thread === undefined) this.core.serve(bits);
+    else if (!this.state.pending(bits)) this.state.request(bits);
+  }
+
+  /** Throws KernelError ETIMEDOUT where its thread has died in the guest. */
+  awaitFlush(): void {
+    if (this.thread !== undefined && !this.destroyed) this.state.awaitServed(REQ_TLB_FLUSH | REQ_FENCE_I);
+  }
+
+  // What it has counted.
+
+  get nrMinor(): number {
+    return this.thread?.nrMinor ?? this.core.mmu.nrMinor;
+  }
+
+  get nrRetries(): number {
+    return this.thread?.nrRetries ?? this.core.mmu.nrRetries;
+  }
+
+  get instret(): number {
+    return this.hart.instret;
+  }
+
+  /** When the guest first ran in user mode, by the environment's clock. */
+  get firstUserMs(): number | undefined {
+    return this.thread === undefined ? this.core.mmu.firstUserMs : this.thread.firstUserMs;
+  }
+
+  /** Ends its thread, if it has one: asks first, kills then. It has stopped when the promise resolves (N25). */
+  async endThread(): Promise<void> {
+    this.immediateExit();
+    await this.thread?.end();
+  }
+
+  /** Kills its thread at whatever it is doing: its guest is lost, the host and all others go on. */
+  async killThread(): Promise<void> {
+    await this.thread?.kill();
   }
 
   /** Its hart is gone; `run`, if it waits, comes back soon and touches it no more. */
   destroy(): void {
-    this.destroyed = true;
     this.held.releaseAll();
-    this.timer.stop();
-    this.hart.destroy();
+    this.core.timer.stop();
     this.kick();
+    this.destroyed = true;
+    this.hart.destroy();
   }
 }
 

@@ -1,8 +1,8 @@
-import { bug, CONFIG_LOCKDEP, KernelError, lockdepSetClass, Words } from '../base/index.js';
+import { KernelError } from '../base/index.js';
 import type { MmioBus } from '../machine/index.js';
 import {
   type Host,
-  InvalidateSeq,
+  type InvalidateSeq,
   type Mm,
   type MmuSubscription,
   mmuNotifierRegister,
@@ -15,14 +15,15 @@ import type { RiscvEngine } from '../riscv/index.js';
 import { checkManualDirtyLog, clearDirtyLog, getDirtyLog, markDirtyAt } from './dirtylog.js';
 import type { Environment } from './environment.js';
 import type { UserMemoryRegion } from './memregion.js';
-import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { setUserMemoryRegion } from './memslotchange.js';
-import { Memslots } from './memslots.js';
+import type { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
 import type { PfnCache } from './pfncache.js';
 import { VmSbi } from './sbi.js';
-import { ShadowPages } from './shadow.js';
+import type { ShadowPages } from './shadow.js';
 import { Vcpu } from './vcpu.js';
+import { VmTables } from './vmtables.js';
 
 /**
  * A virtual machine: memslots, vCPUs and the shadow page tables they share (Linux: struct kvm).
@@ -41,7 +42,14 @@ export interface VmOptions {
   readonly console?: { write(bytes: Uint8Array): void; read(): number };
   /** Shadow pages of 512 entries (8 KiB each with the reverse map); default 512. */
   readonly nrShadowPages?: number;
+  /** vCPUs that there may be, 1 to 64; default 1. */
+  readonly nrVcpus?: number;
+  /** Each vCPU runs in a thread of its own, where the environment has threads; default: all on the mm thread. */
+  readonly threads?: boolean;
 }
+
+/** As many as a call of the SBI names in one mask. */
+export const KVM_MAX_VCPUS = 64;
 
 /** What the VMs of one `Kvm` share. */
 export interface KvmState {
@@ -51,13 +59,11 @@ export interface KvmState {
   nrWaiting: number;
   /** The only one of them may block while it waits for a page. */
   readonly blockWhenAlone: boolean;
+  /** Pages of code that the thread of a vCPU keeps decoded. */
+  readonly nrThreadDecodedPages: number;
 }
 
 const DEFAULT_SHADOW_PAGES = 512;
-/** The VM's shared words: mmuLock, then the InvalidateSeq. */
-const MMU_LOCK = 0;
-const INVALIDATE_SEQ = 1;
-const NR_WORDS = 16;
 
 export class Vm {
   readonly mm: Mm;
@@ -66,22 +72,25 @@ export class Vm {
   readonly env: Environment;
   readonly state: KvmState;
   readonly bus: MmioBus | undefined;
-  readonly slots: Memslots;
+  readonly tables: VmTables;
   readonly vcpus: Vcpu[] = [];
-  readonly shadow: ShadowPages;
-  readonly invalidate: InvalidateSeq;
   readonly sbi: VmSbi;
   /** vCPUs that this VM may have; hart ids are 0 to nrVcpus - 1. */
-  readonly nrVcpus = 1;
+  readonly nrVcpus: number;
+  /** Whether its vCPUs run in threads of their own. */
+  readonly threads: boolean;
+  /** When the guest's clock began, by the environment's. */
+  readonly startMs: number;
   /** Of the mm thread, as devices are. */
   readonly pfnCaches = new Set<PfnCache>();
-  readonly faults = { minor: 0, major: 0, retries: 0 };
+  nrMajorFaults = 0;
   /** KVM_DIRTY_LOG_... of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
   manualDirtyLog = 0;
-  private readonly wordsAddr: number;
-  private readonly words: Words;
   private readonly subscription: MmuSubscription;
   private destroyed = false;
+  private died: string | undefined;
+  /** Nobody enters the guest any more, and the tables, which may be half done, are freed as they are. */
+  private threadsEnded = false;
 
   constructor(mm: Mm, engine: RiscvEngine, env: Environment, state: KvmState, options: VmOptions) {
     this.mm = mm;
@@ -90,16 +99,35 @@ export class Vm {
     this.env = env;
     this.state = state;
     this.bus = options.bus;
+    this.nrVcpus = checkNrVcpus(options.nrVcpus ?? 1);
+    this.threads = checkThreads(options.threads ?? false, env);
+    this.startMs = env.nowMs();
     this.sbi = new VmSbi(this, options.console);
-    this.wordsAddr = this.host.arenaAlloc(NR_WORDS * 4, 64);
-    this.words = new Words(this.host.memory, this.wordsAddr, NR_WORDS);
-    for (let i = 0; i < NR_WORDS; i++) this.words.writeOnce(i, 0);
-    if (CONFIG_LOCKDEP) lockdepSetClass(this.host.memory.buffer, this.wordsAddr + 4 * MMU_LOCK, 'kvmMmuLock');
-    this.invalidate = new InvalidateSeq(this.words, INVALIDATE_SEQ);
-    this.slots = new Memslots(this.host);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
-    this.shadow = ShadowPages.create(this.host, this.slots, nrPages, (vpn) => this.flushTlbs(vpn));
+    this.tables = VmTables.create(this.host, this.nrVcpus, nrPages, (vpn) => this.flushTlbs(vpn));
     this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this), { onPoisoned: () => this.stop() });
+  }
+
+  get slots(): Memslots {
+    return this.tables.slots;
+  }
+
+  get shadow(): ShadowPages {
+    return this.tables.shadow;
+  }
+
+  get invalidate(): InvalidateSeq {
+    return this.tables.invalidate;
+  }
+
+  /** External faults: served at once, by waiting, and those that had to be tried again. */
+  get faults(): { minor: number; major: number; retries: number } {
+    let [minor, retries] = [0, 0];
+    for (const vcpu of this.vcpus) {
+      minor += vcpu.nrMinor;
+      retries += vcpu.nrRetries;
+    }
+    return { minor, major: this.nrMajorFaults, retries };
   }
 
   /** Why the VM may map nothing any more, and its vCPUs do not run: a callback broke its contract (N19). Its memory comes back with `destroy`. */
@@ -110,23 +138,43 @@ export class Vm {
   /** Why its vCPUs do not run any more. */
   get ended(): string | undefined {
     if (this.destroyed) return 'the VM was destroyed';
+    if (this.died !== undefined) return this.died;
     return this.poisoned === undefined ? undefined : `the VM may map nothing any more: ${this.poisoned}`;
   }
 
   private stop(): void {
     if (this.destroyed) return;
-    this.lockMmu();
-    this.zapAll();
-    this.unlockMmu();
-    for (const vcpu of this.vcpus) vcpu.kick();
+    if (!this.threads) {
+      this.lockMmu();
+      this.zapAll();
+      this.unlockMmu();
+    }
+    for (const vcpu of this.vcpus) vcpu.immediateExit();
+  }
+
+  /** The thread of a vCPU has died: none of the VM's runs any more, and what they shared may be half done (N25). */
+  threadDied(reason: string): void {
+    this.died ??= reason;
+    for (const vcpu of this.vcpus) vcpu.immediateExit();
   }
 
   lockMmu(): void {
-    this.words.lock(MMU_LOCK);
+    this.tables.lockByHost();
   }
 
   unlockMmu(): void {
-    this.words.unlock(MMU_LOCK);
+    this.tables.unlock();
+  }
+
+  /** Makes every vCPU flush its TLB and returns when each has done so, or is outside and does it before it enters the guest. Without mmuLock. */
+  flushAllTlbs(): void {
+    for (const vcpu of this.vcpus) vcpu.requestFlush();
+    this.awaitFlushes();
+  }
+
+  /** Returns when no vCPU uses what was zapped. Without mmuLock. Pairs with VcpuCore.enter. */
+  awaitFlushes(): void {
+    for (const vcpu of this.vcpus) vcpu.awaitFlush();
   }
 
   /** Makes, moves, changes or, with memorySize 0, deletes a slot (memregion.ts). Throws KernelError EINVAL, EEXIST, EFAULT, ENOMEM. */
@@ -150,6 +198,8 @@ export class Vm {
   }
 
   createVcpu(id: number): Vcpu {
+    if (!Number.isInteger(id) || id < 0 || id >= this.nrVcpus)
+      throw new KernelError('EINVAL', 'createVcpu', `vCPU ${id} must be from 0 to ${this.nrVcpus - 1}`);
     if (this.vcpus.some((v) => v.id === id)) throw new KernelError('EEXIST', 'createVcpu', `vCPU ${id} exists already`);
     const vcpu = new Vcpu(this, id);
     this.vcpus.push(vcpu);
@@ -167,16 +217,9 @@ export class Vm {
     return nrZapped;
   }
 
-  /** Puts a direct entry in place, or adds the right to write. A change of frame comes by way of the notifier alone. */
-  installDirect(slot: Memslot, i: number, entry: number): void {
-    const old = slot.direct.readOnce(i);
-    if (old !== 0 && old >>> 12 !== entry >>> 12)
-      bug('N3', `gfn ${slot.baseGfn + i} shows frame ${old >>> 12}, which the host replaced by ${entry >>> 12}`);
-    slot.direct.writeOnce(i, entry | (old & DIRECT_T));
-  }
-
   zapAll(): void {
     for (const cache of this.pfnCaches) cache.drop();
+    if (this.threadsEnded) return;
     for (const slot of this.slots.all()) this.zapSlot(slot, 0, slot.nrPages);
   }
 
@@ -239,13 +282,8 @@ export class Vm {
     for (const slot of this.slots.all()) {
       const i = vpn - slot.baseVpn;
       const direct = i >= 0 && i < slot.nrPages ? slot.direct.readOnce(i) : 0;
-      if (direct !== 0) for (const { hart } of this.vcpus) hart.dropCode(direct >>> 12);
+      if (direct !== 0) for (const vcpu of this.vcpus) vcpu.dropCode(direct >>> 12);
     }
-  }
-
-  /** Returns when every vCPU has flushed its TLB, or is outside and will before it enters. */
-  flushAllTlbs(): void {
-    for (const { hart } of this.vcpus) hart.tlbFlushAll();
   }
 
   private flushTlbs(vpn: number): void {
@@ -253,19 +291,43 @@ export class Vm {
   }
 
   /**
-   * Ends the VM: no callback runs any more when it returns, a vCPU that waits in `run` comes back with KVM_EXIT_SHUTDOWN, and what a broken contract had pinned is won back. The mm, with the guest's memory, stays its owner's. Throws KernelError
-   * EDEADLK in a callback of the mm, EBUSY inside a bracket; the VM lives on then.
+   * Ends the VM: no callback runs any more when it is done, a vCPU that waits in `run` comes back with KVM_EXIT_SHUTDOWN, and what a broken
+   * contract had pinned is won back. The mm, with the guest's memory, stays its owner's. All is done when it returns, but
+   * with threads, which end first: then when the promise resolves. Throws KernelError EDEADLK in a callback of the mm, EBUSY inside a
+   * bracket; the VM lives on then.
    */
-  destroy(): void {
+  destroy(): Promise<void> {
+    if (this.destroyed) return Promise.resolve();
+    if (this.threads) return this.endThreads().then(() => this.free());
+    this.free();
+    return Promise.resolve();
+  }
+
+  private async endThreads(): Promise<void> {
+    this.died ??= 'the VM was destroyed';
+    await Promise.all(this.vcpus.map((vcpu) => vcpu.endThread()));
+    this.threadsEnded = true;
+    this.tables.breakLock();
+  }
+
+  private free(): void {
     if (this.destroyed) return;
     // First of all: where it is refused, nothing has been taken from under the callbacks.
     mmuNotifierUnregister(this.subscription);
     this.destroyed = true;
     for (const cache of this.pfnCaches) cache.deactivate();
     for (const vcpu of this.vcpus) vcpu.destroy();
-    this.shadow.free(this.host);
-    this.slots.destroy();
-    this.host.arenaFree(this.wordsAddr, NR_WORDS * 4);
+    this.tables.free(this.host);
     mmuNotifierUnpin(this.subscription);
   }
+}
+
+function checkNrVcpus(nrVcpus: number): number {
+  if (Number.isInteger(nrVcpus) && nrVcpus >= 1 && nrVcpus <= KVM_MAX_VCPUS) return nrVcpus;
+  throw new KernelError('EINVAL', 'createVm', `nrVcpus ${nrVcpus} must be from 1 to ${KVM_MAX_VCPUS}`);
+}
+
+function checkThreads(threads: boolean, env: Environment): boolean {
+  if (!threads || env.startVcpuThread !== undefined) return threads;
+  throw new KernelError('EINVAL', 'createVm', 'threads must be false where the environment has none');
 }

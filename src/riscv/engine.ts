@@ -66,6 +66,11 @@ export class RiscvEngine {
     this.records = new DecodedPages(buffer, base, nrPages, pageOps, () => this.forgetRecords());
   }
 
+  /** Bytes that `nrDecodedPages` take of its memory. */
+  static bytesOf(nrDecodedPages: number): number {
+    return DecodedPages.lenBytes(nrDecodedPages);
+  }
+
   private imports(): Record<string, unknown> {
     return {
       memory: this.options.memory,

@@ -145,19 +145,28 @@ export class Hart {
 
   /** Makes a running hart come back with HART_EXIT_REQUEST at its next taken branch. From any thread. */
   request(): void {
-    Atomics.store(this.i32, (this.base + L.REQUEST) >>> 2, 1);
+    hartRequest(this.i32, this.base);
   }
 
   /** Raises or lowers bit `cause` of sip, from any thread. A running hart takes it at its next exit: `request` it, if that must be soon. */
   setInterruptPending(cause: number, on: boolean): void {
-    const sip = (this.base + L.CSR_SIP) >>> 2;
-    if (on) Atomics.or(this.i32, sip, 1 << cause);
-    else Atomics.and(this.i32, sip, ~(1 << cause));
+    hartSetInterruptPending(this.i32, this.base, cause, on);
   }
 
   /** Whether some enabled interrupt is pending, taken or not: what ends `wfi`. */
   interruptPending(): boolean {
     return (this.i32[(this.base + L.CSR_SIP) >>> 2]! & this.i32[(this.base + L.CSR_SIE) >>> 2]!) !== 0;
+  }
+
+  /** As the SBI's hart_start leaves it: in S-mode at `pc`, without paging and interrupts, `a0` and `a1` set. While it does not run. */
+  resetForStart(pc: bigint, a0: bigint, a1: bigint): void {
+    this.csr.write(C.CSR.satp, 0, 0);
+    this.csr.write(C.CSR.sstatus, 0, 0);
+    this.csr.write(C.CSR.sie, 0, 0);
+    this.setMode(MODE_SUPERVISOR);
+    this.pc = pc;
+    this.setX(10, a0);
+    this.setX(11, a1);
   }
 
   completeMmioRead(value: bigint): void {
@@ -314,4 +323,16 @@ export class Hart {
   destroy(): void {
     this.engine.destroyHart(this);
   }
+}
+
+/** `Hart.request` of the hart at address `base`, where there is no object for it. */
+export function hartRequest(i32: Int32Array, base: number): void {
+  Atomics.store(i32, (base + L.REQUEST) >>> 2, 1);
+}
+
+/** `Hart.setInterruptPending` of the hart at address `base`. */
+export function hartSetInterruptPending(i32: Int32Array, base: number, cause: number, on: boolean): void {
+  const sip = (base + L.CSR_SIP) >>> 2;
+  if (on) Atomics.or(i32, sip, 1 << cause);
+  else Atomics.and(i32, sip, ~(1 << cause));
 }

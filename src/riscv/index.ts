@@ -4,7 +4,7 @@ export { disassemble } from './disassemble.js';
 export { compileInterpreter, type EngineOptions, type InterpreterModule, RiscvEngine } from './engine.js';
 export * from './exits.js';
 export { FlatMmu, rightsOf } from './flatmmu.js';
-export { Hart, type HartOptions } from './hart.js';
+export { Hart, type HartOptions, hartRequest, hartSetInterruptPending } from './hart.js';
 export * from './mmu.js';
 export * from './sv39.js';
 export { INSTRUCTIONS, type Instruction } from './table/index.js';

@@ -28,14 +28,15 @@ import {
 import { IRQ_S_EXT } from '../riscv/index.js';
 
 /**
- * The board around a guest's vCPU: interrupt controller, UART, virtio devices on PCI, and what is in RAM at power on.
+ * The board around a guest's vCPUs: interrupt controller, UART, virtio devices on PCI, and what is in RAM at power on.
  *
- * Use: construct (which plans where all goes, and refuses what does not fit), `load` into guest RAM, `connect` the vCPU, `plug` the
- * devices, `start` it; at the end `shutdown`, before the memory goes.
+ * Use: construct (which plans where all goes, and refuses what does not fit), `load` into guest RAM, `connect` the vCPUs, `plug` the
+ * devices, `start` the first vCPU; the guest starts the others; at the end `shutdown`, before the memory goes.
  */
 
 export interface BoardOptions {
   readonly ramBytes: number;
+  readonly nrVcpus: number;
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array;
   readonly bootargs: string;
@@ -67,7 +68,7 @@ export class Board {
   readonly uart: Uart;
   private readonly plic: Plic;
   private powerOn: PowerOn;
-  private vcpu: Vcpu | undefined;
+  private vcpus: readonly Vcpu[] = [];
   private readonly devices: readonly VirtioDevice[];
   private readonly pci: PciHost;
   private plugged: readonly VirtioPci[] = [];
@@ -75,9 +76,9 @@ export class Board {
   /** Throws KernelError ENOEXEC for a kernel that is none, ENOMEM for RAM too small. */
   constructor(options: BoardOptions) {
     this.plic = new Plic({
-      nrHarts: 1,
+      nrHarts: options.nrVcpus,
       nrSources: PLIC_NR_SOURCES,
-      setExternalInterrupt: (_hartId, on) => this.vcpu?.setInterrupt(IRQ_S_EXT, on),
+      setExternalInterrupt: (hartId, on) => this.vcpus[hartId]?.setInterrupt(IRQ_S_EXT, on),
     });
     this.uart = new Uart({ sink: options.console, setIrq: (on) => this.plic.setLevel(UART_IRQ, on) });
     this.bus.add(PLIC_BASE, PLIC_SIZE, this.plic);
@@ -99,8 +100,9 @@ export class Board {
     for (const { address, bytes } of pieces) await write(address, bytes);
   }
 
-  connect(vcpu: Vcpu): void {
-    this.vcpu = vcpu;
+  /** By the ids of their harts. */
+  connect(vcpus: readonly Vcpu[]): void {
+    this.vcpus = vcpus;
   }
 
   /** Throws KernelError ENOSPC for more than 31 devices. */
@@ -118,15 +120,17 @@ export class Board {
 
   /** Registers at the kernel's entry: a0 is the hart's id, a1 the device tree's address. */
   start(): void {
-    if (this.vcpu === undefined) throw new KernelError('EINVAL', 'start', 'a vCPU must be connected first');
-    const { hart } = this.vcpu;
+    const [first] = this.vcpus;
+    if (first === undefined) throw new KernelError('EINVAL', 'start', 'a vCPU must be connected first');
+    const { hart } = first;
     hart.pc = BigInt(this.powerOn.entry);
-    hart.setX(10, BigInt(this.vcpu.id));
+    hart.setX(10, BigInt(first.id));
     hart.setX(11, BigInt(this.powerOn.dtbStart));
   }
 }
 
-function planPowerOn({ ramBytes, bootargs, initrd, rngSeed, devices = [], ...options }: BoardOptions): PowerOn {
+function planPowerOn(power: BoardOptions): PowerOn {
+  const { ramBytes, nrVcpus: nrHarts, bootargs, initrd, rngSeed, devices = [], ...options } = power;
   const kernel = loadKernel(options.kernel, options.gunzip);
   const initrdBytes = initrd?.length ?? 0;
   const place = (dtbBytes: number) => planBoot({ ramBase: RAM_BASE, ramBytes, kernel, initrdBytes, dtbBytes });
@@ -135,6 +139,7 @@ function planPowerOn({ ramBytes, bootargs, initrd, rngSeed, devices = [], ...opt
   const pci = devices.length > 0;
   const dtb = boardDeviceTree({
     ramBytes,
+    nrHarts,
     bootargs,
     pci,
     ...(range && { initrd: range }),

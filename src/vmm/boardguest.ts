@@ -30,6 +30,10 @@ export interface BoardGuestOptions {
   kvm: Kvm;
   host: Host;
   ramBytes: number;
+  /** Default 1. */
+  nrVcpus?: number;
+  /** Each vCPU in a thread of its own; default: on the mm thread. */
+  threads?: boolean;
   kernel: Uint8Array;
   initrd?: Uint8Array;
   bootargs: string;
@@ -52,7 +56,7 @@ export class BoardGuest {
   readonly ramBytes: number;
   readonly mm: Mm;
   private readonly vm: Vm;
-  private readonly vcpu: Vcpu;
+  private readonly allVcpus: readonly Vcpu[];
   private readonly board: Board;
   private readonly gate = new Gate();
   private readonly hvc: VirtioConsole | undefined;
@@ -67,8 +71,8 @@ export class BoardGuest {
     this.vm = vm;
     this.board = board;
     this.hvc = options.hvc;
-    this.vcpu = vm.createVcpu(0);
-    board.connect(this.vcpu);
+    this.allVcpus = Array.from({ length: vm.nrVcpus }, (_, id) => vm.createVcpu(id));
+    board.connect(this.allVcpus);
     board.plug({
       memory: new VmMemory(vm),
       defer: (fn) => options.kvm.env.defer(fn),
@@ -79,15 +83,21 @@ export class BoardGuest {
   /** Throws KernelError: ENOEXEC or ENOMEM for the kernel and its RAM, ENOMEM where `pin` does not fit. May wait. */
   static async create(options: BoardGuestOptions): Promise<BoardGuest> {
     const { host, ramBytes } = options;
+    const nrVcpus = options.nrVcpus ?? 1;
     const devices = [...(options.hvc ? [options.hvc] : []), ...(options.devices ?? [])];
-    const board = new Board({ ...options, devices });
+    const board = new Board({ ...options, nrVcpus, devices });
     const mm = host.createMm({ name: options.name, rlimitMemlock: options.pin ? ramBytes : 0 });
     try {
       const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
       if (options.pin) await mm.mlock(hva, ramBytes);
       await board.load((gpa, bytes) => mm.write(hva + gpa - RAM_BASE, bytes));
       const console = { write: options.console, read: () => board.uart.takeReceived() };
-      const vm = options.kvm.createVm(mm, { bus: board.bus, console });
+      const vm = options.kvm.createVm(mm, {
+        bus: board.bus,
+        console,
+        nrVcpus,
+        threads: options.threads ?? false,
+      });
       vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: ramBytes, userspaceAddr: hva });
       return new BoardGuest(options, mm, vm, board);
     } catch (error) {
@@ -98,7 +108,7 @@ export class BoardGuest {
 
   /** Called for each wait for memory, with guest-physical address, begin and end in the environment's milliseconds. */
   set onWait(fn: (gpa: number, startMs: number, endMs: number) => void) {
-    this.vcpu.onWait = fn;
+    for (const vcpu of this.allVcpus) vcpu.onWait = fn;
   }
 
   /** Runs to the guest's end. Never rejects for what the guest or its memory did: the report tells it. */
@@ -106,32 +116,40 @@ export class BoardGuest {
     const { env } = this.kvm;
     const startMs = env.nowMs();
     this.board.start();
+    await Promise.all(this.allVcpus.map((vcpu) => this.runVcpu(vcpu)));
+    this.gate.open();
+    const report = this.report(this.ended!, env.nowMs() - startMs, startMs);
+    await this.board.shutdown();
+    await this.destroy();
+    return report;
+  }
+
+  /** Until the guest ends, by this vCPU or another. */
+  private async runVcpu(vcpu: Vcpu): Promise<void> {
     while (this.ended === undefined) {
       await this.gate.pass();
-      const ended = this.handle(await this.vcpu.run());
-      this.ended ??= ended;
+      const ended = this.handle(vcpu, await vcpu.run());
+      if (ended !== undefined) this.end(ended);
     }
+  }
+
+  private end(ended: { exit: GuestExit; reason: string }): void {
+    this.ended ??= ended;
+    for (const vcpu of this.allVcpus) vcpu.immediateExit();
     this.gate.open();
-    const report = this.report(this.ended, env.nowMs() - startMs, startMs);
-    await this.board.shutdown();
-    this.destroy();
-    return report;
   }
 
   /** Ends the guest from outside, at the vCPU's next look at its requests. */
   kill(exit: 'killed' | 'timeout', reason: string): void {
-    if (this.ended !== undefined) return;
-    this.ended = { exit, reason };
-    this.vcpu.immediateExit();
-    this.gate.open();
+    if (this.ended === undefined) this.end({ exit, reason });
   }
 
   /** Stops its vCPUs: when it resolves they are out of the guest, and stay out until `resume`. Nothing to a guest that has ended. */
   async pause(): Promise<void> {
     if (this.ended !== undefined) return;
     this.gate.close();
-    this.vcpu.immediateExit();
-    await this.gate.reached(1);
+    for (const vcpu of this.allVcpus) vcpu.immediateExit();
+    await this.gate.reached(this.allVcpus.length);
   }
 
   resume(): void {
@@ -145,7 +163,7 @@ export class BoardGuest {
 
   /** Its vCPUs; none once it has ended, when their harts are gone. */
   get vcpus(): readonly Vcpu[] {
-    return this.ended === undefined ? this.vm.vcpus : [];
+    return this.ended === undefined ? this.allVcpus : [];
   }
 
   /** External faults so far. */
@@ -164,12 +182,12 @@ export class BoardGuest {
     this.hvc?.resize(columns, rows);
   }
 
-  private handle(exit: VcpuExit): { exit: GuestExit; reason: string } | undefined {
+  private handle(vcpu: Vcpu, exit: VcpuExit): { exit: GuestExit; reason: string } | undefined {
     switch (exit.reason) {
       case KVM_EXIT_INTR:
         return this.ended;
       case KVM_EXIT_MMIO:
-        return this.absentDevice(exit.physAddr, exit.isWrite);
+        return this.absentDevice(vcpu, exit.isWrite);
       case KVM_EXIT_SYSTEM_EVENT:
         if (exit.flags !== 0) return { exit: 'reset', reason: 'the guest reported a system failure' };
         return exit.type === KVM_SYSTEM_EVENT_SHUTDOWN
@@ -183,18 +201,19 @@ export class BoardGuest {
   }
 
   /** No device answers: reads are all ones, writes go nowhere, as on a bus without a target. */
-  private absentDevice(_gpa: number, isWrite: boolean): undefined {
-    if (!isWrite) this.vcpu.completeMmioRead(0xffffffffffffffffn);
+  private absentDevice(vcpu: Vcpu, isWrite: boolean): undefined {
+    if (!isWrite) vcpu.completeMmioRead(0xffffffffffffffffn);
   }
 
   private report(ended: { exit: GuestExit; reason: string }, wallMs: number, startMs: number): GuestReport {
-    const { firstUserMs } = this.vcpu.mmu;
+    const first = this.allVcpus.map((vcpu) => vcpu.firstUserMs ?? Number.POSITIVE_INFINITY);
+    const firstUserMs = Math.min(...first);
     return {
       name: this.name,
       ...ended,
       wallMs: Math.round(wallMs),
-      bootMs: firstUserMs === undefined ? null : Math.round(firstUserMs - startMs),
-      instructions: this.vcpu.hart.instret,
+      bootMs: Number.isFinite(firstUserMs) ? Math.round(firstUserMs - startMs) : null,
+      instructions: this.allVcpus.reduce((sum, vcpu) => sum + vcpu.instret, 0),
       faults: { minor: this.vm.faults.minor, major: this.vm.faults.major },
       ramBytes: this.ramBytes,
       residentPeakBytes: this.mm.residentPeakPages * 4096,
@@ -203,8 +222,8 @@ export class BoardGuest {
   }
 
   /** The VM first, so that no external entry is left when the mm gives its frames back. */
-  private destroy(): void {
-    this.vm.destroy();
+  private async destroy(): Promise<void> {
+    await this.vm.destroy();
     this.mm.exit();
   }
 }

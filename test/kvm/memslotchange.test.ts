@@ -124,7 +124,7 @@ test('M29: slots that come, move and go inside a bracket: the count is right, an
         w.t.vcpu.hart.pc = BigInt(w.t.gpa(0));
         w.t.vcpu.hart.setX(A0, BigInt(w.gpa(2)));
         w.t.vcpu.hart.run(1);
-        wanted = w.t.vcpu.mmu.waitHva;
+        wanted = w.t.vcpu.core.mmu.waitHva;
       },
     });
     w.t.mm.madviseDontneed(w.at(2), PAGE);
@@ -156,7 +156,7 @@ test('a vCPU waits for a page whose slot goes, with its memory: the access is ma
   let waited = false;
   const read = swap.read.bind(swap);
   swap.read = async (slots, frames) => {
-    if (w.t.vcpu.mmu.waitHva === w.at(3)) {
+    if (w.t.vcpu.core.mmu.waitHva === w.at(3)) {
       waited = true;
       w.delete();
       w.t.mm.munmap(w.hva, 8 * PAGE);

@@ -23,7 +23,7 @@ const MAY_IMPORT: Record<string, string[]> = {
   machine: ['base', 'riscv'],
   kvm: ['base', 'mm', 'riscv', 'machine'],
   vmm: ['base', 'mm', 'riscv', 'machine', 'kvm'],
-  node: ['base', 'mm', 'riscv', 'machine'],
+  node: ['base', 'mm', 'riscv', 'machine', 'kvm'],
   explore: ['base'],
   conformance: ['base', 'mm'],
   cli: ['base', 'mm', 'notifier', 'guestram', 'riscv', 'machine', 'kvm', 'vmm', 'node', 'explore'],

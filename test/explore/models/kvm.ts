@@ -148,20 +148,20 @@ const protocol = [
   {
     name: 'no retry is asked for',
     file: MMU,
-    find: 'const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);',
+    find: 'const retry = tables.invalidate.readRetry(seq, hva) || !tables.slots.isCurrent(slot);',
     replace: 'const retry = seq < 0;',
   },
   {
     name: 'M32: seq is read after the look-up',
     file: MMU,
-    find: 'const seq = vm.invalidate.readBegin(); const pfn = vm.mm.tryGetPage(hva, flags);',
-    replace: 'const pfn = vm.mm.tryGetPage(hva, flags); const seq = vm.invalidate.readBegin();',
+    find: 'const seq = tables.invalidate.readBegin(); const pfn = pages.tryGetPage(hva, flags);',
+    replace: 'const pfn = pages.tryGetPage(hva, flags); const seq = tables.invalidate.readBegin();',
   },
   {
     name: 'the retry is asked for before the lock is taken',
     file: MMU,
-    find: 'vm.lockMmu(); const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);',
-    replace: 'const retry = vm.invalidate.readRetry(seq, hva); vm.lockMmu();',
+    find: 'tables.lock(); const retry = tables.invalidate.readRetry(seq, hva) || !tables.slots.isCurrent(slot);',
+    replace: 'const retry = tables.invalidate.readRetry(seq, hva); tables.lock();',
   },
 ];
 
@@ -178,7 +178,7 @@ export const faultAndCow = model({
   actors: {
     write: ({ mm, va }) => mm.writeSync(va + DATA, new Uint8Array([3])),
     fault({ vcpu }) {
-      for (let k = 0; k < 2; k++) if (vcpu.mmu.pteAddress(RAM + DATA, false) > 0) return;
+      for (let k = 0; k < 2; k++) if (vcpu.core.mmu.pteAddress(RAM + DATA, false) > 0) return;
     },
   },
   check(state) {

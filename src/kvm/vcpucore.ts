@@ -1,0 +1,68 @@
+import type { Hart, HartExit, RiscvEngine } from '../riscv/index.js';
+import type { HostPages } from './hostpages.js';
+import { KvmMmu } from './mmu.js';
+import { VcpuTimer } from './timer.js';
+import { REQ_FENCE_I, REQ_TLB_FLUSH, type VcpuState } from './vcpustate.js';
+import type { VmTables } from './vmtables.js';
+
+/**
+ * The part of a vCPU that runs in its thread, whichever that is: a hart, its view of memory, its timer, and the way into the guest and
+ * out of it.
+ */
+
+/** Instructions of a slice: about a millisecond. */
+const SLICE_INSTRUCTIONS = 200_000;
+
+export interface VcpuPlace {
+  readonly tables: VmTables;
+  readonly engine: RiscvEngine;
+  readonly pages: HostPages;
+  /** The environment's clock, the same in all threads. */
+  readonly nowMs: () => number;
+  /** When the guest's clock began. */
+  readonly startMs: number;
+}
+
+export class VcpuCore {
+  readonly id: number;
+  readonly hart: Hart;
+  readonly mmu: KvmMmu;
+  readonly timer: VcpuTimer;
+  readonly state: VcpuState;
+  private readonly engine: RiscvEngine;
+
+  /** Makes a hart, or attaches to the one that the state has. */
+  constructor(id: number, place: VcpuPlace) {
+    const { tables, engine, pages, nowMs, startMs } = place;
+    this.id = id;
+    this.engine = engine;
+    this.state = tables.vcpus[id]!;
+    this.mmu = new KvmMmu(tables, engine.i32, pages, nowMs);
+    const options = { hartId: id, mmu: this.mmu, now: () => this.timer.now() };
+    const { hartBase } = this.state;
+    this.hart = hartBase === 0 ? engine.createHart(options) : engine.attachHart(hartBase, options);
+    this.mmu.hart = this.hart;
+    this.timer = new VcpuTimer(this.hart, nowMs, startMs);
+    this.state.hartBase = this.hart.base;
+  }
+
+  /** Runs the guest for a slice, or until it comes out. Outside again when it returns. */
+  enter(nrInstructions = SLICE_INSTRUCTIONS): HartExit {
+    this.timer.update();
+    do this.serve(this.state.takeRequests());
+    while (!this.state.enterGuest());
+    const exit = this.hart.run(nrInstructions);
+    this.state.leaveGuest();
+    return exit;
+  }
+
+  /** Does what was asked for, outside the guest. Pairs with VcpuState.request; What else is asked for is the caller's. */
+  serve(requests: number): void {
+    if (requests === 0) return;
+    if ((requests & REQ_TLB_FLUSH) !== 0) {
+      this.mmu.flushTlb();
+      this.mmu.forgetRoot();
+    }
+    if ((requests & (REQ_TLB_FLUSH | REQ_FENCE_I)) !== 0) this.engine.doubtCode();
+  }
+}

@@ -1,0 +1,147 @@
+import { FAULT_FLAG_WRITE, RemoteMm } from '../mm/index.js';
+import {
+  HART_EXIT_BUDGET,
+  HART_EXIT_ECALL,
+  HART_EXIT_REQUEST,
+  HART_EXIT_WFI,
+  type HartExit,
+  RiscvEngine,
+} from '../riscv/index.js';
+import type { VcpuThreadInit } from './environment.js';
+import type { HostPages } from './hostpages.js';
+import { ANY_VPN } from './shadow.js';
+import { ThreadSbi } from './threadsbi.js';
+import { VcpuCore } from './vcpucore.js';
+import { VcpuMail } from './vcpumail.js';
+import { TURN_END, TURN_OWNER } from './vcpustate.js';
+import { VmTables } from './vmtables.js';
+
+/**
+ * What runs in the thread of a vCPU: the other half of vcputhread.ts. It has no mm and no devices; what it cannot do from shared memory it leaves to
+ * the mm thread, by coming out.
+ *
+ * Use: a worker calls `runVcpuThread` with what it was sent; the call returns when the vCPU is done for.
+ */
+
+/** @param nowMs the environment's clock, the same as on the mm thread. @param post makes the mm thread look. */
+export function runVcpuThread(init: VcpuThreadInit, nowMs: () => number, post: () => void): void {
+  new VcpuWorker(init, nowMs, post).run();
+}
+
+class VcpuWorker {
+  private readonly core: VcpuCore;
+  private readonly mail: VcpuMail;
+  private readonly sbi: ThreadSbi;
+  private readonly post: () => void;
+
+  constructor(init: VcpuThreadInit, nowMs: () => number, post: () => void) {
+    const { memory, interpreter, id, recordsAddr, nrDecodedPages, startMs } = init;
+    const engine = new RiscvEngine({
+      memory,
+      interpreter,
+      nrDecodedPages,
+      alloc: () => recordsAddr,
+      free: () => {},
+    });
+    const tables = VmTables.attach(memory, init.tables, (vpn) => this.zapped(vpn));
+    const pages = remotePages(new RemoteMm(memory, init.remote));
+    this.core = new VcpuCore(id, { tables, engine, pages, nowMs, startMs });
+    this.mail = new VcpuMail(memory, tables.mailAddr(id));
+    this.sbi = new ThreadSbi(this.core, tables);
+    this.post = post;
+  }
+
+  /** With mmuLock held: a translation that this thread's TLB must forget. */
+  private zapped(vpn: number): void {
+    if (vpn === ANY_VPN) this.core.mmu.flushTlb();
+    else this.core.hart.tlbFlushPage(vpnToVa(vpn));
+  }
+
+  run(): void {
+    const { core, mail } = this;
+    while (core.state.awaitTurn() !== TURN_END) {
+      this.resume();
+      mail.exit = this.runUntilExit();
+      this.writeMail();
+      core.state.giveTurn(TURN_OWNER);
+      this.post();
+    }
+  }
+
+  /** What the mm thread has done for the last exit takes effect. */
+  private resume(): void {
+    const { core, mail } = this;
+    const answer = mail.takeMmioAnswer();
+    if (answer !== undefined) core.hart.completeMmioRead(answer);
+  }
+
+  private runUntilExit(): HartExit {
+    const { core } = this;
+    if (this.mail.holds) {
+      const exit = this.runHeld();
+      if (exit !== HART_EXIT_BUDGET && exit !== HART_EXIT_REQUEST) return exit;
+    }
+    for (;;) {
+      if (core.state.takeExit()) return HART_EXIT_REQUEST;
+      const exit = core.enter();
+      if (!this.handled(exit)) return exit;
+    }
+  }
+
+  /** The instruction that has waited, alone: then its pages need not be held any more (N26). */
+  private runHeld(): HartExit {
+    const { core, mail } = this;
+    const { instret } = core.hart;
+    const exit = core.enter(1);
+    if (core.hart.instret === instret) return exit;
+    mail.holds = false;
+    core.state.retired();
+    return exit;
+  }
+
+  private handled(exit: HartExit): boolean {
+    switch (exit) {
+      case HART_EXIT_BUDGET:
+      case HART_EXIT_REQUEST:
+        return true;
+      case HART_EXIT_WFI:
+        this.halt();
+        return true;
+      case HART_EXIT_ECALL:
+        return this.sbi.ecall();
+      default:
+        return false;
+    }
+  }
+
+  /** Sleeps until an interrupt is pending, the timer is due, or somebody asks for something. */
+  private halt(): void {
+    const { hart, state, timer } = this.core;
+    const prepared = state.prepareHalt();
+    const sleepMs = timer.msUntilDue();
+    if (sleepMs > 0 && !hart.interruptPending()) state.halt(prepared, sleepMs);
+  }
+
+  private writeMail(): void {
+    const { mail, core } = this;
+    const { hart, mmu } = core;
+    mail.instret = hart.instret;
+    mail.setMmio(hart.mmioGpa, hart.mmioLen, hart.mmioIsWrite, hart.mmioValue);
+    mail.setWait(mmu.waitHva, mmu.waitFlags, mmu.waitGpa);
+    mail.setCounts(mmu.nrMinor, mmu.nrRetries);
+    mail.firstUserMs = mmu.firstUserMs ?? 0;
+  }
+}
+
+function remotePages(remote: RemoteMm): HostPages {
+  return {
+    tryGetPage: (va, flags) => remote.lookup(va, (flags & FAULT_FLAG_WRITE) !== 0),
+    putPage: () => {},
+    mapZero: (va) => remote.mapZero(va),
+  };
+}
+
+/** First byte of a virtual page of Sv39, sign-extended from bit 38. */
+function vpnToVa(vpn: number): number {
+  return ((vpn << 5) >> 5) * 4096;
+}
