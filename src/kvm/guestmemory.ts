@@ -1,8 +1,11 @@
 import { KernelError } from '../base/index.js';
-import type { GuestMemory } from '../machine/index.js';
-import { FAULT_FLAG_WRITE, PAGE_SIZE, pfnToPa } from '../mm/index.js';
+import type { BalloonMemory, GuestMemory, GuestRun } from '../machine/index.js';
+import { FAULT_FLAG_WRITE, MADV_DONTNEED, PAGE_SIZE, pfnToPa } from '../mm/index.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import type { Vm } from './vm.js';
+
+/** Runs of pages that are given back before others have their turn: each is a bracket of its own. */
+const RUNS_PER_TURN = 64;
 
 /**
  * A VM's memslots as its devices and its SBI reach them, on the mm's thread (Linux: kvm_read_guest, kvm_write_guest).
@@ -11,7 +14,7 @@ import type { Vm } from './vm.js';
  * where one is absent the caller waits by a promise, and no vCPU with it. A page that was written is dirty, and code that was decoded from it
  * is dropped.
  */
-export class VmMemory implements GuestMemory {
+export class VmMemory implements GuestMemory, BalloonMemory {
   private readonly vm: Vm;
   private readonly u16: Uint16Array;
 
@@ -78,6 +81,25 @@ export class VmMemory implements GuestMemory {
     this.vm.mm.putPage(pfn);
     if (flags !== 0) this.vm.dropCodeAt(hva);
     return end - at;
+  }
+
+  /** For a balloon: MADV_DONTNEED of all whole pages of `runs` that are RAM, and may be written. Others have their turn in between. */
+  async discard(runs: readonly GuestRun[]): Promise<void> {
+    for (const [n, { gpa, lenBytes }] of runs.entries()) {
+      if (n % RUNS_PER_TURN === RUNS_PER_TURN - 1) await new Promise<void>((resolve) => this.vm.env.defer(resolve));
+      this.discardRun(Math.ceil(gpa / PAGE_SIZE), Math.floor((gpa + lenBytes) / PAGE_SIZE));
+    }
+  }
+
+  private discardRun(firstGfn: number, endGfn: number): void {
+    const { ended, slots, mm } = this.vm;
+    if (ended !== undefined) throw new KernelError('ENODEV', 'guestMemory', ended);
+    for (const slot of slots.all()) {
+      const first = Math.max(firstGfn, slot.baseGfn);
+      const end = Math.min(endGfn, slot.baseGfn + slot.nrPages);
+      if (first < end && (slot.flags & KVM_MEM_READONLY) === 0)
+        mm.madvise(slot.hva(first), (end - first) * PAGE_SIZE, MADV_DONTNEED);
+    }
   }
 
   private hva(gpa: number, flags: number): number {

@@ -1,3 +1,4 @@
+export * from './balloon.js';
 export * from './blk.js';
 export { type BlockBackend, MemoryDisk, OverlayDisk } from './blockbackend.js';
 export { DescriptorChain, type GuestRun } from './chain.js';
