@@ -17,7 +17,7 @@ import { PageTable } from './pgtable/pagetable.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pgtable/pte.js';
 import { clearSoftDirty } from './pgtable/softdirty.js';
 import { refuseKilled } from './reclaim/oom.js';
-import { remotesDrain, remotesExit } from './remote/hooks.js';
+import { remotesDetach, remotesDrain, remotesExit } from './remote/hooks.js';
 import type { Remotes } from './remote/remotes.js';
 import { type PagemapEntry, pagemap } from './stat/pagemap.js';
 import { type ProcStatus, procStatus } from './stat/procstatus.js';
@@ -364,6 +364,7 @@ export class Mm {
   exit(): void {
     if (this.exited) return;
     this.mmapLock.lock('write');
+    remotesDetach(this);
     unmapLocked(this, 0, NR_VPNS);
     this.mmapLock.unlock();
     this.exited = true;

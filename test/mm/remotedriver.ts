@@ -26,8 +26,10 @@ import {
  */
 
 const LOCK = INVALIDATE_SEQ_WORDS;
+/** Whether the driver was released. */
+const DEAD = LOCK + 1;
 /** Entries: pfn << 2, and WRITABLE. */
-const TABLE = LOCK + 1;
+const TABLE = LOCK + 2;
 const WRITABLE = 1;
 
 export interface UserDescriptor {
@@ -40,7 +42,8 @@ export interface UserDescriptor {
 }
 
 const label = {
-  word: (i: number) => (i < LOCK ? INVALIDATE_SEQ_LABEL.word(i) : i === LOCK ? 'lock' : `entry ${i - TABLE}`),
+  word: (i: number) =>
+    i < LOCK ? INVALIDATE_SEQ_LABEL.word(i) : i < TABLE ? ['lock', 'dead'][i - LOCK]! : `entry ${i - TABLE}`,
 };
 
 export class RemoteDriver {
@@ -73,6 +76,11 @@ export class RemoteDriver {
       invalidateRangeEnd: () => {
         this.words.lock(LOCK);
         this.seq.end();
+        this.words.unlock(LOCK);
+      },
+      release: () => {
+        this.words.lock(LOCK);
+        this.words.writeOnce(DEAD, 1);
         this.words.unlock(LOCK);
       },
       mappings: (_sub, start, end, writable) => this.count(start / 4096, end / 4096, writable),
@@ -174,12 +182,13 @@ export class RemoteUser {
     let pfn = this.remote.lookup(va, write);
     if (pfn === FAULT_RETRY) return false;
     this.words.lock(LOCK);
+    const dead = this.words.readOnce(DEAD) !== 0;
     const stale = this.seq.readRetry(seq, va);
-    if (!stale && pfn === REMOTE_ZERO) pfn = this.remote.mapZero(va);
-    if (!stale && pfn > 0) this.words.writeOnce(TABLE + k, (pfn << 2) | (write ? WRITABLE : 0));
+    if (!stale && !dead && pfn === REMOTE_ZERO) pfn = this.remote.mapZero(va);
+    if (!stale && !dead && pfn > 0) this.words.writeOnce(TABLE + k, (pfn << 2) | (write ? WRITABLE : 0));
     this.words.unlock(LOCK);
     if (stale) cpuRelax();
-    return stale || pfn > 0;
+    return !dead && (stale || pfn > 0);
   }
 }
 

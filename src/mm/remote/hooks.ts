@@ -55,6 +55,12 @@ export function remotesDisarm(mm: Mm): void {
   if (mm.remotes !== undefined) mm.remotes.disarmAll();
 }
 
+/** The mm is about to be unmapped for good: other threads find nothing any more. */
+export function remotesDetach(mm: Mm): void {
+  if (!CONFIG_PTE_NOTIFIERS) return;
+  if (mm.remotes !== undefined) mm.remotes.detach();
+}
+
 /** All of the mm is unmapped. False when its tables must not be given back. */
 export function remotesExit(mm: Mm): boolean {
   if (!CONFIG_PTE_NOTIFIERS) return true;

@@ -30,7 +30,7 @@ import {
  *   HEAD + 1                             vpn is set, pte has the frame: used, and accounted for here
  *   slot vpn = 0 (it gave up)            vpn is set, pte has not the frame: not used
  *
- * Required outcome: no frame is lost or in two places. Proved by test/mm/remote.test.ts.
+ * Required outcome: no frame is lost or in two places. Proved by test/mm/remote.test.ts, and by test/mm/remoteworkers.test.ts with workers that are terminated.
  */
 
 /** Frames for one thread, where the host is large. */
@@ -158,7 +158,7 @@ export class RemoteArea {
    *   FILLED = drained                     slot vpn = page
    *   slot vpn at HEAD looked at           FILLED looked at
    *
-   * Required outcome: the frame is not taken by both. Proved by test/mm/remote.test.ts.
+   * Required outcome: the frame is not taken by both. Proved by test/explore/models/remote.ts.
    */
   takeBack(): void {
     this.drain();
@@ -186,15 +186,14 @@ export class RemoteArea {
   }
 
   /** Whether the thread may be about to write a pte. */
-  get isBusy(): boolean {
+  isBusy(): boolean {
     this.drain();
     return this.filled !== this.drained && this.words.load(slotVpn(this.drained, this.capacity)) !== 0;
   }
 
-  /** The mm is gone: the thread finds nothing from now on. */
+  /** The mm goes: the thread finds nothing from now on. */
   detach(): void {
     this.words.store(AREA_ROOT, 0);
-    this.revoke();
   }
 
   /** The thread has ended, and its driver has forgotten what it mapped: its frames come back. Another thread may use the descriptor then. */

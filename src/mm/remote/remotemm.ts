@@ -28,7 +28,7 @@ import { demandZeroPte } from './undrained.js';
  *     install pfn
  *   unlock
  *
- * No reference of the page is needed: a bracket that begins later takes the driver's lock and takes the entry away, before the pte changes.
+ * Nothing is installed after the driver's `release`: that is looked at under the lock as well. No reference of the page is needed: a bracket that begins later takes the driver's lock and takes the entry away, before the pte changes.
  *
  * What may be read without any lock is the page table as it was, or garbage: a table that is freed meanwhile, and is another's then. Tables are freed
  * inside UNMAP brackets over all that they mapped; seq moves at their end, and `readRetry` says so. `mapZero` must not even once write to such a table,
@@ -84,11 +84,15 @@ export class RemoteMm {
   }
 
   private mayZero(i: number, vpn: number): boolean {
-    return armCovers(this.arms.load(i >>> 9), vpn) && this.nrFrames > 0;
+    return armCovers(this.arms.load(i >>> 9), vpn) && this.countFrames() > 0;
   }
 
   /** Frames that it has left: what the mm thread should know when it is asked for something anyway. */
   get nrFrames(): number {
+    return this.countFrames();
+  }
+
+  private countFrames(): number {
     return (this.area.load(AREA_FILLED) - this.area.load(AREA_HEAD)) | 0;
   }
 

@@ -194,13 +194,18 @@ export class Remotes {
   }
 
   private areBusy(): boolean {
-    for (const area of this.areas) if (area.isBusy) return true;
+    for (const area of this.areas) if (area.isBusy()) return true;
     return false;
+  }
+
+  /** Before the last bracket: who has found the root before it is stale when that ends. Where it does not concern a driver, its `release` tells it. */
+  detach(): void {
+    for (const area of this.areas) area.detach();
   }
 
   /** All of the mm is unmapped, and drivers are about to be released. False when its tables must not be given back. */
   mmExits(): boolean {
-    for (const area of this.areas) area.detach();
+    for (const area of this.areas) area.revoke();
     if (this.isStuck && this.areBusy()) return false;
     this.unexposeAll();
     return true;
