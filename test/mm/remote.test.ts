@@ -17,6 +17,7 @@ import {
   type Mm,
   MREMAP_FIXED,
   MREMAP_MAYMOVE,
+  mmuNotifierUnregister,
   PROT_READ,
   PROT_WRITE,
   REMOTE_ZERO,
@@ -209,6 +210,18 @@ describe('N1: a bracket accounts for what was mapped before', () => {
     expect(w.user.write(1, 3)).toBe(true);
     expect([byteAt(child, VA), byteAt(child, VA + PAGE), byteAt(w.mm, VA + PAGE)]).toEqual([1, 0, 3]);
     ok(w);
+  });
+
+  it('without a driver too, until its threads are told to be gone', () => {
+    const w = world();
+    for (let k = 0; k < 8; k++) w.user.write(k, 1);
+    mmuNotifierUnregister(w.driver.sub);
+    w.mm.munmap(VA, 4 * PAGE);
+    expect(w.user.remote.lookup(VA, true)).toBe(FAULT_RETRY);
+    w.mm.madvise(VA + 4 * PAGE, 4 * PAGE, MADV_DONTNEED);
+    checkHost(w.host);
+    w.area.destroy();
+    checkHost(w.host);
   });
 
   it('a table is kept while a thread may be on its way to it', () => {

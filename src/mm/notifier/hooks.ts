@@ -12,21 +12,26 @@ import type { MmapLockMode } from './subscription.js';
  * `mmuNotifierInvalidateRangeEnd`; free the frames. One bracket of an mm at a time: they share its `range`.
  */
 
+/** Whether there is nobody who has to know of brackets: no driver, and no thread that maps pages by itself. */
+function isUnwatched(mm: Mm): boolean {
+  return mm.notifiers.nrSubscriptions === 0 && mm.remotes === undefined;
+}
+
 /** Begins to say what a bracket is about. */
 export function mmuNotifierRangeInit(mm: Mm, event: MmuNotifyEvent): void {
-  if (!CONFIG_PTE_NOTIFIERS || mm.notifiers.nrSubscriptions === 0) return;
+  if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return;
   mm.range.reset(event, true);
 }
 
 /** The pages [startVpn, endVpn) are of it. */
 export function mmuNotifierRangeAdd(mm: Mm, startVpn: number, endVpn: number): void {
-  if (!CONFIG_PTE_NOTIFIERS || mm.notifiers.nrSubscriptions === 0) return;
+  if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return;
   mm.range.add(startVpn, endVpn);
 }
 
 /** Opens the bracket; what other threads have mapped is accounted for then. 0, or -EAGAIN where it must not block and a driver refused: then nothing is open (N12). Pairs with `mmuNotifierInvalidateRangeEnd`. */
 export function mmuNotifierInvalidateRangeStart(mm: Mm, blockable = true): number {
-  if (!CONFIG_PTE_NOTIFIERS || mm.notifiers.nrSubscriptions === 0) return 0;
+  if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return 0;
   const range = mm.range.seal();
   range.blockable = blockable;
   const result = mm.notifiers.invalidateRangeStart(range);
@@ -34,15 +39,17 @@ export function mmuNotifierInvalidateRangeStart(mm: Mm, blockable = true): numbe
   return result;
 }
 
-/** All three for one run of pages: opens the bracket, which may block. Pairs with `mmuNotifierInvalidateRangeEnd`. */
+/** All three for one run of pages, in a bracket that may block. Pairs with `mmuNotifierInvalidateRangeEnd`. */
 export function mmuNotifierInvalidatePagesStart(mm: Mm, event: MmuNotifyEvent, startVpn: number, endVpn: number): void {
-  if (!CONFIG_PTE_NOTIFIERS || mm.notifiers.nrSubscriptions === 0) return;
-  mm.notifiers.invalidateRangeStart(mm.range.set(event, startVpn, endVpn));
+  if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return;
+  const range = mm.range.set(event, startVpn, endVpn);
+  mm.notifiers.invalidateRangeStart(range);
+  if (mm.remotes !== undefined) mm.remotes.bracketOpened(range);
 }
 
 /** Closes it. Pairs with `mmuNotifierInvalidateRangeStart`. */
 export function mmuNotifierInvalidateRangeEnd(mm: Mm): void {
-  if (!CONFIG_PTE_NOTIFIERS || mm.notifiers.nrSubscriptions === 0) return;
+  if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return;
   mm.notifiers.invalidateRangeEnd(mm.range);
 }
 
