@@ -324,3 +324,58 @@ it('needs a reset for rings outside RAM, when they are used', async () => {
   await until(() => (driver.status & 0x40) !== 0);
   expect(board.reasons).toEqual([expect.stringMatching(/queue 1: EFAULT.*must be in RAM/)]);
 });
+
+/** Calls `act` before each 16-bit word that the device stores. */
+function beforeStores(board: TestBoard, act: (gpa: number) => void): void {
+  const { memory } = board;
+  const { store16 } = memory;
+  memory.store16 = (gpa, value) => {
+    act(gpa);
+    return store16.call(memory, gpa, value);
+  };
+}
+
+it('sees a chain that comes between its last look and the event index, for which no notification comes', async () => {
+  const { board, queue } = setUp(F_EVENT_IDX);
+  const eventIndex = queue.used + 4 + 8 * queue.size;
+  let nrOffered = 0;
+  beforeStores(board, (gpa) => {
+    if (gpa === eventIndex && nrOffered++ < 3) queue.offer(queue.chain(pair(board, DATA, 8, 1)));
+  });
+  queue.notify();
+  expect((await used(queue, 3)).length).toBe(3);
+});
+
+it('gives others their turn however fast its ring is filled', async () => {
+  const { board, queue } = setUp();
+  const usedIdx = queue.used + 2;
+  let [served, servedBefore] = [0, -1];
+  beforeStores(board, (gpa) => {
+    if (gpa !== usedIdx || ++served === 20_000) return;
+    queue.offer(queue.chain(pair(board, DATA, 8, 1)));
+    queue.notify();
+  });
+  queue.offer(queue.chain(pair(board, DATA, 8, 1)));
+  queue.notify();
+  setImmediate(() => {
+    servedBefore = served;
+  });
+  await until(() => served === 20_000);
+  expect(servedBefore).toBeGreaterThan(0);
+  expect(servedBefore).toBeLessThan(2000);
+});
+
+it.each([...Array(14).keys()])('after a reset at its access %i to memory, no interrupt is left over', async (k) => {
+  const { board, driver, queue } = setUp(k % 2 === 0 ? F_EVENT_IDX : 0n);
+  queue.offer(queue.chain(pair(board, DATA, 8, 1)));
+  let left = k;
+  board.memory.absent = () => --left < 0;
+  queue.notify();
+  for (let turn = 0; turn <= k && board.memory.waiting === 0; turn++)
+    await new Promise((resolve) => setImmediate(resolve));
+  driver.readIsr();
+  driver.status = 0;
+  await until(() => driver.status === 0);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([driver.line, driver.readIsr(), board.reasons]).toEqual([false, 0, []]);
+});
