@@ -33,6 +33,7 @@ export const ERRNO = {
   EOPNOTSUPP: 95,
   EADDRINUSE: 98,
   ETIMEDOUT: 110,
+  ESTALE: 116,
   EDQUOT: 122,
   EHWPOISON: 133,
 } as const;

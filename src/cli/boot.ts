@@ -2,6 +2,8 @@ import { Command, Option } from 'commander';
 import { parseCount, parseSeconds, parseSize } from './args.js';
 import { bootGuests } from './bootguests.js';
 import { type DiskOption, parseDisk } from './disks.js';
+import { type NetOption, parseNet } from './nets.js';
+import { parseShare, type ShareOption } from './shares.js';
 
 /** `unpin boot`: Linux guests, or our own, in memory that can go away at any time. */
 
@@ -10,6 +12,8 @@ export interface BootOptions {
   initrd?: string;
   append?: string;
   disk: DiskOption[];
+  net: NetOption[];
+  share: ShareOption[];
   console: 'ttyS0' | 'hvc0';
   ram: number;
   smp: number;
@@ -36,6 +40,8 @@ export function bootCommand(): Command {
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <str>', 'kernel command line')
     .addOption(disks())
+    .addOption(nets())
+    .addOption(shares())
     .addOption(
       new Option('--console <device>', 'console: the UART or virtio-console')
         .choices(['ttyS0', 'hvc0'])
@@ -62,6 +68,21 @@ function disks(): Option {
   const what =
     'virtio disk from a raw image, repeatable: vda, vdb; ro: not written; overlay: what a guest writes is dropped at the end';
   return new Option('--disk <file[,ro|,overlay]>', what).argParser(parseDisk).default([], 'none');
+}
+
+function nets(): Option {
+  const what =
+    "network card, repeatable: 'user' leads to sockets of the host (10.0.2.2 is its loopback; outgoing=none|any for less or more), " +
+    'with ports of its loopback handed to the guest (the next guest has the next port); ' +
+    "'link:NAME' joins the guests of this run";
+  return new Option('--net <user[,hostfwd=tcp:PORT:PORT][,outgoing=..]|link:NAME>', what)
+    .argParser(parseNet)
+    .default([], 'none');
+}
+
+function shares(): Option {
+  const what = "folder of the host, repeatable; in the guest: mount -t virtiofs TAG /mnt (default tag 'share')";
+  return new Option('--share <dir[,tag][,ro]>', what).argParser(parseShare).default([], 'none');
 }
 
 function size(flags: string, what: string, value: string, min: number, max: number): Option {

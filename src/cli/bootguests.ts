@@ -15,6 +15,8 @@ import { Disks } from './disks.js';
 import { OutputFile, readInput, refuseSameFile, releaseInput } from './files.js';
 import { HostProgress } from './hostprogress.js';
 import { HostRun } from './hostrun.js';
+import { Nets } from './nets.js';
+import { Shares } from './shares.js';
 import { connectStdin } from './stdin.js';
 import { StopSignals } from './stop.js';
 import { Terminal } from './terminal.js';
@@ -60,8 +62,11 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   const output: { json?: OutputFile; trace?: OutputFile } = {};
   let run: HostRun | undefined;
   let disks: Disks | undefined;
+  let shares: Shares | undefined;
+  const nets = new Nets(options.net);
   try {
     disks = await Disks.open(options.disk, options.guests);
+    shares = await Shares.open(options.share);
     const onSwapError = (message: string) => tell(`unpin: ${message}\n`);
     const guests: BoardGuest[] = [];
     const onOom = ({ victim, reason }: OomReport) => guests.find(({ mm }) => mm === victim)?.kill('killed', reason);
@@ -69,15 +74,17 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
     if (options.json !== undefined) output.json = new OutputFile('report', options.json);
     if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
     const mux = createMux(run.host, options);
-    await createGuests({ host: run.host, options, input, mux, disks, tell }, guests);
+    await createGuests({ host: run.host, options, input, mux, disks, nets, shares, tell }, guests);
     for (const bytes of Object.values(input)) releaseInput(bytes);
-    return await new BootRun(run, options, guests, mux, signals, tell).run(output);
+    return await new BootRun(run, options, guests, nets, mux, signals, tell).run(output);
   } catch (error) {
     for (const file of Object.values(output)) file.discard();
     throw error;
   } finally {
+    nets.close();
     await run?.close();
     await disks?.close();
+    await shares?.close();
     signals.remove();
   }
 }
@@ -149,11 +156,13 @@ interface GuestParts {
   readonly input: BootInput;
   readonly mux: Mux;
   readonly disks: Disks;
+  readonly nets: Nets;
+  readonly shares: Shares;
   readonly tell: (text: string) => void;
 }
 
 async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<void> {
-  const { host, options, input, mux, disks, tell } = parts;
+  const { host, options, input, mux, tell } = parts;
   const kvm = new Kvm(host, nodeEnvironment(), { blockWhenAlone: true });
   for (let i = 0; i < options.guests; i++) {
     const name = guestName(i);
@@ -173,7 +182,7 @@ async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<vo
         pin: options.pin,
         gunzip: (bytes) => gunzipSync(bytes),
         console,
-        ...guestDevices(options, disks, console, (message) => complain(`${name}: ${message}`)),
+        ...(await guestDevices(parts, i, console, (message) => complain(`${name}: ${message}`))),
         onDeviceBroken: complain,
       }),
     );
@@ -181,15 +190,16 @@ async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<vo
 }
 
 /** Where there is PCI, there is a random number generator too. */
-function guestDevices(
-  options: BootOptions,
-  disks: Disks,
+async function guestDevices(
+  { options, disks, nets, shares }: GuestParts,
+  index: number,
   sink: (bytes: Uint8Array) => void,
   onError: (message: string) => void,
-): Pick<BoardGuestOptions, 'devices' | 'hvc'> {
+): Promise<Pick<BoardGuestOptions, 'devices' | 'hvc'>> {
   const hvc = options.console === 'hvc0' ? { hvc: new VirtioConsole({ sink }) } : {};
-  if (options.disk.length === 0 && options.console !== 'hvc0') return hvc;
-  return { ...hvc, devices: [...disks.devices(onError), new VirtioRng((bytes) => randomFillSync(bytes))] };
+  const devices = [...disks.devices(onError), ...(await nets.devices(index)), ...(await shares.devices())];
+  if (devices.length === 0 && options.console !== 'hvc0') return hvc;
+  return { ...hvc, devices: [...devices, new VirtioRng((bytes) => randomFillSync(bytes))] };
 }
 
 /** Our own guests each get a seed of their own, so that no two hold the same pages. */
@@ -205,6 +215,7 @@ class BootRun {
   private readonly hostRun: HostRun;
   private readonly options: BootOptions;
   private readonly guests: readonly BoardGuest[];
+  private readonly nets: Nets;
   private readonly mux: Mux;
   private readonly signals: StopSignals;
   private readonly out: (text: string) => void;
@@ -216,6 +227,7 @@ class BootRun {
     hostRun: HostRun,
     options: BootOptions,
     guests: readonly BoardGuest[],
+    nets: Nets,
     mux: Mux,
     signals: StopSignals,
     out: (text: string) => void,
@@ -223,6 +235,7 @@ class BootRun {
     this.hostRun = hostRun;
     this.options = options;
     this.guests = guests;
+    this.nets = nets;
     this.mux = mux;
     this.signals = signals;
     this.out = out;
@@ -235,7 +248,7 @@ class BootRun {
     const timer = this.startTimer();
     const disconnect = this.connectKeyboard();
     this.mux.progress.start();
-    const reports = await Promise.all(this.guests.map((guest) => this.runGuest(guest)));
+    const reports = await Promise.all(this.guests.map((guest, index) => this.runGuest(guest, index)));
     this.mux.progress.stop();
     disconnect?.();
     clearTimeout(timer);
@@ -275,8 +288,9 @@ class BootRun {
   }
 
   /** A guest that dies is told of at once: the others go on. */
-  private async runGuest(guest: BoardGuest): Promise<GuestReport> {
+  private async runGuest(guest: BoardGuest, index: number): Promise<GuestReport> {
     const report = await guest.run();
+    this.nets.closeGuest(index);
     if (report.reason !== '') this.tell(`unpin: ${report.name}: ${report.exit}: ${report.reason}\n`);
     return report;
   }

@@ -101,7 +101,7 @@ async function guests(): Promise<number> {
   say(`\n${bold(`3. What it is for: ${GUESTS} RISC-V guests with ${all} of RAM in ${formatSize(GUEST_FRAMES)}`)}\n`);
   const options = { guests: GUESTS, ram: GUEST_RAM, frames: GUEST_FRAMES, swapSize: 4 * GUESTS * GUEST_RAM };
   const rest = { smp: 1, console: 'ttyS0', pin: false, keyboard: false } as const;
-  return bootGuests({ ...options, ...rest, disk: [] }, (text) => process.stdout.write(text));
+  return bootGuests({ ...options, ...rest, disk: [], net: [], share: [] }, (text) => process.stdout.write(text));
 }
 
 async function withHost(work: (run: HostRun, signals: StopSignals) => Promise<void>): Promise<void> {

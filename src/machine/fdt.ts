@@ -97,12 +97,16 @@ function propertyBytes(value: FdtProperty): ArrayLike<number> {
   return value.flatMap((item) => (typeof item === 'string' ? cstring(item) : cellBytes([item])));
 }
 
-/** UTF-8 with its closing zero. Without TextEncoder, which the core layers' types do not know. */
 function cstring(text: string): number[] {
+  return [...utf8(text), 0];
+}
+
+/** The bytes of UTF-8. Without TextEncoder, which the core layers' types do not know. */
+export function utf8(text: string): number[] {
   const encoded = encodeURIComponent(text).replace(/%([0-9A-F]{2})/g, (_, hex) =>
     String.fromCharCode(Number.parseInt(hex, 16)),
   );
-  return [...Array.from(encoded, (char) => char.charCodeAt(0)), 0];
+  return Array.from(encoded, (char) => char.charCodeAt(0));
 }
 
 function cellBytes(cells: readonly number[]): number[] {

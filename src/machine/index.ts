@@ -1,6 +1,7 @@
 export * from './bootplan.js';
 export * from './devicetree.js';
 export * from './fdt.js';
+export * from './fuse/index.js';
 export type { GuestMemory } from './guestmemory.js';
 export * from './kernel.js';
 export * from './mmio.js';

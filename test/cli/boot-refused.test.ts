@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { OutputFile } from '../../src/cli/files.js';
@@ -118,6 +120,33 @@ describe.concurrent('sizes and counts', () => {
 
   test('an unknown command', async () => {
     expectRefused(await unpin(['boott']).done, /^unpin: EINVAL: unknown command 'boott'/);
+  });
+});
+
+describe.concurrent('networks and folders', () => {
+  const cases: [string, string[], RegExp][] = [
+    ['another kind of network', ['--net', 'tap0'], /^unpin: EINVAL: .*'tap0' must be 'link:NAME' or 'user'/],
+    ['a link without a name', ['--net', 'link:'], /^unpin: EINVAL: .*'link:' must be 'link:NAME'/],
+    ['a forward of UDP', ['--net', 'user,hostfwd=udp:1:2'], /^unpin: EINVAL: .*'hostfwd=udp:1:2' in '.*' must be/],
+    ['port 0', ['--net', 'user,hostfwd=tcp:0:22'], /^unpin: EINVAL: .*port 0 in 'hostfwd=tcp:0:22' must be from 1 to/],
+    ['outgoing nowhere known', ['--net', 'user,outgoing=all'], /^unpin: EINVAL: .*'outgoing=all' in '.*' must be/],
+    ['an absent folder', ['--share', `${folder}/none`], /^unpin: ENOENT: openFolder: folder '.*none' must be a folder/],
+    ['a file as folder', ['--share', file('f', '')], /^unpin: ENOTDIR: openFolder: folder '.*f' must be a folder/],
+    ['one tag twice', ['--share', `${folder},x`, '--share', `/tmp,x`], /^unpin: EINVAL: .*tag 'x' must be another/],
+    ['a long tag', ['--share', `${folder},${'t'.repeat(37)}`], /^unpin: EINVAL: .*tag 't+' must have at most 36 bytes/],
+    ['too many words', ['--share', `${folder},a,b`], /^unpin: EINVAL: .* must be DIR, DIR,TAG, DIR,ro or DIR,TAG,ro/],
+  ];
+  test.each(cases)('%s', async (_, args, line) => {
+    expectRefused(await boot(args), line);
+  });
+
+  test('a port that is in use', async () => {
+    const server = net.createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as net.AddressInfo;
+    const forward = `user,hostfwd=tcp:${port}:22`;
+    expectRefused(await boot(['--net', forward]), new RegExp(`^unpin: EADDRINUSE: listen: port ${port} of 127.0.0.1`));
+    server.close();
   });
 });
 

@@ -5,6 +5,8 @@ export { DescriptorChain, type GuestRun } from './chain.js';
 export * from './console.js';
 export * from './device.js';
 export { type Defer, Dma } from './dma.js';
+export { VirtioFs } from './fs.js';
+export * from './net.js';
 export { VirtioPci } from './pci.js';
 export { Pump } from './pump.js';
 export * from './queue.js';
