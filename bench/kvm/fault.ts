@@ -31,38 +31,55 @@ interface Result {
   readonly kvm: number[];
   readonly kvmFaults: number[];
   readonly unpin: number[];
+  readonly thread: number[];
+}
+
+/** The vCPU on the host's thread, and in one of its own. */
+interface Guests {
+  readonly here: TouchGuest;
+  readonly thread: TouchGuest;
 }
 
 export async function measureFault(rounds: number): Promise<string> {
-  const guest = await TouchGuest.create(NR_PAGES);
+  const guests: Guests = {
+    here: await TouchGuest.create(NR_PAGES, { nrVcpus: 1, threads: false }),
+    thread: await TouchGuest.create(NR_PAGES, { nrVcpus: 1, threads: true }),
+  };
   const peer = Peer.start('kvm.c');
   const about = await peer.ask('about');
   if (about.startsWith('absent ')) process.stderr.write(`bench: SKIPPED: Linux's KVM: ${about}\n`);
   const results: Result[] = [];
   for (const row of ROWS) {
-    results.push(await measureRow(guest, about.startsWith('absent ') ? undefined : peer, row, rounds));
+    results.push(await measureRow(guests, about.startsWith('absent ') ? undefined : peer, row, rounds));
     process.stderr.write(`bench: ${row.name}\n`);
   }
   await peer.stop();
-  await guest.close();
+  for (const guest of Object.values(guests)) await guest.close();
   return `${tableOf(results)}\n\nLinux's KVM: ${about}.`;
 }
 
-async function measureRow(guest: TouchGuest, peer: Peer | undefined, row: Row, rounds: number): Promise<Result> {
-  const { operation, nrPages, stride } = row;
-  const result: Result = { row, kvm: [], kvmFaults: [], unpin: [] };
-  if (operation === 'resident') await guest.touch(nrPages, stride);
+async function measureRow(guests: Guests, peer: Peer | undefined, row: Row, rounds: number): Promise<Result> {
+  const { operation, nrPages } = row;
+  const result: Result = { row, kvm: [], kvmFaults: [], unpin: [], thread: [] };
+  for (const guest of Object.values(guests)) await guest.touch(nrPages, row.stride);
   for (let round = -3; round < rounds; round++) {
     const [kvm, faults] = ((await peer?.ask(`${operation} ${nrPages}`)) ?? 'NaN NaN').split(' ').map(Number);
-    if (operation !== 'resident') guest.takeEntries();
-    const unpin = await guest.touch(nrPages, stride);
-    checkFaults(row, unpin.faults);
+    const unpin = await measureUnpin(guests.here, row);
+    const thread = await measureUnpin(guests.thread, row);
     if (round < 0) continue;
     result.kvm.push(kvm! / nrPages);
     result.kvmFaults.push(faults! / nrPages);
-    result.unpin.push(unpin.ns / nrPages);
+    result.unpin.push(unpin / nrPages);
+    result.thread.push(thread / nrPages);
   }
   return result;
+}
+
+async function measureUnpin(guest: TouchGuest, row: Row): Promise<number> {
+  if (row.operation !== 'resident') guest.takeEntries();
+  const { ns, faults } = await guest.touch(row.nrPages, row.stride);
+  checkFaults(row, faults);
+  return ns;
 }
 
 /** What was timed must be what the row says. */
@@ -72,12 +89,12 @@ function checkFaults({ operation, nrPages, name }: Row, faults: number): void {
 }
 
 function tableOf(results: readonly Result[]): string {
-  const head = ['ns a page', 'KVM', "KVM's faults a page", 'Unpin', 'KVM / Unpin', 'quartiles', 'bar'];
+  const head = ['ns a page', 'KVM', "KVM's faults a page", 'Unpin', 'in a thread', 'KVM / Unpin', 'quartiles', 'bar'];
   return markdownTable(head, results.map(cells));
 }
 
-function cells({ row, kvm, kvmFaults, unpin }: Result): string[] {
-  if (Number.isNaN(kvm[0])) return [row.name, 'absent', '', digits(median(unpin)), '', '', ''];
+function cells({ row, kvm, kvmFaults, unpin, thread }: Result): string[] {
+  if (Number.isNaN(kvm[0])) return [row.name, 'absent', '', digits(median(unpin)), digits(median(thread)), '', '', ''];
   const ratios = kvm.map((ns, i) => ns / unpin[i]!);
   const mid = median(ratios);
   return [
@@ -85,6 +102,7 @@ function cells({ row, kvm, kvmFaults, unpin }: Result): string[] {
     digits(median(kvm)),
     digits(median(kvmFaults)),
     digits(median(unpin)),
+    digits(median(thread)),
     digits(mid),
     `${digits(quantile(ratios, 0.25))} to ${digits(quantile(ratios, 0.75))}`,
     row.bar === undefined ? '' : `${row.bar} ${mid >= row.bar ? 'kept' : 'MISSED'}`,

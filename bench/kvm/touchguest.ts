@@ -18,7 +18,7 @@ import { CSR } from '../../src/riscv/index.js';
  * The guest of bench/linux-peer/kvm.c on Unpin: one program, with page tables of its own, that reads one byte of each page of a stretch. The
  * pages are in the host's page table; `takeEntries` takes the external ones away, by mprotect and the notifier.
  *
- * Use: `await TouchGuest.create(nrPages)`, `takeEntries`, `await touch(...)`, or `touchForEver` on all of its vCPUs; `await close()`.
+ * Use: `await TouchGuest.create(nrPages, options)`, `takeEntries`, `await touch(...)`, or `touchForEver` on all of its vCPUs; `await close()`.
  */
 
 const CODE = RAM_BASE;
@@ -26,7 +26,9 @@ const ROOT = RAM_BASE + 0x1000;
 const LEVEL1 = RAM_BASE + 0x2000;
 const TABLES = RAM_BASE + 2 ** 20;
 const PAGES_FROM = RAM_BASE + 2 ** 24;
+/** Of one vCPU; each further one decodes code for itself. */
 const ARENA_BYTES = 80 * 2 ** 20;
+const ARENA_PER_VCPU = 16 * 2 ** 20;
 /** Frames beside the guest's. */
 const SPARE_FRAMES = 2048;
 
@@ -41,6 +43,15 @@ const PTE_V = 1;
 const PTE_LEAF = 0xcf;
 const SATP_SV39 = 8n << 60n;
 
+/** Bundled, a benchmark lies in bench/. */
+const VCPU_WORKER = new URL('../dist/node/vcpuworker.js', import.meta.url);
+
+export interface TouchOptions {
+  readonly nrVcpus: number;
+  /** Each vCPU in a thread of its own; else all on this one. */
+  readonly threads: boolean;
+}
+
 export class TouchGuest {
   readonly host: Host;
   readonly mm: Mm;
@@ -49,21 +60,23 @@ export class TouchGuest {
   private readonly hva: number;
   private readonly ramBytes: number;
 
-  private constructor(host: Host, nrPages: number, nrVcpus: number) {
+  private constructor(host: Host, nrPages: number, { nrVcpus, threads }: TouchOptions) {
     this.host = host;
     this.ramBytes = PAGES_FROM - RAM_BASE + nrPages * PAGE_SIZE;
     this.mm = host.createMm();
     this.hva = this.mm.mmap(0, this.ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
-    this.vm = new Kvm(host, nodeEnvironment()).createVm(this.mm);
+    const env = nodeEnvironment({ vcpuWorker: VCPU_WORKER });
+    this.vm = new Kvm(host, env).createVm(this.mm, { nrVcpus, threads });
     const { hva: userspaceAddr, ramBytes: memorySize } = this;
     this.vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize, userspaceAddr });
     this.vcpus = Array.from({ length: nrVcpus }, (_, id) => this.vm.createVcpu(id));
   }
 
-  static async create(nrPages: number, nrVcpus = 1): Promise<TouchGuest> {
+  static async create(nrPages: number, options: TouchOptions): Promise<TouchGuest> {
     const frames = nrPages + (PAGES_FROM - RAM_BASE) / PAGE_SIZE + SPARE_FRAMES;
-    const host = new Host({ frames, arenaBytes: ARENA_BYTES, defer: (fn) => setImmediate(fn) });
-    const guest = new TouchGuest(host, nrPages, nrVcpus);
+    const arenaBytes = ARENA_BYTES + options.nrVcpus * ARENA_PER_VCPU;
+    const host = new Host({ frames, arenaBytes, defer: (fn) => setImmediate(fn) });
+    const guest = new TouchGuest(host, nrPages, options);
     await guest.load();
     return guest;
   }
@@ -85,8 +98,11 @@ export class TouchGuest {
       TABLES,
       BigUint64Array.from({ length: this.ramBytes / PAGE_SIZE }, (_, i) => leaf(i)),
     );
-    const [low, high] = [satp(), satp() >> 32n].map((half) => Number(BigInt.asIntN(32, half)));
-    for (const { hart } of this.vcpus) hart.csr.write(CSR.satp, low!, high!);
+    for (const vcpu of this.vcpus) {
+      if (!vcpu.isStarted) vcpu.start(BigInt(CODE), 0n);
+      const [low, high] = [satp(), satp() >> 32n].map((half) => Number(BigInt.asIntN(32, half)));
+      vcpu.hart.csr.write(CSR.satp, low!, high!);
+    }
   }
 
   private write(gpa: number, words: Uint32Array | BigUint64Array): Promise<void> {
@@ -132,7 +148,7 @@ export class TouchGuest {
   }
 
   async close(): Promise<void> {
-    this.vm.destroy();
+    await this.vm.destroy();
     this.mm.exit();
     await this.host.stop();
   }
