@@ -133,8 +133,10 @@ export class Vcpu {
   /** Waits for the page that the last instruction lacked, and keeps it until that instruction has retired (N26). */
   private async waitForPage(): Promise<VcpuExit | undefined> {
     this.waitingAt = this.hart.instret;
-    this.vm.nrMajorFaults++;
     const { waitHva, waitFlags, waitGpa } = this.thread ?? this.core.mmu;
+    // For a thread of its own, much that needs the mm needs no waiting.
+    if (this.thread !== undefined && this.hold(waitHva, waitFlags)) return undefined;
+    this.vm.nrMajorFaults++;
     const startMs = this.vm.env.nowMs();
     try {
       if (this.mayBlock()) this.vm.mm.faultInSync(waitHva, waitFlags);
@@ -146,10 +148,17 @@ export class Vcpu {
     }
     this.onWait?.(waitGpa, startMs, this.vm.env.nowMs());
     if (this.destroyed) return undefined;
-    const pfn = this.vm.mm.tryGetPage(waitHva, waitFlags);
-    if (pfn > 0) this.held.hold(pfn);
-    this.thread?.releaseWhenRetired(this.held);
+    this.hold(waitHva, waitFlags);
     return undefined;
+  }
+
+  /** Whether the page is there now: then it is held. */
+  private hold(hva: number, flags: number): boolean {
+    const pfn = this.vm.mm.tryGetPage(hva, flags);
+    if (pfn <= 0) return false;
+    this.held.hold(pfn);
+    this.thread?.releaseWhenRetired(this.held);
+    return true;
   }
 
   private async faultInAside(hva: number, flags: number): Promise<void> {

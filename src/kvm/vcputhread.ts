@@ -40,6 +40,8 @@ export class VcpuThread {
   private readonly recordsBytes: number;
   private readonly recordsAddr: number;
   private readonly area: RemoteArea;
+  private held: HeldPages | undefined;
+  private isLooking = false;
   private handle: VcpuThreadHandle | undefined;
   private gone: Promise<void> | undefined;
   private onGone: (() => void) | undefined;
@@ -98,6 +100,7 @@ export class VcpuThread {
     const resolve = this.exited;
     if (resolve === undefined || this.state.turn !== TURN_OWNER) return;
     this.exited = undefined;
+    this.releaseRetired();
     this.readMail();
     resolve(this.mail.exit);
   }
@@ -123,15 +126,25 @@ export class VcpuThread {
     this.mail.answerMmio(value);
   }
 
-  /** The pages stay held until the thread says that the instruction has retired. */
+  /** The pages stay held until the thread says that the instruction has retired: it is looked for with each exit, and by a timer. */
   releaseWhenRetired(held: HeldPages): void {
     this.mail.holds = true;
-    const look = () => {
-      if (held.length === 0) return;
-      if (this.state.takeRetired() || this.state.killed) held.releaseAll();
-      else this.vm.env.setTimer(look, RELEASE_MS);
-    };
-    this.vm.env.setTimer(look, RELEASE_MS);
+    this.held = held;
+    this.lookSoon();
+  }
+
+  private lookSoon(): void {
+    if (this.isLooking) return;
+    this.isLooking = true;
+    this.vm.env.setTimer(() => {
+      this.isLooking = false;
+      this.releaseRetired();
+      if (this.held!.length > 0) this.lookSoon();
+    }, RELEASE_MS);
+  }
+
+  private releaseRetired(): void {
+    if (this.held !== undefined && (this.state.killed || this.state.takeRetired())) this.held.releaseAll();
   }
 
   private died(reason: string): void {
