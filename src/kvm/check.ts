@@ -3,7 +3,7 @@ import { PAGE_SIZE } from '../mm/index.js';
 import type { Hart } from '../riscv/index.js';
 import { KVM_MEM_LOG_DIRTY_PAGES } from './memregion.js';
 import { DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
-import { SPTE_W } from './spte.js';
+import { checkShadowPages } from './shadowcheck.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -54,17 +54,11 @@ function isLogged(slot: Memslot, i: number): boolean {
   return ((slot.dirty.readOnce(i >>> 5) >>> (i & 31)) & 1) === 1;
 }
 
-/** Shadow entries by index. */
+/** Guest frames of shadow entries, by index. */
 function checkShadow(vm: Vm): Map<number, number> {
   const gfns = new Map<number, number>();
-  vm.shadow.forEachLeaf((index, spte) => {
-    const gfn = vm.shadow.gfn(index);
-    const slot = vm.slots.find(gfn);
-    const direct = slot?.direct.readOnce(gfn - slot.baseGfn) ?? 0;
-    if ((direct & DIRECT_V) === 0 || direct >>> 12 !== spte >>> 12) bug('N3', `spte ${index} outlived gfn ${gfn}`);
-    if ((spte & SPTE_W) !== 0 && (direct & DIRECT_W) === 0) bug('N5', `spte ${index} is writable, gfn ${gfn} is not`);
-    gfns.set(index, gfn);
-  });
+  checkShadowPages(vm.shadow, vm.slots);
+  vm.shadow.forEachLeaf((index) => gfns.set(index, vm.shadow.gfn(index)));
   return gfns;
 }
 

@@ -91,7 +91,7 @@ export class KvmMmu implements HartMmu, PteSource {
     const { tables } = this;
     const { shadow } = tables;
     tables.lock();
-    if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp);
+    if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp, hart.hartId);
     const index = shadow.lookup(this.root, vpnOf(va));
     const spte = shadow.spte(index);
     const hit = spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr);
@@ -228,7 +228,7 @@ export class KvmMmu implements HartMmu, PteSource {
   satpWritten(hart: Hart): void {
     this.superpages.clear();
     this.tables.lock();
-    this.root = hart.paging ? this.tables.shadow.getRoot(hart.satp) : -1;
+    this.root = hart.paging ? this.tables.shadow.getRoot(hart.satp, hart.hartId) : -1;
     this.tables.unlock();
   }
 

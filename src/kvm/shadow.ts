@@ -80,9 +80,10 @@ const PTE_D = 128;
 const MAX_GENERATION = 0x7fff0000;
 
 export class ShadowPages {
-  private readonly pool: ShadowPool;
+  /** For `checkShadowPages`, as is `tree`. */
+  readonly pool: ShadowPool;
+  readonly tree: ShadowTree;
   private readonly slots: GfnLookup;
-  private readonly tree: ShadowTree;
   private readonly sync: ShadowSync;
   private readonly fences: ShadowFences;
   private readonly onZap: OnZap;
@@ -126,16 +127,18 @@ export class ShadowPages {
 
   // Look-up.
 
-  /** Handle of the root for a value of satp. */
-  getRoot(satp: bigint): number {
+  /**
+   * Handle of the root for a value of satp, now that of hart `hart` (below 64). To a hart in which it was not before, all
+   * of it is new: what others found there is compared first, for that hart had nothing to fence for.
+   */
+  getRoot(satp: bigint, hart: number): number {
     const ppn = Number(satp & 0xfffffffffffn);
     const role = rootRole(ppn, Number((satp >> 44n) & 0xffffn));
     const gfn = ppn % 2 ** 32;
-    let root = this.pool.find(gfn, role);
-    if (root < 0) {
-      this.tree.protect(-1, -1);
-      root = this.tree.take(gfn, role, 0);
-    }
+    const found = this.pool.find(gfn, role);
+    this.tree.protect(-1, -1);
+    const root = found < 0 ? this.tree.take(gfn, role, 0) : found;
+    if (!this.pool.noteHart(root, hart) && found >= 0) this.pool.set(root, PAGE_FENCED, this.pool.nextGeneration());
     return this.pool.handle(root);
   }
 
@@ -216,7 +219,7 @@ export class ShadowPages {
   /**
    * Maps `vpn` by what a walk of the guest's tables found, with the guest's rights less what the direct entry lacks; W only where the
    * guest's pte is dirty. Returns the shadow entry, or 0 where the direct entry has gone since: begin again.
-   * `generation` is from before the walk; if a fence came between, the entry returned is good for a TLB alone and is not kept:
+   * `generation` is from before the walk; if a fence came between, or a page was evicted, the entry returned is good for a TLB alone and is not kept:
    *
    *   hart A                                    hart B
    *   walks: reads the pte
@@ -234,7 +237,7 @@ export class ShadowPages {
     const flags = walk.flags & RIGHTS & ((walk.flags & PTE_D) === 0 ? ~SPTE_W : ~0);
     const lacking = (direct & DIRECT_W) === 0 ? SPTE_W : 0;
     const spte = (direct & ~0xfff) | (flags & ~lacking) | SPTE_V | SPTE_A;
-    if (generation !== this.pool.generation || !this.pool.isLive(handle)) {
+    if (generation !== this.pool.generation) {
       this.tree.mayBeInTlbs(gfn);
       return spte;
     }

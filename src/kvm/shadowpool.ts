@@ -58,7 +58,9 @@ export const PAGE_VPN = 7;
 export const PAGE_USED = 8;
 /** Of a root: how far it has followed the log of fences. */
 export const PAGE_SEEN = 9;
-export const WORDS_PER_PAGE = 10;
+/** Of a root: a bit for each hart that it was current in, two words. */
+const PAGE_HARTS = 10;
+export const WORDS_PER_PAGE = 12;
 
 export const NO_VPN = -1;
 /** PAGE_SYNCED of what never needs to be compared. */
@@ -217,6 +219,8 @@ export class ShadowPool {
     this.set(page, PAGE_VPN, firstVpn);
     this.set(page, PAGE_USED, 1);
     this.set(page, PAGE_SEEN, words.readOnce(POOL_LOG_HEAD));
+    this.set(page, PAGE_HARTS, 0);
+    this.set(page, PAGE_HARTS + 1, 0);
     for (let i = page * ENTRIES; i < (page + 1) * ENTRIES; i++) this.entries.writeOnce(i, 0);
     const bucket = this.bucket(gfn, role);
     this.set(page, NEXT, this.hash.readOnce(bucket));
@@ -242,6 +246,14 @@ export class ShadowPool {
 
   isUsed(page: number): boolean {
     return this.get(page, BIRTH) !== 0;
+  }
+
+  /** Notes that a root is current in a hart; returns whether it was before. */
+  noteHart(root: number, hart: number): boolean {
+    const word = PAGE_HARTS + ((hart >>> 5) & 1);
+    const harts = this.get(root, word);
+    this.set(root, word, harts | (1 << (hart & 31)));
+    return ((harts >>> (hart & 31)) & 1) === 1;
   }
 
   /** A page that was not used lately (second chance), other than these two; all pages are taken. */

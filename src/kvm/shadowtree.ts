@@ -95,7 +95,7 @@ export class ShadowTree {
   // Places.
 
   /** First vpn that what entry `slot` of `page` links to translates, or NO_VPN. */
-  private placeOf(page: number, slot: number): number {
+  placeOf(page: number, slot: number): number {
     const vpn = this.pool.get(page, PAGE_VPN);
     return vpn === NO_VPN ? NO_VPN : vpn + slot * ENTRIES ** roleLevel(this.pool.get(page, PAGE_ROLE));
   }

@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { RAM_BASE } from '../../src/machine/index.js';
+import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../../src/mm/index.js';
 import { CSR } from '../../src/riscv/index.js';
 import { FIRST_DATA_PAGE, PAGE, STOP, TestVm } from './testvm.js';
 
@@ -204,3 +206,48 @@ test('the guest sees a pte that it changed once it has fenced', async () => {
   expect(await w.t.load(w.va(0))).toBe(2n);
   w.t.destroy();
 });
+
+test('N3: a translation whose shadow entry was evicted leaves the TLB when the frame goes, though its rights were raised between', async () => {
+  const w = await World.create(3);
+  // Two places of one page; the first is only read.
+  await w.t.mm.write(w.t.at(ROOTS[0].leaf) + (FIRST_VIRTUAL + 3) * 8, bytesOf(w.leafPte(FIRST_DATA_PAGE + 2)));
+  await w.t.mm.write(w.t.at(FIRST_DATA_PAGE + 2), bytesOf(4n));
+  // All of RAM once more, by a superpage of 1 GiB, whose shadow pages take the place of others.
+  await w.t.mm.write(w.t.at(ROOTS[0].root) + 3 * 8, bytesOf((BigInt(RAM_BASE / PAGE) << 10n) | RW | AD | V));
+  expect(await w.t.load(w.va(2))).toBe(4n);
+  await w.t.load(3 * 2 ** 30 + (FIRST_DATA_PAGE + 5) * PAGE);
+  expect(w.t.vm.shadow.stats().evictions).toBeGreaterThan(0);
+  await w.t.store(w.va(3), 5n);
+  w.t.mm.madviseDontneed(w.t.at(FIRST_DATA_PAGE + 2), PAGE);
+  w.t.check();
+  expect(await w.t.load(w.va(2))).toBe(0n);
+  w.t.destroy();
+});
+
+test('what was read from page tables in a memslot is read again when the memslot is another', async () => {
+  const w = await World.create(ENOUGH_SHADOW_PAGES);
+  const { mm, vm } = w.t;
+  const table = ROOTS[0].leaf;
+  const put = (slot: number, page: number, nrPages: number, userspaceAddr: number) =>
+    vm.setUserMemoryRegion({ slot, guestPhysAddr: w.t.gpa(page), memorySize: nrPages * PAGE, userspaceAddr });
+  w.t.deleteSlot();
+  put(0, 0, table, w.t.at(0));
+  put(1, table, 1, w.t.at(table));
+  put(2, table + 1, RAM_PAGES - table - 1, w.t.at(table + 1));
+  await w.t.store(w.va(0), 1n);
+  await w.t.store(w.va(1), 2n);
+  const bytes = new Uint8Array(PAGE);
+  await mm.read(w.t.at(table), bytes);
+  bytes.set(bytesOf(w.leafPte(FIRST_DATA_PAGE + 1)), FIRST_VIRTUAL * 8);
+  const other = mm.mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  await mm.write(other, bytes);
+  put(1, table, 0, w.t.at(table));
+  put(1, table, 1, other);
+  expect(await w.t.load(w.va(0))).toBe(2n);
+  w.t.check();
+  w.t.destroy();
+});
+
+function bytesOf(word: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(word).buffer);
+}

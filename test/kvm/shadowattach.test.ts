@@ -42,9 +42,9 @@ function twoThreads(host: Host, nrPages: number) {
 test('what one thread enters, the other finds, takes away, and tells its own TLBs of', () => {
   const host = newHost(64);
   const { a, b, mine, zaps } = twoThreads(host, 16);
-  const root = a.getRoot(SATP);
+  const root = a.getRoot(SATP, 0);
   expect(enter(a, root, 0x12345, 9, SPTE_R | SPTE_W | PTE_D) >>> 12).toBe(PFN + 9);
-  expect(b.getRoot(SATP)).toBe(root);
+  expect(b.getRoot(SATP, 0)).toBe(root);
   expect(b.spte(b.lookup(root, 0x12345)) >>> 12).toBe(PFN + 9);
   b.zapGfn(mine, 9);
   expect(a.spte(a.lookup(root, 0x12345))).toBe(0);
@@ -55,12 +55,12 @@ test('what one thread enters, the other finds, takes away, and tells its own TLB
 test('a root whose pages the other thread took is dead, and stays so when its page is used again', () => {
   const host = newHost(64);
   const { a, b } = twoThreads(host, 3);
-  const root = a.getRoot(SATP);
+  const root = a.getRoot(SATP, 0);
   enter(a, root, 5, 1, SPTE_R);
   let other = -1;
-  for (let k = 1n; k <= 3n; k++) other = b.getRoot(SATP + k);
+  for (let k = 1n; k <= 3n; k++) other = b.getRoot(SATP + k, 1);
   expect([a.isLive(root), a.isLive(other)]).toEqual([false, true]);
-  const again = a.getRoot(SATP);
+  const again = a.getRoot(SATP, 0);
   expect(again).not.toBe(root);
   expect([a.isLive(root), b.isLive(again)]).toEqual([false, true]);
   a.free(host);
@@ -69,7 +69,7 @@ test('a root whose pages the other thread took is dead, and stays so when its pa
 test('N3: an entry whose direct entry went between the walk and the lock is not installed', () => {
   const host = newHost(64);
   const { a, mine } = twoThreads(host, 16);
-  const root = a.getRoot(SATP);
+  const root = a.getRoot(SATP, 0);
   mine.direct.writeOnce(9, 0);
   expect(enter(a, root, 5, 9, SPTE_R)).toBe(0);
   expect(enter(a, root, 5, NR_GFNS, SPTE_R)).toBe(0);
