@@ -40,4 +40,6 @@ export interface VcpuThreadInit {
   readonly nrDecodedPages: number;
   /** When the guest's clock began. */
   readonly startMs: number;
+  /** Its words (clock.ts). */
+  readonly clockAddr: number;
 }

@@ -92,7 +92,7 @@ function tryMap(vm: Vm, gpa: number): boolean {
   vm.lockMmu();
   const retry = vm.invalidate.readRetry(seq, hva) || !vm.slots.isCurrent(slot);
   // A vCPU may have been here first, and may write already.
-  if (!retry && slot.direct.readOnce(i) === 0) vm.tables.installDirect(slot, i, (pfn << 12) | DIRECT_V);
+  if (!retry && (slot.direct.readOnce(i) & DIRECT_V) === 0) vm.tables.installDirect(slot, i, (pfn << 12) | DIRECT_V);
   vm.unlockMmu();
   vm.mm.putPage(pfn);
   return !retry;

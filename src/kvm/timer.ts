@@ -1,28 +1,21 @@
 import { type Hart, IRQ_S_TIMER } from '../riscv/index.js';
+import { TICKS_PER_MS, type VmClock } from './clock.js';
 
 /**
- * The guest's clock and its timer (SBI TIME): ticks of the device tree's timebase since the VM's first vCPU was made.
+ * The timer of a vCPU (SBI TIME), by the guest's clock.
  */
 
-export const TIMEBASE_HZ = 10_000_000;
-const TICKS_PER_MS = TIMEBASE_HZ / 1000;
+/** While the clock stands nothing becomes due: who sleeps until then looks again so often. */
+const LOOK_AGAIN_MS = 1;
 
 export class VcpuTimer {
   private readonly hart: Hart;
-  private readonly nowMs: () => number;
-  private readonly startMs: number;
+  private readonly clock: VmClock;
   private dueTicks = Number.POSITIVE_INFINITY;
 
-  /** `nowMs`: the environment's clock, by which the guest's began at `startMs`. */
-  constructor(hart: Hart, nowMs: () => number, startMs: number) {
+  constructor(hart: Hart, clock: VmClock) {
     this.hart = hart;
-    this.nowMs = nowMs;
-    this.startMs = startMs;
-  }
-
-  /** Ticks, a whole number. */
-  now(): number {
-    return Math.floor((this.nowMs() - this.startMs) * TICKS_PER_MS);
+    this.clock = clock;
   }
 
   /** Sets the next timer interrupt and takes a pending one back; Infinity: none. */
@@ -34,13 +27,15 @@ export class VcpuTimer {
 
   /** Raises the timer interrupt when it is due. */
   update(): void {
-    if (this.dueTicks === Number.POSITIVE_INFINITY || this.now() < this.dueTicks) return;
+    if (this.dueTicks === Number.POSITIVE_INFINITY || this.clock.now() < this.dueTicks) return;
     this.dueTicks = Number.POSITIVE_INFINITY;
     this.hart.setInterruptPending(IRQ_S_TIMER, true);
   }
 
+  /** 0 or less: it is due. Never less than it takes, unless the clock stands meanwhile. */
   msUntilDue(): number {
-    return (this.dueTicks - this.now()) / TICKS_PER_MS;
+    const ms = (this.dueTicks - this.clock.now()) / TICKS_PER_MS;
+    return ms > 0 && this.clock.stands ? Math.max(ms, LOOK_AGAIN_MS) : ms;
   }
 
   stop(): void {

@@ -60,8 +60,8 @@ export class Vcpu {
   constructor(vm: Vm, id: number) {
     this.vm = vm;
     this.id = id;
-    const { tables, engine, env, startMs } = vm;
-    this.core = new VcpuCore(id, { tables, engine, pages: vm.mm, nowMs: () => env.nowMs(), startMs });
+    const { tables, engine, env, clock } = vm;
+    this.core = new VcpuCore(id, { tables, engine, pages: vm.mm, nowMs: () => env.nowMs(), clock });
     this.state = this.core.state;
     this.hart.csr.write(CSR.scounteren, SCOUNTEREN_RESET, 0);
     this.thread = vm.threads ? new VcpuThread(vm, this.core) : undefined;
@@ -76,9 +76,11 @@ export class Vcpu {
   /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts, and while it is stopped, by itself. */
   async run(): Promise<VcpuExit> {
     this.vm.state.nrRunning++;
+    this.vm.clock.enter();
     try {
       return await this.runLoop();
     } finally {
+      this.vm.clock.leave();
       this.vm.state.nrRunning--;
     }
   }
@@ -139,9 +141,9 @@ export class Vcpu {
     this.vm.nrMajorFaults++;
     const startMs = this.vm.env.nowMs();
     try {
-      if (this.mayBlock()) this.vm.mm.faultInSync(waitHva, waitFlags);
-      else await this.faultInAside(waitHva, waitFlags);
+      await this.faultIn(waitHva, waitFlags);
     } catch (error) {
+      if (this.destroyed) return undefined;
       // The slot has gone or moved meanwhile, and what it showed may be gone too: the access begins again.
       if (this.vm.slots.hva(waitGpa) !== waitHva) return undefined;
       return { reason: KVM_EXIT_MEMORY_FAULT, gpa: waitGpa, error: error as Error };
@@ -161,12 +163,17 @@ export class Vcpu {
     return true;
   }
 
-  private async faultInAside(hva: number, flags: number): Promise<void> {
-    const { state, mm } = this.vm;
+  /** Meanwhile the guest's clock stands, unless another of its vCPUs can do something with the time. */
+  private async faultIn(hva: number, flags: number): Promise<void> {
+    const { state, mm, clock } = this.vm;
+    const block = this.mayBlock();
     state.nrWaiting++;
+    clock.waitBegins();
     try {
-      await mm.faultIn(hva, flags);
+      if (block) mm.faultInSync(hva, flags);
+      else await mm.faultIn(hva, flags);
     } finally {
+      clock.waitEnds();
       state.nrWaiting--;
     }
   }
@@ -199,7 +206,9 @@ export class Vcpu {
     this.turnEndsMs = this.vm.env.nowMs() + TURN_MS;
   }
 
+  /** Idle, by the guest's clock. */
   private async sleep(ms: number): Promise<void> {
+    this.vm.clock.leave();
     await new Promise<void>((resolve) => {
       const cancel = Number.isFinite(ms) ? this.vm.env.setTimer(() => this.kick(), ms) : undefined;
       this.wake = () => {
@@ -207,6 +216,7 @@ export class Vcpu {
         resolve();
       };
     });
+    this.vm.clock.enter();
   }
 
   /** Maps guest memory before the guest asks for it (prefault.ts). May wait. */

@@ -1,4 +1,5 @@
 import type { Hart, HartExit, RiscvEngine } from '../riscv/index.js';
+import type { VmClock } from './clock.js';
 import type { HostPages } from './hostpages.js';
 import { KvmMmu } from './mmu.js';
 import { VcpuTimer } from './timer.js';
@@ -19,8 +20,7 @@ export interface VcpuPlace {
   readonly pages: HostPages;
   /** The environment's clock, the same in all threads. */
   readonly nowMs: () => number;
-  /** When the guest's clock began. */
-  readonly startMs: number;
+  readonly clock: VmClock;
 }
 
 export class VcpuCore {
@@ -33,16 +33,16 @@ export class VcpuCore {
 
   /** Makes a hart, or attaches to the one that the state has. */
   constructor(id: number, place: VcpuPlace) {
-    const { tables, engine, pages, nowMs, startMs } = place;
+    const { tables, engine, pages, nowMs, clock } = place;
     this.id = id;
     this.engine = engine;
     this.state = tables.vcpus[id]!;
     this.mmu = new KvmMmu(tables, engine.i32, pages, nowMs);
-    const options = { hartId: id, mmu: this.mmu, now: () => this.timer.now() };
+    const options = { hartId: id, mmu: this.mmu, now: () => clock.now() };
     const { hartBase } = this.state;
     this.hart = hartBase === 0 ? engine.createHart(options) : engine.attachHart(hartBase, options);
     this.mmu.hart = this.hart;
-    this.timer = new VcpuTimer(this.hart, nowMs, startMs);
+    this.timer = new VcpuTimer(this.hart, clock);
     this.state.hartBase = this.hart.base;
   }
 

@@ -92,6 +92,7 @@ export class VcpuThread {
       recordsAddr: this.recordsAddr,
       nrDecodedPages: vm.state.nrThreadDecodedPages,
       startMs: vm.startMs,
+      clockAddr: vm.clock.address,
     };
   }
 

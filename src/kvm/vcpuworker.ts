@@ -7,6 +7,7 @@ import {
   type HartExit,
   RiscvEngine,
 } from '../riscv/index.js';
+import { VmClock } from './clock.js';
 import type { VcpuThreadInit } from './environment.js';
 import type { HostPages } from './hostpages.js';
 import { ANY_VPN } from './shadow.js';
@@ -31,11 +32,12 @@ export function runVcpuThread(init: VcpuThreadInit, nowMs: () => number, post: (
 class VcpuWorker {
   private readonly core: VcpuCore;
   private readonly mail: VcpuMail;
+  private readonly clock: VmClock;
   private readonly sbi: ThreadSbi;
   private readonly post: () => void;
 
   constructor(init: VcpuThreadInit, nowMs: () => number, post: () => void) {
-    const { memory, interpreter, id, recordsAddr, nrDecodedPages, startMs } = init;
+    const { memory, interpreter, id, recordsAddr, nrDecodedPages } = init;
     const engine = new RiscvEngine({
       memory,
       interpreter,
@@ -45,7 +47,8 @@ class VcpuWorker {
     });
     const tables = VmTables.attach(memory, init.tables, (vpn) => this.zapped(vpn));
     const pages = remotePages(new RemoteMm(memory, init.remote));
-    this.core = new VcpuCore(id, { tables, engine, pages, nowMs, startMs });
+    this.clock = new VmClock(memory, init.clockAddr, nowMs, init.startMs);
+    this.core = new VcpuCore(id, { tables, engine, pages, nowMs, clock: this.clock });
     this.mail = new VcpuMail(memory, tables.mailAddr(id));
     this.sbi = new ThreadSbi(this.core, tables);
     this.post = post;
@@ -119,7 +122,10 @@ class VcpuWorker {
     const { hart, state, timer } = this.core;
     const prepared = state.prepareHalt();
     const sleepMs = timer.msUntilDue();
-    if (sleepMs > 0 && !hart.interruptPending()) state.halt(prepared, sleepMs);
+    if (sleepMs <= 0 || hart.interruptPending()) return;
+    this.clock.leave();
+    state.halt(prepared, sleepMs);
+    this.clock.enter();
   }
 
   private writeMail(): void {

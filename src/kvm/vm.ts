@@ -12,6 +12,7 @@ import {
   VA_SIZE,
 } from '../mm/index.js';
 import type { RiscvEngine } from '../riscv/index.js';
+import { VmClock } from './clock.js';
 import { checkManualDirtyLog, clearDirtyLog, getDirtyLog, markDirtyAt } from './dirtylog.js';
 import type { Environment } from './environment.js';
 import type { UserMemoryRegion } from './memregion.js';
@@ -86,6 +87,7 @@ export class Vm {
   nrMajorFaults = 0;
   /** KVM_DIRTY_LOG_... of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
   manualDirtyLog = 0;
+  readonly clock: VmClock;
   private readonly subscription: MmuSubscription;
   private destroyed = false;
   private died: string | undefined;
@@ -105,6 +107,7 @@ export class Vm {
     this.sbi = new VmSbi(this, options.console);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
     this.tables = VmTables.create(this.host, this.nrVcpus, nrPages, (vpn) => this.flushTlbs(vpn));
+    this.clock = VmClock.create(this.host, () => env.nowMs(), this.startMs);
     this.subscription = mmuNotifierRegister(mm, 0, VA_SIZE, kvmNotifierOps(this), { onPoisoned: () => this.stop() });
   }
 
@@ -318,6 +321,7 @@ export class Vm {
     for (const cache of this.pfnCaches) cache.deactivate();
     for (const vcpu of this.vcpus) vcpu.destroy();
     this.tables.free(this.host);
+    this.clock.free(this.host);
     mmuNotifierUnpin(this.subscription);
   }
 }
