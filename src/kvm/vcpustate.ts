@@ -148,7 +148,7 @@ export class VcpuState {
   /** Waits until what was requested is served, or the vCPU is outside. Throws KernelError ETIMEDOUT where it does neither: its thread is dead. */
   awaitServed(bits: number): void {
     if (!this.mustAwait(bits)) return;
-    this.kick();
+    hartRequest(this.i32, this.hartBase);
     for (let spin = 0; spin < SPINS; spin++) if (!this.mustAwait(bits)) return;
     this.words.fetchAdd(NR_WAITERS, 1);
     try {

@@ -41,6 +41,7 @@ export class VmTables {
   readonly vcpus: readonly VcpuState[];
   private readonly words: Words;
   private readonly wordsAddr: number;
+  private readonly isHopeless = (): boolean => this.vcpus.some((vcpu) => vcpu.killed);
 
   private constructor(
     memory: { buffer: SharedArrayBuffer },
@@ -99,7 +100,7 @@ export class VmTables {
 
   /** As `lock`, by the mm thread. Throws KernelError ETIMEDOUT where a vCPU's thread died with it. */
   lockByHost(): void {
-    if (this.words.lockTimeout(MMU_LOCK, LOCK_TIMEOUT_MS, () => this.vcpus.some((v) => v.killed))) return;
+    if (this.words.lockTimeout(MMU_LOCK, LOCK_TIMEOUT_MS, this.isHopeless)) return;
     throw new KernelError('ETIMEDOUT', 'lockMmu', 'the thread of a vCPU has died with the lock of its VM');
   }
 
