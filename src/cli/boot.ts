@@ -15,6 +15,8 @@ export interface BootOptions {
   net: NetOption[];
   share: ShareOption[];
   console: 'ttyS0' | 'hvc0';
+  /** Bytes, or true without a size. */
+  balloon?: number | true;
   ram: number;
   smp: number;
   threads?: boolean;
@@ -46,6 +48,12 @@ export function bootCommand(): Command {
       new Option('--console <device>', 'console: the UART or virtio-console')
         .choices(['ttyS0', 'hvc0'])
         .default('ttyS0'),
+    )
+    .addOption(
+      new Option(
+        '--balloon [size]',
+        'virtio-balloon: what a guest reports free goes back to the host, and so much is asked of each',
+      ).argParser(parseSize(0, 2 * GIB)),
     )
     .addOption(size('--ram <size>', 'RAM that each guest believes it has', '128M', MIB, 2 * GIB))
     .addOption(count('--smp <n>', 'vCPUs of each guest', 1, 16))

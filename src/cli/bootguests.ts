@@ -183,10 +183,18 @@ async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<vo
         gunzip: (bytes) => gunzipSync(bytes),
         console,
         ...(await guestDevices(parts, i, console, (message) => complain(`${name}: ${message}`))),
+        ...balloonOf(options),
         onDeviceBroken: complain,
       }),
     );
   }
+}
+
+/** Refused where it could give nothing back. */
+function balloonOf({ balloon, pin }: BootOptions): Pick<BoardGuestOptions, 'balloon'> {
+  if (balloon === undefined) return {};
+  if (pin) throw new KernelError('EINVAL', 'boot', '--balloon gives memory back, and --pin keeps it: choose one');
+  return { balloon: { targetBytes: balloon === true ? 0 : balloon } };
 }
 
 /** Where there is PCI, there is a random number generator too. */

@@ -25,6 +25,12 @@ export function reportText(guests: readonly GuestReport[], host: HostStats): str
   return (
     `\n${table([head, ...rows])}\n\n  ${formatSize(ram)} of guest RAM in ${formatSize(host.frames * 4096)} of frames; ` +
     `swapped out ${host.swapOutPages} pages, in ${host.swapInPages}; pinned ${host.pinnedFrames}; ` +
-    `shootdowns ${host.shootdowns}\n`
+    `shootdowns ${host.shootdowns}\n${balloonText(guests)}`
   );
+}
+
+function balloonText(guests: readonly GuestReport[]): string {
+  const given = guests.flatMap(({ balloon }) => (balloon ? [balloon.inflatedBytes + balloon.reportedBytes] : []));
+  if (given.length === 0) return '';
+  return `  given back by balloons ${formatSize(given.reduce((sum, bytes) => sum + bytes, 0))}\n`;
 }

@@ -11,9 +11,9 @@ import {
   type Vm,
   VmMemory,
 } from '../kvm/index.js';
-import { RAM_BASE, type VirtioConsole, type VirtioDevice } from '../machine/index.js';
+import { RAM_BASE, VirtioBalloon, type VirtioConsole, type VirtioDevice } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
-import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '../mm/index.js';
+import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
 import { Gate } from './gate.js';
 import type { GuestExit, GuestReport } from './report.js';
@@ -46,6 +46,8 @@ export interface BoardGuestOptions {
   devices?: readonly VirtioDevice[];
   /** A virtio-console besides the UART: what is typed goes to it once the guest's driver uses it. */
   hvc?: VirtioConsole;
+  /** A virtio-balloon, with reporting of free pages; this much is asked of the guest. */
+  balloon?: { readonly targetBytes: number };
   /** A device stopped for what the guest did: one line, once a device. */
   onDeviceBroken?: (message: string) => void;
 }
@@ -60,9 +62,10 @@ export class BoardGuest {
   private readonly board: Board;
   private readonly gate = new Gate();
   private readonly hvc: VirtioConsole | undefined;
+  private readonly balloon: VirtioBalloon | undefined;
   private ended: { exit: GuestExit; reason: string } | undefined;
 
-  private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board) {
+  private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board, balloon: VirtioBalloon | undefined) {
     this.name = options.name;
     // Not the options as a whole: they have the kernel's bytes.
     this.kvm = options.kvm;
@@ -71,6 +74,7 @@ export class BoardGuest {
     this.vm = vm;
     this.board = board;
     this.hvc = options.hvc;
+    this.balloon = balloon;
     this.allVcpus = Array.from({ length: vm.nrVcpus }, (_, id) => vm.createVcpu(id));
     board.connect(this.allVcpus);
     board.plug({
@@ -84,7 +88,9 @@ export class BoardGuest {
   static async create(options: BoardGuestOptions): Promise<BoardGuest> {
     const { host, ramBytes } = options;
     const nrVcpus = options.nrVcpus ?? 1;
-    const devices = [...(options.hvc ? [options.hvc] : []), ...(options.devices ?? [])];
+    let memory: VmMemory | undefined;
+    const balloon = options.balloon && new VirtioBalloon({ memory: { discard: (runs) => memory?.discard(runs) } });
+    const devices = [...(options.hvc ? [options.hvc] : []), ...(options.devices ?? []), ...(balloon ? [balloon] : [])];
     const board = new Board({ ...options, nrVcpus, devices });
     const mm = host.createMm({ name: options.name, rlimitMemlock: options.pin ? ramBytes : 0 });
     try {
@@ -99,7 +105,9 @@ export class BoardGuest {
         threads: options.threads ?? false,
       });
       vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: ramBytes, userspaceAddr: hva });
-      return new BoardGuest(options, mm, vm, board);
+      memory = new VmMemory(vm);
+      if (balloon !== undefined) balloon.targetPages = Math.floor(options.balloon!.targetBytes / PAGE_SIZE);
+      return new BoardGuest(options, mm, vm, board, balloon);
     } catch (error) {
       mm.exit();
       throw error;
@@ -218,6 +226,7 @@ export class BoardGuest {
       ramBytes: this.ramBytes,
       residentPeakBytes: this.mm.residentPeakPages * 4096,
       smaps_rollup: this.mm.smapsRollup(),
+      ...(this.balloon && { balloon: balloonReport(this.balloon) }),
     };
   }
 
@@ -226,6 +235,10 @@ export class BoardGuest {
     await this.vm.destroy();
     this.mm.exit();
   }
+}
+
+function balloonReport({ actualPages, counts }: VirtioBalloon): NonNullable<GuestReport['balloon']> {
+  return { actualBytes: actualPages * PAGE_SIZE, ...counts };
 }
 
 function memoryFaultReason(gpa: number, error: Error): string {

@@ -26,4 +26,12 @@ export interface GuestReport {
   residentPeakBytes: number;
   /** Where its memory was at the end, in KiB, under the names of /proc/pid/smaps_rollup. */
   smaps_rollup: SmapsRollup;
+  /** Where the guest had a balloon: what was in it at the end, and what it gave back and took again in all. */
+  balloon?: {
+    actualBytes: number;
+    inflatedBytes: number;
+    deflatedBytes: number;
+    /** Free pages that it reported. */
+    reportedBytes: number;
+  };
 }
