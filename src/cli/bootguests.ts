@@ -101,11 +101,12 @@ function filesOf(options: BootOptions): Record<string, string | undefined> {
   return { '--kernel': kernel, '--initrd': initrd, ...disks, '--swap': swap, '--json': json, '--trace': trace };
 }
 
-/** Each guest may hold the pages of one instruction while the host still needs its own (N26). */
-function checkFrames({ frames, guests }: BootOptions): void {
-  const least = (MIN_FRAMES + (guests - 1) * MAX_HELD_PAGES) * PAGE_SIZE;
+/** Each vCPU may hold the pages of one instruction while the host still needs its own (N26). */
+function checkFrames({ frames, guests, smp }: BootOptions): void {
+  const least = (MIN_FRAMES + (guests * smp - 1) * MAX_HELD_PAGES) * PAGE_SIZE;
   if (frames >= least) return;
-  const what = guests === 1 ? 'a guest' : `${guests} guests`;
+  const each = smp === 1 ? '' : ` of ${smp} vCPUs`;
+  const what = guests === 1 ? `a guest${each}` : `${guests} guests${each}`;
   throw new KernelError(
     'EINVAL',
     'boot',
