@@ -1,15 +1,24 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
   type BlockBackend,
+  type EthernetPort,
+  type FileSystemBackend,
   MemoryDisk,
   OverlayDisk,
   PCI_ECAM_BASE,
   RAM_BASE,
+  VirtioBalloon,
   VirtioBlk,
   VirtioConsole,
   type VirtioDevice,
+  VirtioFs,
+  VirtioNet,
   type VirtioPci,
   VirtioRng,
 } from '../../../src/machine/index.js';
+import { openFolder } from '../../../src/node/index.js';
 import { TestBoard, TestDriver, until } from './driver.js';
 import { EchoDevice } from './echo.js';
 
@@ -25,6 +34,8 @@ const DISK_BYTES = 1 << 18;
 /** No device moves more in one access. */
 const MAX_ACCESS_BYTES = 128 * 1024;
 const GUARD = 0xa5;
+/** The file system's number on the bus. */
+const FS_NUMBER = 7;
 
 export class Random {
   private state: number;
@@ -46,11 +57,27 @@ export class Random {
   }
 }
 
+/** A network that brings each frame back, later. */
+class Mirror implements EthernetPort {
+  private receive: (frame: Uint8Array) => void = () => {};
+
+  attach(receive: (frame: Uint8Array) => void): void {
+    this.receive = receive;
+  }
+
+  transmit(frame: Uint8Array): void {
+    const copy = frame.slice();
+    setImmediate(() => this.receive(copy));
+  }
+
+  close(): void {}
+}
+
 class Guest {
   readonly board = new TestBoard(GUARD_BYTES + HOSTILE_BYTES);
   readonly plugged: { pci: VirtioPci; number: number }[];
 
-  constructor(base: BlockBackend) {
+  constructor(base: BlockBackend, fs: FileSystemBackend) {
     const { memory } = this.board;
     memory.bytes.fill(GUARD, 0, GUARD_BYTES);
     const devices: VirtioDevice[] = [
@@ -58,6 +85,9 @@ class Guest {
       new VirtioConsole({ sink: () => {} }),
       new VirtioRng((bytes) => bytes.fill(7)),
       new EchoDevice(),
+      new VirtioNet({ mac: Uint8Array.of(2, 0, 0, 0, 0, 1), port: new Mirror() }),
+      new VirtioBalloon({ memory: { discard: () => {} } }),
+      new VirtioFs({ tag: 'folder', fs }),
     ];
     this.plugged = devices.map((device) => this.board.plug(device));
   }
@@ -91,14 +121,20 @@ export interface HostileReport {
   wrong: string[];
   reasons: string[];
   writtenBytes: number;
+  /** Made by the guest in the shared folder. */
+  nrFiles: number;
 }
 
 export async function hostile(seed: number, nrActs: number): Promise<HostileReport> {
   const random = new Random(seed);
   const base = new MemoryDisk(DISK_BYTES);
   await base.write(0, [new Uint8Array(DISK_BYTES).fill(0x11)]);
-  const guest = new Guest(base);
-  const victim = new Guest(base);
+  const parent = mkdtempSync(join(tmpdir(), 'unpin-hostile-'));
+  writeFileSync(join(parent, 'outside'), 'outside');
+  mkdirSync(join(parent, 'folder'));
+  const fs = await openFolder(join(parent, 'folder'));
+  const guest = new Guest(base, fs);
+  const victim = new Guest(base, fs);
   guest.board.memory.absent = () => random.below(8) === 0;
   const acts = new Acts(
     guest.board,
@@ -109,10 +145,17 @@ export async function hostile(seed: number, nrActs: number): Promise<HostileRepo
     acts.one();
     if (random.below(6) === 0) await new Promise((resolve) => setImmediate(resolve));
   }
+  const wrong = await look(guest, victim, base);
+  if (readFileSync(join(parent, 'outside'), 'utf8') !== 'outside' || readdirSync(parent).length !== 2)
+    wrong.push('something outside the folder has changed');
+  const nrFiles = readdirSync(join(parent, 'folder')).length;
+  await fs.close();
+  rmSync(parent, { recursive: true, force: true });
   return {
-    wrong: await look(guest, victim, base),
+    wrong,
     reasons: guest.board.reasons,
     writtenBytes: guest.board.memory.writtenBytes,
+    nrFiles,
   };
 }
 
@@ -145,6 +188,8 @@ class Acts {
   private readonly board: TestBoard;
   private readonly random: Random;
   private readonly numbers: readonly number[];
+  /** Of the queues that were set up, by where they are. */
+  private readonly sizes = new Map<number, number>();
 
   constructor(board: TestBoard, random: Random, numbers: readonly number[]) {
     this.board = board;
@@ -249,7 +294,9 @@ class Acts {
     for (let index = 0; index < Math.min(nr, 4); index++) {
       if (random.below(8) === 0) continue;
       const size = random.below(40) === 0 ? 3 : random.pick([8, 16, 64]);
-      driver.queue(index, RAM_BASE + GUARD_BYTES + 0x1000 * (random.pick(this.numbers) * 4 + index), size);
+      const at = GUARD_BYTES + 0x1000 * (driver.number * 4 + index);
+      driver.queue(index, RAM_BASE + at, size);
+      this.sizes.set(at, size);
       if (random.below(8) === 0) {
         driver.write(0x20 + 8 * random.below(3), 4, this.address() >>> 0);
       }
@@ -262,11 +309,10 @@ class Acts {
     const { random, board } = this;
     const driver = this.driver();
     const index = random.below(2);
-    const queue = random.below(16) === 0 ? index : GUARD_BYTES + 0x1000 * (random.pick(this.numbers) * 4 + index);
-    if (queue < GUARD_BYTES) return;
-    const size = random.pick([8, 8, 16, 64]);
+    const queue = GUARD_BYTES + 0x1000 * (driver.number * 4 + index);
+    const size = random.below(16) === 0 ? 8 : (this.sizes.get(queue) ?? 8);
     const { view } = board.memory;
-    if (random.below(2) === 0) this.request(queue);
+    if (random.below(2) === 0) this.request(queue, driver.number === FS_NUMBER);
     for (let i = random.below(8) - 4; i >= 0; i--) {
       const at = queue + 16 * random.below(size);
       view.setBigUint64(at, BigInt(this.address()), true);
@@ -279,7 +325,7 @@ class Acts {
     for (let i = 0; i < 4; i++)
       view.setUint16(
         avail + 4 + 2 * random.below(size),
-        random.pick([random.below(size), random.below(size), random.below(65536)]),
+        random.pick([0, 0, 0, random.below(size), random.below(40) === 0 ? random.below(65536) : 0]),
         true,
       );
     const idx = view.getUint16(avail + 2, true);
@@ -287,15 +333,16 @@ class Acts {
     driver.notify(index);
   }
 
-  /** A disk's request as it should be, in descriptors 0 to 2, direct or indirect; the sizes are any. */
-  private request(queue: number): void {
+  /** A request as a disk wants it, or a file system, in descriptors 0 to 2, direct or indirect; the sizes are any. */
+  private request(queue: number, forFs: boolean): void {
     const { random } = this;
     const { view } = this.board.memory;
     const place = () => GUARD_BYTES + (random.below(HOSTILE_BYTES - 0x4000) & ~15);
     const [header, table] = [place(), random.below(2) === 0 ? place() : queue];
-    view.setUint32(header, random.pick([0, 1, 4, 8, 11, 13, random.below(64)]), true);
-    view.setUint32(header + 8, random.pick([0, random.below(600), 0xffffffff]), true);
-    view.setUint32(header + 12, random.pick([0, 0, random.below(65536)]), true);
+    if (forFs) this.fuse(header);
+    else view.setUint32(header, random.pick([0, 1, 4, 8, 11, 13, random.below(64)]), true);
+    if (!forFs) view.setUint32(header + 8, random.pick([0, random.below(600), 0xffffffff]), true);
+    if (!forFs) view.setUint32(header + 12, random.pick([0, 0, random.below(65536)]), true);
     const data = random.pick([512, 16, 20, 4096, 16 * random.below(40), random.below(0x4000)]);
     const write = (at: number, gpa: number, lenBytes: number, flags: number, next: number) => {
       view.setBigUint64(at, BigInt(RAM_BASE + gpa), true);
@@ -303,9 +350,31 @@ class Acts {
       view.setUint16(at + 12, flags, true);
       view.setUint16(at + 14, next, true);
     };
-    write(table, header, 16, 1, 1);
-    write(table + 16, place(), data, random.pick([1, 3]), 2);
+    write(table, header, forFs ? view.getUint32(header, true) : 16, 1, 1);
+    write(table + 16, place(), data, forFs ? 3 : random.pick([1, 3]), 2);
     write(table + 32, place(), 1, 2, 0);
     if (table !== queue) write(queue, table, 48, 4, 0);
+  }
+
+  /** A request of FUSE: struct fuse_in_header, and a body of numbers and names. */
+  private fuse(at: number): void {
+    const { random } = this;
+    const { bytes, view } = this.board.memory;
+    const opcode = random.pick([26, 1, 9, 35, random.below(50), random.below(50)]);
+    const body = opcode === 26 ? 64 : 32 + random.below(200);
+    view.setUint32(at, random.below(8) === 0 ? random.below(4096) : 40 + body, true);
+    view.setUint32(at + 4, opcode, true);
+    view.setBigUint64(at + 8, BigInt(random.below(1000)), true);
+    view.setBigUint64(at + 16, BigInt(random.pick([1, 1, 2, 3, random.below(20), random.below(2 ** 32)])), true);
+    view.setUint32(at + 36, 0, true);
+    for (let i = 0; i < body; i++) bytes[at + 40 + i] = random.pick([0, 0, 7, random.below(256)]);
+    if (opcode === 26) {
+      view.setUint32(at + 40, 7, true);
+      view.setUint32(at + 44, 38, true);
+      return;
+    }
+    const name = random.pick(['a\0', 'b\0', '..\0', '../outside\0', '/etc/passwd\0', '\0', 'a\0b\0', 'a']);
+    const names = at + 40 + random.pick([0, 4, 8, 16]);
+    for (let i = 0; i < name.length; i++) bytes[names + i] = name.charCodeAt(i);
   }
 }

@@ -133,6 +133,17 @@ it('shows queues that are there, and size 0 for others', () => {
   ]);
 });
 
+it('keeps a queue as it was when it was enabled', () => {
+  const { board } = plug();
+  const driver = new TestDriver(board, 1);
+  driver.negotiate(0n);
+  const { desc } = driver.queue(1, RAM_BASE, 4);
+  driver.write(0x18, 2, 8);
+  driver.write(0x20, 4, 0);
+  driver.write(0x1c, 2, 0);
+  expect([driver.read(0x18, 2), driver.read(0x20, 4), driver.read(0x1c, 2)]).toEqual([4, desc, 1]);
+});
+
 it('does nothing for a notification before DRIVER_OK, or of a queue that is not enabled', async () => {
   const { board, device } = plug();
   const driver = new TestDriver(board, 1);
@@ -183,7 +194,8 @@ it('tells that a reset is complete only when no byte can be written any more', a
   driver.status = 0;
   // Neither done, nor begun anew meanwhile.
   expect(driver.status).not.toBe(0);
-  driver.status = 1;
+  driver.status = 0x80;
+  expect(driver.status & 0x80).toBe(0);
   expect(device.resets).toBeGreaterThan(0);
   await until(() => driver.status === 0);
   expect(board.memory.waiting).toBe(0);

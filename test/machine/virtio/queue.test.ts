@@ -77,6 +77,18 @@ it('gives chains back in whatever order the device likes', async () => {
   expect(queue.take()).toEqual([]);
 });
 
+it('takes and gives back in the order of the calls, also while each waits for a page', async () => {
+  const { board, device, queue } = setUp();
+  board.memory.absent = () => true;
+  const heads = [0, 1, 2].map((i) => queue.chain(pair(board, DATA + 0x1000 * i, 16, i)));
+  for (const head of heads) queue.offer(head);
+  const { 0: q } = device.queues;
+  const chains = await Promise.all([q!.pop(), q!.pop(), q!.pop(), q!.pop()]);
+  expect(chains.map((chain) => chain?.head)).toEqual([...heads, undefined]);
+  await Promise.all([2, 0, 1].map((i) => q!.push(chains[i]!, i)));
+  expect(queue.take().map(({ head }) => head)).toEqual([heads[2], heads[0], heads[1]]);
+});
+
 it('interrupts no driver that does not want it', async () => {
   const { board, driver, queue } = setUp();
   queue.setAvailFlags(1);
@@ -184,6 +196,15 @@ const HOSTILE: [what: string, reason: RegExp, act: (queue: DriverQueue, driver: 
     (queue) => {
       queue.indirect([{ gpa: DATA, lenBytes: 4 }], TABLE);
       queue.setDescriptor(TABLE, DATA, 4, 1, 0);
+      queue.offer(0);
+    },
+  ],
+  [
+    'an indirect table that leads out of itself',
+    /next entry 7 must be below the indirect table's 1/,
+    (queue) => {
+      queue.indirect([{ gpa: DATA, lenBytes: 4 }], TABLE);
+      queue.setDescriptor(TABLE, DATA, 4, 1, 7);
       queue.offer(0);
     },
   ],
