@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hasScript, inTerminal, type } from '../cli/pty.js';
-import { boot, folder, present } from './debianguest.js';
+import { boot, folder, present, type Run } from './debianguest.js';
 
 /**
  * Debian's own userland from a disk, as scripts/debian-disk makes it; and the guest's console on a terminal. UNPIN_DEBIAN_DISK may name an
@@ -23,7 +23,15 @@ function onDisk(command: string, args: string[] = ['--ram', '512M', '--frames', 
   return boot([...args, '--disk', `${image},overlay`, '--append', append]);
 }
 
-describe.skipIf(!present)('Debian on a disk', () => {
+/** What came from userspace: the kernel has its say on a busy machine, where it finds that time went by. */
+function userspace({ stdout }: Run): string {
+  return stdout
+    .split(/\r*\n/)
+    .filter((line) => !/^\[ *\d+\.\d+\]/.test(line))
+    .join('\n');
+}
+
+describe.skipIf(!present)("Debian's userland", () => {
   beforeAll(() => {
     if (existsSync(image)) return;
     const made = spawnSync('scripts/debian-disk', ['--guest', folder, '--configure', image], { encoding: 'utf8' });
@@ -32,7 +40,7 @@ describe.skipIf(!present)('Debian on a disk', () => {
 
   test('its packages are configured, and the file system is clean', async () => {
     const run = await onDisk('dpkg --audit; dpkg --get-selections | wc -l; dpkg -l | grep -c ^ii');
-    expect(run.stdout).toMatch(/userspace is up\s+(\d{3})\s+\1\s+unpin: exit status 0/);
+    expect(userspace(run)).toMatch(/userspace is up\s+(\d{3})\s+\1\s+unpin: exit status 0/);
     const check = spawnSync('e2fsck', ['-fn', image], {
       env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
     });
@@ -44,7 +52,7 @@ describe.skipIf(!present)('Debian on a disk', () => {
       'redis-server --daemonize yes --enable-debug-command yes >/dev/null; sleep 2; redis-cli ping; redis-cli debug populate 20000 key 1000 >/dev/null; redis-cli get key:19999 | head -c 11; echo; redis-cli dbsize',
       ['--ram', '512M', '--frames', '128M'],
     );
-    expect(run.stdout).toMatch(/PONG\s+value:19999\s+20000\s+unpin: exit status 0/);
+    expect(userspace(run)).toMatch(/PONG\s+value:19999\s+20000\s+unpin: exit status 0/);
   });
 
   test('stress-ng verifies its memory', async () => {
