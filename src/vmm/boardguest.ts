@@ -61,6 +61,8 @@ export class BoardGuest {
   private readonly allVcpus: readonly Vcpu[];
   private readonly board: Board;
   private readonly gate = new Gate();
+  /** By `pause`. */
+  private clockStands = false;
   private readonly hvc: VirtioConsole | undefined;
   private readonly balloon: VirtioBalloon | undefined;
   private ended: { exit: GuestExit; reason: string } | undefined;
@@ -152,15 +154,25 @@ export class BoardGuest {
     if (this.ended === undefined) this.end({ exit, reason });
   }
 
-  /** Stops its vCPUs: when it resolves they are out of the guest, and stay out until `resume`. Nothing to a guest that has ended. */
+  /** Stops its vCPUs, and its clock: when it resolves they are out of the guest until `resume`. Nothing to a guest that has ended. */
   async pause(): Promise<void> {
     if (this.ended !== undefined) return;
     this.gate.close();
     for (const vcpu of this.allVcpus) vcpu.immediateExit();
     await this.gate.reached(this.allVcpus.length);
+    if (!this.gate.isClosed || this.clockStands) return;
+    // The clock stands as for one vCPU that is not idle and waits.
+    this.clockStands = true;
+    this.vm.clock.enter();
+    this.vm.clock.waitBegins();
   }
 
   resume(): void {
+    if (this.clockStands) {
+      this.vm.clock.waitEnds();
+      this.vm.clock.leave();
+    }
+    this.clockStands = false;
     this.gate.open();
   }
 
