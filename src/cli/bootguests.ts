@@ -184,6 +184,7 @@ async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<vo
         gunzip: (bytes) => gunzipSync(bytes),
         console,
         ...(await guestDevices(parts, i, console, (message) => complain(`${name}: ${message}`))),
+        unixMs: () => Date.now(),
         ...balloonOf(options),
         onDeviceBroken: complain,
       }),

@@ -9,6 +9,9 @@ export const PLIC_BASE = 0x0c00_0000;
 export const UART_BASE = 0x1000_0000;
 export const UART_SIZE = 0x100;
 export const UART_IRQ = 10;
+export const RTC_BASE = 0x0010_1000;
+export const RTC_SIZE = 0x1000;
+export const RTC_IRQ = 11;
 export const RAM_BASE = 0x8000_0000;
 export const TIMEBASE_FREQUENCY = 10_000_000;
 export const PCI_ECAM_BASE = 0x3000_0000;
@@ -34,6 +37,8 @@ export interface BoardDeviceTreeOptions {
   rngSeed?: Uint8Array;
   /** There is a PCI host bridge. */
   pci?: boolean;
+  /** There is a clock that tells the date. */
+  rtc?: boolean;
 }
 
 export function boardDeviceTree(options: BoardDeviceTreeOptions): Uint8Array {
@@ -46,7 +51,7 @@ export function boardDeviceTree(options: BoardDeviceTreeOptions): Uint8Array {
         properties: { device_type: 'memory', reg: [...cells64(RAM_BASE), ...cells64(options.ramBytes)] },
       },
       cpus: cpus(nrHarts),
-      soc: soc(nrHarts, options.pci ?? false),
+      soc: soc(nrHarts, options.pci ?? false, options.rtc ?? false),
     },
   });
 }
@@ -97,7 +102,7 @@ function cpu(hartId: number): FdtNode {
   };
 }
 
-function soc(nrHarts: number, hasPci: boolean): FdtNode {
+function soc(nrHarts: number, hasPci: boolean, hasRtc: boolean): FdtNode {
   const contexts = Array.from({ length: nrHarts }, (_, hartId) => [PHANDLE_CPU_INTC + hartId, IRQ_S_EXT]).flat();
   return {
     properties: { '#address-cells': 2, '#size-cells': 2, compatible: 'simple-bus', ranges: true },
@@ -123,6 +128,16 @@ function soc(nrHarts: number, hasPci: boolean): FdtNode {
           interrupts: UART_IRQ,
         },
       },
+      ...(hasRtc && {
+        [`rtc@${RTC_BASE.toString(16)}`]: {
+          properties: {
+            compatible: 'google,goldfish-rtc',
+            reg: [...cells64(RTC_BASE), ...cells64(RTC_SIZE)],
+            'interrupt-parent': PHANDLE_PLIC,
+            interrupts: RTC_IRQ,
+          },
+        },
+      }),
       ...(hasPci && { [`pci@${PCI_ECAM_BASE.toString(16)}`]: pci() }),
     },
   };

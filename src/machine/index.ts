@@ -9,6 +9,7 @@ export * from './net/index.js';
 export * from './pci.js';
 export * from './pcifunction.js';
 export * from './plic.js';
+export * from './rtc.js';
 export * from './sbi.js';
 export * from './sbicodes.js';
 export * from './sbihost.js';

@@ -3,6 +3,8 @@ import type { Vcpu } from '../kvm/index.js';
 import {
   boardDeviceTree,
   type Defer,
+  GoldfishRtc,
+  type GoldfishRtcOptions,
   type GuestMemory,
   loadKernel,
   MmioBus,
@@ -18,6 +20,9 @@ import {
   Plic,
   planBoot,
   RAM_BASE,
+  RTC_BASE,
+  RTC_IRQ,
+  RTC_SIZE,
   UART_BASE,
   UART_IRQ,
   UART_SIZE,
@@ -44,6 +49,8 @@ export interface BoardOptions {
   readonly rngSeed?: Uint8Array;
   readonly gunzip: (bytes: Uint8Array) => Uint8Array;
   readonly console: (bytes: Uint8Array) => void;
+  /** The date, and timers for its alarm; without them the board has no clock that tells it. */
+  readonly rtc?: Omit<GoldfishRtcOptions, 'setIrq'>;
   /** On PCI, from device number 1 on. Without any there is no PCI. */
   readonly devices?: readonly VirtioDevice[];
 }
@@ -67,6 +74,7 @@ export class Board {
   readonly bus = new MmioBus();
   readonly uart: Uart;
   private readonly plic: Plic;
+  private readonly rtc: GoldfishRtc | undefined;
   private powerOn: PowerOn;
   private vcpus: readonly Vcpu[] = [];
   private readonly devices: readonly VirtioDevice[];
@@ -83,6 +91,10 @@ export class Board {
     this.uart = new Uart({ sink: options.console, setIrq: (on) => this.plic.setLevel(UART_IRQ, on) });
     this.bus.add(PLIC_BASE, PLIC_SIZE, this.plic);
     this.bus.add(UART_BASE, UART_SIZE, this.uart);
+    if (options.rtc !== undefined) {
+      this.rtc = new GoldfishRtc({ ...options.rtc, setIrq: (on) => this.plic.setLevel(RTC_IRQ, on) });
+      this.bus.add(RTC_BASE, RTC_SIZE, this.rtc);
+    }
     this.devices = options.devices ?? [];
     const setIrq = (device: number, on: boolean) => this.plic.setLevel(PCI_IRQ_BASE + device, on);
     this.pci = new PciHost({ windowBase: PCI_WINDOW_BASE, setIrq });
@@ -115,6 +127,7 @@ export class Board {
 
   /** Resolves when no device accesses guest memory any more. */
   async shutdown(): Promise<void> {
+    this.rtc?.stop();
     await Promise.all(this.plugged.map(({ state }) => state.shutdown()));
   }
 
@@ -142,6 +155,7 @@ function planPowerOn(power: BoardOptions): PowerOn {
     nrHarts,
     bootargs,
     pci,
+    rtc: options.rtc !== undefined,
     ...(range && { initrd: range }),
     ...(rngSeed && { rngSeed }),
   });

@@ -48,6 +48,8 @@ export interface BoardGuestOptions {
   hvc?: VirtioConsole;
   /** A virtio-balloon, with reporting of free pages; this much is asked of the guest. */
   balloon?: { readonly targetBytes: number };
+  /** The host's date, in milliseconds since 1970; without it the guest has no clock that tells the date. */
+  unixMs?: () => number;
   /** A device stopped for what the guest did: one line, once a device. */
   onDeviceBroken?: (message: string) => void;
 }
@@ -93,7 +95,9 @@ export class BoardGuest {
     let memory: VmMemory | undefined;
     const balloon = options.balloon && new VirtioBalloon({ memory: { discard: (runs) => memory?.discard(runs) } });
     const devices = [...(options.hvc ? [options.hvc] : []), ...(options.devices ?? []), ...(balloon ? [balloon] : [])];
-    const board = new Board({ ...options, nrVcpus, devices });
+    const { unixMs, kvm } = options;
+    const setTimer = (fn: () => void, ms: number) => kvm.env.setTimer(fn, ms);
+    const board = new Board({ ...options, nrVcpus, devices, ...(unixMs && { rtc: { unixMs, setTimer } }) });
     const mm = host.createMm({ name: options.name, rlimitMemlock: options.pin ? ramBytes : 0 });
     try {
       const hva = mm.mmap(0, ramBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
