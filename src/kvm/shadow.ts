@@ -246,9 +246,9 @@ export class ShadowPages {
     return spte;
   }
 
-  /** The page of the leaf entry, with what leads to it. */
+  /** The page of the leaf entry, with what leads to it. The next look-up compares what is new here. */
   private descend(root: number, vpn: number, gfn: number, flags: number, { level, tables }: GuestWalk): number {
-    const { pool, tree } = this;
+    const { tree } = this;
     const upper = vpn >>> 18;
     const lower = (vpn >>> 9) & 511;
     tree.protect(root, -1);
@@ -256,19 +256,10 @@ export class ShadowPages {
       level === 2
         ? tree.descend(root, upper, (gfn & ~0x3ffff) >>> 0, directRole(1, flags))
         : tree.descend(root, upper, tables[1]!, tableRole(1));
-    const needed = Math.max(this.fences.needed(root), pool.get(middle, PAGE_FENCED));
-    this.makeCurrent(middle, needed);
     tree.protect(root, middle);
-    const leaf =
-      level > 0
-        ? tree.descend(middle, lower, (gfn & ~0x1ff) >>> 0, directRole(0, flags))
-        : tree.descend(middle, lower, tables[0]!, tableRole(0));
-    this.makeCurrent(leaf, Math.max(needed, pool.get(leaf, PAGE_FENCED)));
-    return leaf;
-  }
-
-  private makeCurrent(page: number, needed: number): void {
-    if (!this.isCurrent(page, needed)) this.tree.empty(page);
+    return level > 0
+      ? tree.descend(middle, lower, (gfn & ~0x1ff) >>> 0, directRole(0, flags))
+      : tree.descend(middle, lower, tables[0]!, tableRole(0));
   }
 
   // Taking away.

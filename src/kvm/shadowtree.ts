@@ -200,7 +200,6 @@ export class ShadowTree {
     for (let parent = this.pool.get(page, PAGE_PARENTS); parent !== 0; parent = this.pool.get(page, PAGE_PARENTS))
       this.unlink(parent - 1);
     this.empty(page);
-    this.pool.nextGeneration();
     this.pool.free(page);
   }
 }

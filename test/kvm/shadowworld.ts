@@ -95,7 +95,7 @@ class ModelHart {
   root = 2;
   asid = 0;
   /** A walk that has not been entered yet. */
-  pending: { vpn: number; generation: number } | undefined;
+  pending: { vpn: number; generation: number; write: boolean } | undefined;
   private readonly firstUse = new Map<string, number>();
   private readonly asidFences = new Map<number, number>();
   private fenceAll = 0;
@@ -297,7 +297,7 @@ export class ShadowWorld {
     }
     const { generation } = shadow;
     if (!this.walk(hart, vpn, access)) return;
-    hart.pending = { vpn, generation };
+    hart.pending = { vpn, generation, write: access === 1 };
     if (enter) this.enter(hart);
   }
 
@@ -323,7 +323,7 @@ export class ShadowWorld {
     hart.pending = undefined;
     if (pending === undefined) return;
     const gfn = walk.gpa / PAGE;
-    this.frameOf(gfn, (walk.flags & PTE_D) !== 0);
+    this.frameOf(gfn, pending.write);
     const spte = shadow.install(hart.handle, pending.vpn, walk, pending.generation);
     if (spte === 0) throw new Error(`gfn ${gfn} is there, and was not entered`);
     this.fill(hart, pending.vpn, gfn, spte, walk.level);
@@ -350,7 +350,18 @@ export class ShadowWorld {
   }
 
   check(): void {
-    checkShadowPages(this.harts[0]!.shadow, { find: (gfn) => (gfn < NR_GFNS ? this.slot : undefined) });
+    const { shadow } = this.harts[0]!;
+    checkShadowPages(shadow, { find: (gfn) => (gfn < NR_GFNS ? this.slot : undefined) });
+    const chained: number[] = [];
+    for (let gfn = 0; gfn < NR_GFNS; gfn++) {
+      for (const index of shadow.chain(this.slot.rmap.readOnce(gfn))) {
+        if (shadow.gfn(index) !== gfn) throw new Error(`spte ${index} is in the chain of gfn ${gfn}`);
+        chained.push(index);
+      }
+    }
+    const leaves: number[] = [];
+    shadow.forEachLeaf((index) => leaves.push(index));
+    if (`${chained.sort()}` !== `${leaves.sort()}`) throw new Error(`chains ${chained} are not the sptes ${leaves}`);
   }
 }
 
