@@ -3,7 +3,7 @@
  * trees, so that it need not go down them, and ask each page whether it is current, on every TLB miss. An answer holds as long as the
  * pool's generation stands still: fences, links that are cut and pages that are evicted move it.
  *
- * WHY: a look-up takes 55 ns by the trees and 6 by this.
+ * WHY: a look-up takes 55 ns by the trees and 9 by this.
  */
 
 const NR_ENTRIES = 256;
