@@ -1,9 +1,9 @@
 /**
- * Costs of the memory manager beside Linux's, measured in one run: `npm run bench -- mm [table] [growth] [swap] [--rounds 15] [--write]`;
+ * Costs of the memory manager beside Linux's, measured in one run: `npm run bench -- mm [table] [growth] [swap] [same] [--rounds 15] [--write]`;
  * all parts without a name.
  *
  * table: nanoseconds a page, Linux and Unpin in turn, with the spread of the ratios and the floor of the machine. growth: cost against
- * pages, VMAs and other mms. swap: sequential swap-in beside Linux's from the same disk, where swapon is permitted. `--write` puts
+ * pages, VMAs and other mms. swap: sequential swap-in beside Linux's from the same disk, where swapon is permitted. same: pages of one value. `--write` puts
  * the results into docs/results/mm.md and mm-growth.svg.
  *
  * Runs on one core (taskset, where it is there), and so do the programs that it compares with. Wants a machine that is otherwise quiet.
@@ -13,6 +13,7 @@ import { spawnSync } from 'node:child_process';
 import { flag, option } from './lib/common.js';
 import { writePart } from './lib/document.js';
 import { measureGrowth } from './mm/growth.js';
+import { measureSameFilled } from './mm/samefilled.js';
 import { measureSwap } from './mm/swap.js';
 import { measureTable } from './mm/table.js';
 
@@ -20,6 +21,7 @@ const PARTS: Record<string, (rounds: number) => Promise<string>> = {
   table: measureTable,
   swap: measureSwap,
   growth: measureGrowth,
+  same: measureSameFilled,
 };
 
 async function main(): Promise<void> {

@@ -24,8 +24,10 @@ import {
   PTE_WRITE,
   pteIsPoison,
   pteIsPresent,
+  pteIsSame,
   pteIsSwap,
   ptePfn,
+  pteSameNumber,
   pteSwapSlot,
 } from './pgtable/pte.js';
 import { nrRemoteFrames, remotesDrainAll } from './remote/hooks.js';
@@ -50,6 +52,7 @@ export function checkHost(host: Host, heldRefs = 0): void {
     mlockcount: new Int32Array(host.frames.endPfn),
     exclusive: [],
     slotCount: new Int32Array(host.swap.nrSlots),
+    sameCount: new Int32Array(host.sameFilled.nrNumbers),
     remote: new Set(),
     tables: 0,
   };
@@ -67,6 +70,7 @@ export function checkHost(host: Host, heldRefs = 0): void {
   checkFrames(host, seen, heldRefs + nrRemoteFrames(host));
   checkLists(host);
   checkSlots(host, seen);
+  checkSameFilled(host, seen);
 }
 
 interface Seen {
@@ -75,6 +79,8 @@ interface Seen {
   /** Frames that a pte has for itself. */
   readonly exclusive: number[];
   readonly slotCount: Int32Array;
+  /** By number of a value, the ptes that name it. */
+  readonly sameCount: Int32Array;
   /** Frames in the hands of other threads. */
   readonly remote: Set<number>;
   /** Tables reached from roots. */
@@ -95,6 +101,7 @@ function checkMm(mm: Mm, seen: Seen): void {
       if (ptePfn(pte) !== mm.host.frames.zeroPfn) resident++;
       checkPresent(vma, vpn, pte, seen);
     } else if (pteIsSwap(pte)) seen.slotCount[pteSwapSlot(pte)]!++;
+    else if (pteIsSame(pte)) seen.sameCount[pteSameNumber(pte)]!++;
     else if (!pteIsPoison(pte)) bug('N22', `pte 0x${(pte >>> 0).toString(16)} is of no kind`);
   });
   if (resident !== mm.residentPages) bug('N6', `${mm.name}: ${resident} pages present, ${mm.residentPages} counted`);
@@ -296,6 +303,16 @@ function checkLists(host: Host): void {
   }
   const flagged = frames.flags.reduce((n, flags) => n + ((flags & PG_LRU) !== 0 ? 1 : 0), 0);
   if (flagged !== onLists) bug('N27', `${flagged} frames say that they are on a list, ${onLists} are`);
+}
+
+function checkSameFilled({ sameFilled }: Host, seen: Seen): void {
+  let nrPages = 0;
+  for (const [number, count] of seen.sameCount.entries()) {
+    nrPages += count;
+    if (sameFilled.countOf(number) !== count)
+      bug('N22', `value ${number} of same-filled pages: count ${sameFilled.countOf(number)}, named by ${count} ptes`);
+  }
+  if (nrPages !== sameFilled.nrPages) bug('N22', `${nrPages} same-filled pages, ${sameFilled.nrPages} counted`);
 }
 
 function checkSlots(host: Host, seen: Seen): void {

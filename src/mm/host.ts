@@ -31,6 +31,7 @@ import { type CompactResult, compact } from './rmap/compact.js';
 import { Migration } from './rmap/migrate.js';
 import { procVmstat } from './stat/procvmstat.js';
 import { type HostStats, notifierStats, VmStat } from './stat/stats.js';
+import { SameFilled } from './swap/samefilled.js';
 import { SwapMap } from './swap/swap.js';
 import type { SwapDevice } from './swap/swapdevice.js';
 import { checkPageCluster, SwapIn } from './swap/swapin.js';
@@ -56,6 +57,8 @@ export interface HostOptions {
   readonly swap?: SwapDevice;
   /** Pages read from swap at once are at most 2 to this power; 0: no read-ahead (Linux: vm.page-cluster). Default 4; at most 6. */
   readonly pageCluster?: number;
+  /** Whether pages that are one value repeated, as zeros are, leave memory without a slot of the swap device; default false. */
+  readonly sameFilled?: boolean;
   /** Milliseconds from any fixed point; needed for `notifierBudgetMs`. */
   readonly now?: () => number;
   /** Runs a function when other work has had its turn; default: as a microtask. */
@@ -113,6 +116,7 @@ export class Host {
   readonly lru: Lru;
   readonly device: SwapDevice | undefined;
   readonly swap: SwapMap;
+  readonly sameFilled: SameFilled;
   readonly swapIn: SwapIn;
   readonly writeback: Writeback;
   readonly young: Young;
@@ -163,6 +167,7 @@ export class Host {
     this.tables = new TablePool(this.memory, layout);
     this.lru = new Lru(this.frames);
     this.swap = new SwapMap(this.frames, nrSlots);
+    this.sameFilled = new SameFilled(this.pageOps, options.sameFilled ?? false);
     this.swapIn = new SwapIn(this, checkPageCluster(options.pageCluster ?? DEFAULT_PAGE_CLUSTER));
     this.writeback = new Writeback(this);
     this.young = new Young(this);
@@ -293,6 +298,7 @@ export class Host {
       remoteFaults: vmstat.remoteFaults,
       swapOutPages: vmstat.pswpout,
       swapInPages: vmstat.pswpin,
+      sameFilledPages: this.sameFilled.nrPages,
       ...notifierStats(vmstat),
       shootdowns: vmstat.shootdowns,
       retries: vmstat.retries,

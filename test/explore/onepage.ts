@@ -3,8 +3,9 @@ import { Device } from './externaldevice.js';
 
 /** An mm with one page of private memory, with 1 in it, and a device on it: what the models of operations start from, and what holds in the end. */
 
-export function setup() {
-  const host = new Host({ frames: 64, arenaBytes: 4096, pageTables: 12, swap: new MemorySwap({ sizeBytes: 65536 }) });
+export function setup(options: { sameFilled?: boolean } = {}) {
+  const swap = new MemorySwap({ sizeBytes: 65536 });
+  const host = new Host({ frames: 64, arenaBytes: 4096, pageTables: 12, swap, ...options });
   const mm = host.createMm();
   const va = mm.mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
   mm.writeSync(va, new Uint8Array([1]));

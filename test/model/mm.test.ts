@@ -33,6 +33,7 @@ interface World {
 function newWorld(nrSlots: number, oom: OomMode = 'refuse'): World {
   const swap = new FaultySwap(nrSlots);
   const host = new Host({
+    sameFilled: true,
     frames: 64,
     arenaBytes: 65536,
     swap,

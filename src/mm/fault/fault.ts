@@ -7,6 +7,7 @@ import {
   mkPoisonPte,
   mkPte,
   PTE_ACCESSED,
+  PTE_DIRTY,
   PTE_EXCLUSIVE,
   PTE_NONE,
   PTE_READ,
@@ -14,8 +15,10 @@ import {
   PTE_WRITE,
   pteIsMigration,
   pteIsPresent,
+  pteIsSame,
   pteIsSwap,
   ptePfn,
+  pteSameNumber,
   pteSwapSlot,
 } from '../pgtable/pte.js';
 import { remotesArm, setAbsentPte } from '../remote/hooks.js';
@@ -50,6 +53,7 @@ export function handleMmFault(mm: Mm, vpn: number, write: boolean, reserve: numb
   }
   if (pteIsPresent(pte)) return presentFault(mm, vma, vpn, i, pte, write, reserve);
   if (pteIsSwap(pte)) return swapFault(mm, vma, vpn, i, pte, write, reserve);
+  if (pteIsSame(pte)) return sameFault(mm, vma, vpn, i, pte, write, reserve);
   return pteIsMigration(pte) ? FAULT_RETRY : FAULT_HWPOISON;
 }
 
@@ -102,6 +106,32 @@ function swapFault(mm: Mm, vma: Vma, vpn: number, i: number, pte: number, write:
   if (write) return presentFault(mm, vma, vpn, i, mm.pageTable.words.readOnce(i), write, reserve);
   host.vmstat.pgfault++;
   return pfn;
+}
+
+/** One value repeated: zeros that are only read come back as the zero page, all else in a frame. */
+function sameFault(mm: Mm, vma: Vma, vpn: number, i: number, pte: number, write: boolean, reserve: number): number {
+  const { host } = mm;
+  const number = pteSameNumber(pte);
+  const asZeroPage = number === 0 && !write && vma.file === undefined;
+  const pfn = asZeroPage ? host.frames.zeroPfn : host.reclaim.allocFrame(reserve);
+  if (pfn === 0) return FAULT_RETRY;
+  host.vmstat.pgfault++;
+  host.vmstat.swpinSame++;
+  const softDirty = write ? PTE_SOFT_DIRTY : pte & PTE_SOFT_DIRTY;
+  if (asZeroPage) mm.pageTable.set(i, mkPte(pfn, PTE_READ | PTE_ACCESSED | softDirty));
+  else mapSameFilled(mm, vma, vpn, i, pfn, number, (write ? PTE_WRITE : 0) | softDirty);
+  host.sameFilled.put(number);
+  return pfn;
+}
+
+/** Dirty: no slot has it. */
+function mapSameFilled(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, number: number, flags: number): void {
+  const { host } = mm;
+  host.sameFilled.fill(pfn, number);
+  host.frames.flags[pfn] = PG_DIRTY | PG_SWAPBACKED;
+  addNewAnonRmap(host, vma, vpn, pfn);
+  mm.pageTable.set(i, mkPte(pfn, flags | PTE_READ | PTE_ACCESSED | PTE_DIRTY | PTE_EXCLUSIVE));
+  host.lru.add(pfn);
 }
 
 /** For reading, whatever was asked for: a write goes on as one to a page that is present. */

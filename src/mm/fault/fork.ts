@@ -15,8 +15,10 @@ import {
   PTE_SOFT_DIRTY,
   PTE_WRITE,
   pteIsPresent,
+  pteIsSame,
   pteIsSwap,
   ptePfn,
+  pteSameNumber,
   pteSwapSlot,
 } from '../pgtable/pte.js';
 import { addNewAnonRmap, isAnon } from '../rmap/rmap.js';
@@ -92,6 +94,7 @@ function copyLeaf(parent: Mm, copy: Vma, vpn: number, nrPtes: number): void {
     const pfn = ptePfn(pte);
     if (!pteIsPresent(pte)) {
       if (pteIsSwap(pte)) parent.host.swap.get(pteSwapSlot(pte));
+      else if (pteIsSame(pte)) parent.host.sameFilled.get(pteSameNumber(pte));
       words.writeOnce(to + k, pte);
     } else if (mayBeExposed && isExposed(parent.host, pfn)) {
       const own = copyExposed(copy, vpn + k, pte);

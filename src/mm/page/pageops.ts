@@ -14,6 +14,11 @@ export interface PageOps {
   /** Zeros any number of bytes. */
   clear(pa: number, lenBytes: number): void;
   copy(dstPa: number, srcPa: number): void;
+  /** 1 if the page is one 64-bit value repeated, else 0. */
+  isSameFilled(pa: number): number;
+  firstWord(pa: number): bigint;
+  /** Repeats a 64-bit value over the page. */
+  fillWords(pa: number, value: bigint): void;
   /** As an int32. */
   checksum(pa: number, slot: number, generation: number): number;
 }
@@ -33,8 +38,64 @@ export function createPageOps(memory: WasmMemory): PageOps {
   clear.get(0).i32(0).get(1).memoryFill();
   const copy = module.func('copy', [I32, I32], []).code;
   copy.get(0).get(1).i32(PAGE_SIZE).memoryCopy();
+  emitSameFilled(module.func('isSameFilled', [I32], [I32]).code);
+  module.func('firstWord', [I32], [I64]).code.get(0).mem('i64Load');
+  emitFillWords(module.func('fillWords', [I32, I64], []).code);
   emitChecksum(module.func('checksum', [I32, I32, I32], [I32]).code);
   return instantiate(module.toBytes(), { env: { memory } }) as unknown as PageOps;
+}
+
+/** Words in a turn of the loops over a page. */
+const UNROLLED = 8;
+
+/** WHY: the last word first, for most pages differ there already; then eight words a turn, whose differences are gathered. */
+function emitSameFilled(c: Code): void {
+  const [value, end] = [c.local(I64), c.local(I32)];
+  c.get(0).mem('i64Load').tee(value);
+  c.get(0)
+    .mem('i64Load', PAGE_SIZE - 8)
+    .op('i64Ne');
+  c.if();
+  c.i32(0).op('return').end();
+  c.get(0).i32(PAGE_SIZE).op('i32Add').set(end);
+  const loop = c.loop();
+  for (let k = 0; k < UNROLLED; k++) {
+    c.get(0)
+      .mem('i64Load', 8 * k)
+      .get(value)
+      .op('i64Xor');
+    if (k > 0) c.op('i64Or');
+  }
+  c.i64(0).op('i64Ne');
+  c.if();
+  c.i32(0).op('return').end();
+  c.get(0)
+    .i32(8 * UNROLLED)
+    .op('i32Add')
+    .tee(0)
+    .get(end)
+    .op('i32Ne')
+    .brIf(loop)
+    .end();
+  c.i32(1);
+}
+
+function emitFillWords(c: Code): void {
+  const end = c.local(I32);
+  c.get(0).i32(PAGE_SIZE).op('i32Add').set(end);
+  const loop = c.loop();
+  for (let k = 0; k < UNROLLED; k++)
+    c.get(0)
+      .get(1)
+      .mem('i64Store', 8 * k);
+  c.get(0)
+    .i32(8 * UNROLLED)
+    .op('i32Add')
+    .tee(0)
+    .get(end)
+    .op('i32Ne')
+    .brIf(loop)
+    .end();
 }
 
 /** XXH64 for an input of exactly one page: four lanes of 8 bytes, merged; no tail. */

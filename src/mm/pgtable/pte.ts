@@ -9,7 +9,7 @@
  *
  * The kinds of absent entries: NONE, the VMA says what a fault does; SWAP, the value is a swap slot; POISON, the page's
  * contents are lost (a damaged swap slot), whoever touches it gets a machine check; MIGRATION, the page is on its way from the frame that is
- * the upper 20 bits of the value to another. Kind 1 (demand-zero, served without a VMA) is kept free for that.
+ * the upper 20 bits of the value to another; SAME, the page is one value repeated, and this its number (samefilled.ts). Kind 1 is free.
  *
  * A writable entry is a dirty one, and its frame is marked dirty: write permission is granted by a write fault, and given back only to
  * an entry that is dirty and exclusive.
@@ -35,6 +35,7 @@ export const PTE_NONE = 0;
 export const PTE_KIND_SWAP = 2 << KIND_SHIFT;
 const PTE_KIND_MIGRATION = 3 << KIND_SHIFT;
 export const PTE_KIND_POISON = 4 << KIND_SHIFT;
+const PTE_KIND_SAME = 5 << KIND_SHIFT;
 
 /** Slots that an absent entry can name. */
 export const MAX_SWAP_SLOTS = 2 ** 24;
@@ -61,6 +62,19 @@ export function pteIsSwap(pte: number): boolean {
 }
 
 export function pteSwapSlot(pte: number): number {
+  return pte >>> VALUE_SHIFT;
+}
+
+/** In the place of the present entry `pte`, whose soft-dirty mark it keeps. */
+export function mkSamePte(number: number, pte: number): number {
+  return (number << VALUE_SHIFT) | (pte & PTE_SOFT_DIRTY) | PTE_KIND_SAME;
+}
+
+export function pteIsSame(pte: number): boolean {
+  return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_SAME;
+}
+
+export function pteSameNumber(pte: number): number {
   return pte >>> VALUE_SHIFT;
 }
 
@@ -94,6 +108,7 @@ export function pteIsPoison(pte: number): boolean {
 export function describePte(pte: number): string {
   if (pte === PTE_NONE) return 'none';
   if (pteIsSwap(pte)) return `swap slot ${pteSwapSlot(pte)}`;
+  if (pteIsSame(pte)) return `filled with value ${pteSameNumber(pte)}`;
   if (pteIsMigration(pte)) return `migration of frame ${migrationPfn(pte)}`;
   if (!pteIsPresent(pte)) return 'poison';
   const bit = (mask: number, letter: string) => ((pte & mask) !== 0 ? letter : '-');

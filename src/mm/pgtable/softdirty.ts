@@ -6,7 +6,7 @@ import {
   mmuNotifierRangeInit,
 } from '../notifier/hooks.js';
 import { MMU_NOTIFY_SOFT_DIRTY } from '../notifier/range.js';
-import { PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, pteIsSwap } from './pte.js';
+import { PTE_SOFT_DIRTY, PTE_WRITE, pteIsPresent, pteIsSame, pteIsSwap } from './pte.js';
 
 /**
  * Soft-dirty tracking (Linux: clear_refs with 4): which pages were written since the marks were last cleared. `clearSoftDirty` takes the marks,
@@ -48,7 +48,7 @@ function clearLeaf(mm: Mm, first: number, nrPtes: number): void {
   const { words } = mm.pageTable;
   for (let i = first; i < first + nrPtes; i++) {
     const pte = words.readOnce(i);
-    if ((pteIsPresent(pte) || pteIsSwap(pte)) && (pte & PTE_SOFT_DIRTY) !== 0)
+    if ((pteIsPresent(pte) || pteIsSwap(pte) || pteIsSame(pte)) && (pte & PTE_SOFT_DIRTY) !== 0)
       words.writeOnce(i, pte & ~(PTE_SOFT_DIRTY | (pteIsPresent(pte) ? PTE_WRITE : 0)));
   }
 }

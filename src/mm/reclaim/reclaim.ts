@@ -14,7 +14,7 @@ import {
 } from '../page/frames.js';
 import { LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../page/lru.js';
 import { dropRef, isHeld, tryDropSwapCache } from '../page/page.js';
-import { mkSwapPte, PTE_DIRTY, PTE_NONE } from '../pgtable/pte.js';
+import { mkSamePte, mkSwapPte, PTE_DIRTY, PTE_NONE } from '../pgtable/pte.js';
 import { remotesDrainAll, remotesTakeBack } from '../remote/hooks.js';
 import { removeRmap, rmapVisit, tryToUnmapOne } from '../rmap/rmap.js';
 import { RmapBracket } from '../rmap/rmapbracket.js';
@@ -46,14 +46,18 @@ export class Reclaim {
   private readonly host: Host;
   readonly batchSize: number;
   private readonly batch: Int32Array;
+  /** Of the pages of the batch that are one value repeated, its number (samefilled.ts); else -1. */
+  private readonly sameNumbers: Int32Array;
   private nrBatch = 0;
   private readonly bracket: RmapBracket;
   private visiting = 0;
+  private visitingNumber = 0;
   private kswapdRunning: Promise<void> | undefined;
   /** Runs of direct reclaim under way, by their reserve. */
   private readonly direct = new Map<number, Promise<boolean>>();
   private stopped = false;
   private readonly unmapOne: (vma: Vma, vpn: number) => void;
+  private readonly unmapOneSame: (vma: Vma, vpn: number) => void;
 
   constructor(host: Host) {
     this.host = host;
@@ -63,8 +67,10 @@ export class Reclaim {
     this.high = this.min * 3;
     this.batchSize = Math.max(4, Math.min(nrFrames >> 3, MAX_BATCH));
     this.batch = new Int32Array(this.batchSize);
+    this.sameNumbers = new Int32Array(this.batchSize);
     this.bracket = new RmapBracket(host);
     this.unmapOne = (vma, vpn) => this.unmap(vma, vpn);
+    this.unmapOneSame = (vma, vpn) => this.unmapSame(vma, vpn);
   }
 
   /** Frames that mlock must leave: some room above the high watermark to go on in (N26). */
@@ -168,30 +174,77 @@ export class Reclaim {
   private unmapBatch(blockable: boolean): void {
     const { batch, bracket, nrBatch } = this;
     bracket.begin(MMU_NOTIFY_CLEAR);
-    for (let k = 0; k < nrBatch; k++) if (this.prepareSlot(batch[k]!)) bracket.add(batch[k]!);
+    for (let k = 0; k < nrBatch; k++) if (this.prepareSlot(k)) bracket.add(batch[k]!);
     bracket.start(blockable);
-    for (let k = 0; k < nrBatch; k++) this.unmapPage(batch[k]!);
+    for (let k = 0; k < nrBatch; k++) this.unmapPage(k);
     bracket.end();
   }
 
-  /** False when the page must stay, because there is no slot for it. A clean page without a slot is zeros: it needs none. */
-  private prepareSlot(pfn: number): boolean {
-    const { frames, swap } = this.host;
+  /**
+   * False when the page must stay, because there is no slot for it. One that is a single value needs none, nor does a clean one without a slot, which
+   * is zeros.
+   */
+  private prepareSlot(k: number): boolean {
+    const { frames, swap, sameFilled } = this.host;
+    const pfn = this.batch[k]!;
+    this.sameNumbers[k] = -1;
     if (frames.mapping[pfn]! < 0) return true;
     if ((frames.flags[pfn]! & PG_SWAPCACHE) !== 0 || (frames.flags[pfn]! & PG_DIRTY) === 0) return true;
+    this.sameNumbers[k] = sameFilled.numberOf(pfn);
+    if (this.sameNumbers[k]! >= 0) return true;
     const slot = swap.alloc();
     if (slot < 0) return false;
     swap.addToCache(slot, pfn);
     return true;
   }
 
-  private unmapPage(pfn: number): void {
+  private unmapPage(k: number): void {
+    const pfn = this.batch[k]!;
+    if (this.sameNumbers[k]! >= 0) {
+      this.unmapSameFilled(pfn, this.sameNumbers[k]!);
+      return;
+    }
     const { flags, mapping } = this.host.frames;
     if ((flags[pfn]! & (PG_SWAPCACHE | PG_DIRTY)) === PG_DIRTY && mapping[pfn]! >= 0) return;
     // The bracket's start has pinned it: its owner goes on with it.
     if ((flags[pfn]! & PG_PINNED) !== 0) return;
     this.visiting = pfn;
     if (!this.bracket.refused(pfn)) rmapVisit(this.host, pfn, this.unmapOne);
+  }
+
+  /**
+   * Until the bracket opened others could write to the page, and whoever holds it still can: it stays if it has changed, or is held.
+   *
+   *   reclaim                                      external writer
+   *   the page is one value: takes no slot
+   *                                                writes another
+   *   invalidateRangeStart: its entries are gone
+   *   looks again: the page stays
+   *
+   * Required outcome: no write is lost (N15). Proved by test/explore/models/samefilled.ts.
+   */
+  private unmapSameFilled(pfn: number, number: number): void {
+    const { host } = this;
+    const stays = (host.frames.flags[pfn]! & PG_PINNED) !== 0 || isHeld(host, pfn) || this.bracket.refused(pfn);
+    if (!stays && host.sameFilled.numberOf(pfn) === number) {
+      this.visiting = pfn;
+      this.visitingNumber = number;
+      rmapVisit(host, pfn, this.unmapOneSame);
+      host.vmstat.swpoutSame++;
+    }
+    host.sameFilled.forgetUnused(number);
+  }
+
+  private unmapSame(vma: Vma, vpn: number): void {
+    const { host } = this;
+    const { pageTable } = vma.mm;
+    const i = pageTable.find(vpn);
+    if (i === 0) return;
+    const pte = mkSamePte(this.visitingNumber, pageTable.words.readOnce(i));
+    if (tryToUnmapOne(pageTable, i, this.visiting, pte) === 0) return;
+    host.sameFilled.get(this.visitingNumber);
+    removeRmap(host, vma, this.visiting);
+    host.frames.refcount[this.visiting] = host.frames.refcount[this.visiting]! - 1;
   }
 
   private unmap(vma: Vma, vpn: number): void {

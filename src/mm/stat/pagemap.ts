@@ -1,6 +1,14 @@
 import { pageRange } from '../args.js';
 import type { Mm } from '../mm.js';
-import { PTE_SOFT_DIRTY, pteIsPoison, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
+import {
+  PTE_SOFT_DIRTY,
+  pteIsPoison,
+  pteIsPresent,
+  pteIsSame,
+  pteIsSwap,
+  ptePfn,
+  pteSwapSlot,
+} from '../pgtable/pte.js';
 import type { Vma } from '../vma/vma.js';
 
 /** What each page of an mm is (Linux: /proc/pid/pagemap): for tests, and for people who look. Walks the page table; changes nothing. */
@@ -17,7 +25,7 @@ export interface PagemapEntry {
   readonly exclusive: boolean;
   /** Its contents are lost. */
   readonly poisoned: boolean;
-  /** The frame, or the slot of the swap device; -1 for none. */
+  /** The frame, or the slot of the swap device; -1 for none: what is swapped and one value repeated has no slot. */
   readonly pfn: number;
   readonly swapSlot: number;
 }
@@ -45,9 +53,10 @@ export function pagemap(mm: Mm, va: number, nrPages: number): PagemapEntry[] {
 function entryOf(vma: Vma, vpn: number): PagemapEntry {
   const { frames } = vma.mm.host;
   const pte = vma.mm.pageTable.get(vpn);
-  const marked = (pteIsPresent(pte) || pteIsSwap(pte)) && (pte & PTE_SOFT_DIRTY) !== 0;
+  const marked = (pteIsPresent(pte) || pteIsSwap(pte) || pteIsSame(pte)) && (pte & PTE_SOFT_DIRTY) !== 0;
   const entry = { ...ABSENT, softDirty: vma.softDirty || marked, poisoned: pteIsPoison(pte) };
   if (pteIsSwap(pte)) return { ...entry, swapped: true, swapSlot: pteSwapSlot(pte) };
+  if (pteIsSame(pte)) return { ...entry, swapped: true };
   if (!pteIsPresent(pte)) return entry;
   const pfn = ptePfn(pte);
   return { ...entry, present: true, pfn, file: frames.mapping[pfn]! < 0, exclusive: frames.mapcount[pfn] === 1 };

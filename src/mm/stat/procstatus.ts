@@ -1,7 +1,7 @@
 import { PAGE_SIZE, TABLE_BYTES } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { PG_SWAPBACKED } from '../page/frames.js';
-import { pteIsPresent, pteIsSwap, ptePfn } from '../pgtable/pte.js';
+import { pteIsPresent, pteIsSame, pteIsSwap, ptePfn } from '../pgtable/pte.js';
 import { isUndrained } from '../remote/undrained.js';
 import { isAnon } from '../rmap/rmap.js';
 
@@ -51,7 +51,7 @@ function countPages(mm: Mm): { anon: number; file: number; shmem: number; swap: 
   const { flags, zeroPfn } = host.frames;
   const pages = { anon: 0, file: 0, shmem: 0, swap: 0 };
   pageTable.visit((_vpn, pte) => {
-    if (pteIsSwap(pte)) pages.swap++;
+    if (pteIsSwap(pte) || pteIsSame(pte)) pages.swap++;
     if (!pteIsPresent(pte) || ptePfn(pte) === zeroPfn || isUndrained(host.frames, pte)) return;
     if (isAnon(host, ptePfn(pte))) pages.anon++;
     else if ((flags[ptePfn(pte)]! & PG_SWAPBACKED) !== 0) pages.shmem++;

@@ -31,6 +31,9 @@ export interface ProcVmstat {
   readonly nr_written: number;
   readonly pswpin: number;
   readonly pswpout: number;
+  /** Pages of one value repeated: Linux has a slot for each, and takes zeros alone. */
+  readonly swpin_zero: number;
+  readonly swpout_zero: number;
   readonly pgactivate: number;
   readonly pgdeactivate: number;
   readonly pglazyfree: number;
@@ -70,6 +73,8 @@ export function procVmstat(host: Host): ProcVmstat {
     nr_written: counts.nrWritten,
     pswpin: vmstat.pswpin,
     pswpout: vmstat.pswpout,
+    swpin_zero: vmstat.swpinSame,
+    swpout_zero: vmstat.swpoutSame,
     pgactivate: vmstat.pgactivate,
     pgdeactivate: vmstat.pgdeactivate,
     pglazyfree: vmstat.pglazyfree,

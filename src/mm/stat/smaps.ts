@@ -2,7 +2,7 @@ import { valueToSlot } from '../file/shmem.js';
 import { PAGE_SIZE } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '../page/frames.js';
-import { PTE_ACCESSED, PTE_DIRTY, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
+import { PTE_ACCESSED, PTE_DIRTY, pteIsPresent, pteIsSame, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
 import { isUndrained } from '../remote/undrained.js';
 import { isAnon } from '../rmap/rmap.js';
 import {
@@ -102,6 +102,7 @@ class Counts implements SmapsRollup {
       const pte = pageTable.get(vpn);
       if (pteIsPresent(pte)) this.addPresent(vma, pte);
       else if (pteIsSwap(pte)) this.addSwap(vma.mm.host.swap.count[pteSwapSlot(pte)]!);
+      else if (pteIsSame(pte)) this.addSwap(1);
     }
     if (vma.file?.mapping.isShmem === true) this.addShmemSwap(vma);
   }

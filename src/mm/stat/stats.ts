@@ -45,6 +45,9 @@ export class VmStat {
   pgmigrate_fail = 0;
   pswpin = 0;
   pswpout = 0;
+  /** Pages of one value repeated that left memory and came back, without the swap device. */
+  swpoutSame = 0;
+  swpinSame = 0;
   swapReadErrors = 0;
   swapWriteErrors = 0;
   /** Read-ahead pages, and those of them that were used. */
@@ -108,6 +111,8 @@ export interface HostStats {
   remoteFaults: number;
   swapOutPages: number;
   swapInPages: number;
+  /** Pages that are out of memory without a slot, because they are one value repeated. */
+  sameFilledPages: number;
   notifierCalls: NotifierCalls;
   shootdowns: number;
   retries: number;

@@ -6,7 +6,16 @@ import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
 import { PG_ACTIVE, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
 import { tryDropSwapCache } from '../page/page.js';
-import { PTE_ACCESSED, PTE_DIRTY, PTE_WRITE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
+import {
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_WRITE,
+  pteIsPresent,
+  pteIsSame,
+  pteIsSwap,
+  ptePfn,
+  pteSwapSlot,
+} from '../pgtable/pte.js';
 import { zapPages } from './unmap.js';
 import type { Vma } from './vma.js';
 
@@ -41,7 +50,7 @@ export function lazyfreeRange(vma: Vma, from: number, to: number): void {
   mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_CLEAR, from, to);
   eachPte(vma, from, to, (i, pte, vpn) => {
     if (pteIsPresent(pte)) lazyfreePte(vma, i, pte);
-    else if (pteIsSwap(pte)) zapPages(vma, vpn, vpn + 1);
+    else if (pteIsSwap(pte) || pteIsSame(pte)) zapPages(vma, vpn, vpn + 1);
   });
   mmuNotifierInvalidateRangeEnd(mm);
   mm.host.gather.free();

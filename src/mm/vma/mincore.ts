@@ -5,7 +5,7 @@ import type { Host } from '../host.js';
 import { bytesToPages, PAGE_SIZE, VA_SIZE, vaToVpn, vpnToVa } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { PG_LOCKED } from '../page/frames.js';
-import { PTE_NONE, pteIsSwap, pteSwapSlot } from '../pgtable/pte.js';
+import { PTE_NONE, pteIsSame, pteIsSwap, pteSwapSlot } from '../pgtable/pte.js';
 import type { Vma } from './vma.js';
 
 /**
@@ -35,7 +35,8 @@ function isInCore(vma: Vma, vpn: number): boolean {
   const { host, pageTable } = vma.mm;
   const pte = pageTable.get(vpn);
   if (pte === PTE_NONE) return vma.file !== undefined && isCached(vma, vma.file, vpn);
-  // Poison and pages on their way elsewhere need no I/O.
+  // As in Linux, what is swapped out is not in memory, though it need not be read. Poison and pages on their way elsewhere need no I/O.
+  if (pteIsSame(pte)) return false;
   return !pteIsSwap(pte) || isSwapCached(host, pteSwapSlot(pte));
 }
 

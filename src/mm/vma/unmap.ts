@@ -3,7 +3,7 @@ import type { Mm } from '../mm.js';
 import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import type { MmuNotifyEvent } from '../notifier/range.js';
 import { dropMappedRef, tryDropSwapCache } from '../page/page.js';
-import { PTE_NONE, pteIsPresent, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
+import { PTE_NONE, pteIsPresent, pteIsSame, pteIsSwap, ptePfn, pteSameNumber, pteSwapSlot } from '../pgtable/pte.js';
 import { isAnon, removeRmap } from '../rmap/rmap.js';
 import type { Vma } from './vma.js';
 
@@ -80,6 +80,7 @@ function zapLeaf(vma: Vma, i: number, nrPtes: number, keepAnon: boolean): number
     nrCleared++;
     if (pteIsPresent(pte)) zapPresent(host, vma, ptePfn(pte));
     else if (pteIsSwap(pte)) zapSwap(host, pteSwapSlot(pte));
+    else if (pteIsSame(pte)) host.sameFilled.put(pteSameNumber(pte));
   }
   return nrCleared;
 }
