@@ -219,14 +219,16 @@ export class TcpConnection implements HostStreamEvents {
     const scale = this.scaling ? RECEIVE_SCALE : 0;
     const told = Math.max(seqDiff(this.rcvAdv, this.rcvNxt), 0);
     const free = this.free();
-    const window = Math.min(free - told >= this.mss ? free : told, 0xffff << scale);
+    const window = free - told >= this.mss ? free : told;
     const field = (window + (1 << scale) - 1) >>> scale;
     this.rcvAdv = (this.rcvNxt + (field << scale)) | 0;
     return Math.min(field, 0xffff);
   }
 
+  /** What the socket has room for, as far as a window can tell it. */
   private free(): number {
-    return Math.max(RECEIVE_WINDOW - (this.host?.pendingBytes ?? 0), 0);
+    const room = Math.max(RECEIVE_WINDOW - (this.host?.pendingBytes ?? 0), 0);
+    return this.scaling ? room : Math.min(room, 0xffff);
   }
 
   /** Sends what may be sent, once the handshake is done. */

@@ -249,6 +249,35 @@ describe('a connection that stands', () => {
     expect(net.tcp.nrConnections).toBe(0);
   });
 
+  it('sends one FIN, and none again once it is acknowledged, while the guest goes on', () => {
+    const { raw, stream, seen, clock, net } = standing();
+    stream.sendEnd();
+    clock.run(10);
+    expect(seen.map(({ flags }) => flags & FIN)).toEqual([FIN]);
+    seen.length = 0;
+    raw({ ack: (0xffff_fe01 + 1) | 0 });
+    for (let i = 0; i < 5; i++) raw({ seq: 1001 + i, ack: (0xffff_fe01 + 1) | 0, data: [i] });
+    clock.run(100_000);
+    expect(stream.received).toEqual([0, 1, 2, 3, 4]);
+    expect(seen.map(({ flags }) => flags & FIN)).toEqual([0, 0, 0, 0, 0]);
+    expect(net.tcp.nrConnections).toBe(1);
+  });
+
+  it('hears nothing of a segment that was damaged on its way, wherever that was', () => {
+    const { net, stream, clock, seen } = standing();
+    const good = tcpFrame({ srcPort: 40000, dstPort: 80, seq: 1001, ack: 0xffff_fe01, flags: ACK, data: [1, 2, 3] });
+    for (let at = 14; at < good.length; at++) {
+      const damaged = good.slice();
+      damaged[at] ^= 0x10;
+      net.transmit(damaged);
+    }
+    clock.run(10);
+    expect(stream.received).toEqual([]);
+    expect(seen).toEqual([]);
+    net.transmit(good);
+    expect(stream.received).toEqual([1, 2, 3]);
+  });
+
   it('hands a reset of the host on', () => {
     const { stream, seen, net, clock } = standing();
     stream.events!.closed(true);
