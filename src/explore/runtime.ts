@@ -103,8 +103,11 @@ export class Runtime {
     if (f === this.schedulingPoint) {
       if (this.tracing) args[0].place = this.placeNow();
       if (this.atomicDepth > 0 || this.performer!.needsNoChoice(args[0])) {
+        const { performer } = this;
+        const result = this.atomicDepth > 0 ? performer!.performNow(args[0]) : performer!.performUnseen(args[0]);
+        // After it: to describe the step it may have called the program's own label, which says whether that suspends.
         this.suspends = false;
-        return this.atomicDepth > 0 ? this.performer!.performNow(args[0]) : this.performer!.performUnseen(args[0]);
+        return result;
       }
     }
     const generator = f[GENERATOR];

@@ -57,3 +57,10 @@ it('refuses what it cannot run', () => {
     /arguments in/,
   );
 });
+
+it('a label of the program that could suspend is no step of the access that it describes', () => {
+  const loaded = explored.labelled() as Model<unknown>;
+  const result = new Search(runtime, loaded, { preemptions: 'none' }).run();
+  expect(result.failure).toBeUndefined();
+  expect(result.exhausted).toBe(true);
+});

@@ -209,3 +209,21 @@ export function beside(name: string, run: Case, record: (got: unknown) => void):
     },
   });
 }
+
+/** Two that write one word, whose label is a function of the program that could suspend: the explorer calls it to describe a step. */
+export function labelled(): Model<Words> {
+  const label = { word: (i: number) => nameOfWord(i) };
+  const write = (words: Words) => {
+    words.writeOnce(0, words.readOnce(1) + 1);
+    return words.readOnce(0);
+  };
+  return model({
+    name: 'labelled',
+    setup: () => new Words({ buffer: new SharedArrayBuffer(64) }, 0, 2, label),
+    actors: { one: write, two: write },
+  });
+}
+
+function nameOfWord(i: number, makeName?: (i: number) => string): string {
+  return makeName === undefined ? `word ${i}` : makeName(i);
+}
