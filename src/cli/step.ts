@@ -1,9 +1,10 @@
 import { Command } from 'commander';
+import { OutputFile } from './files.js';
 import { runSteps, type Step, type StepRun } from './steprun.js';
 
 /**
  * `unpin step`: one reclaim against a running external MMU, for those who teach or debug it. On a terminal a key shows the next step, `q` or Ctrl-C ends;
- * elsewhere all of it is printed.
+ * elsewhere all of it is printed. `--json FILE` writes the same steps as data: { steps: [{ who, what, pte, external, tlb, seq, inProgress, frame }], stored, found }.
  */
 
 const HEAD: Step = {
@@ -18,13 +19,16 @@ const QUIT = 'q'.charCodeAt(0);
 export function stepCommand(): Command {
   return new Command('step')
     .description('show one reclaim against a running external MMU, step by step')
-    .action(async () => {
-      process.exitCode = await step();
+    .option('--json <file>', 'write the steps to a file, as data')
+    .action(async ({ json }: { json?: string }) => {
+      process.exitCode = await step(json);
     });
 }
 
-async function step(): Promise<number> {
+async function step(json: string | undefined): Promise<number> {
+  const file = json === undefined ? undefined : new OutputFile('--json', json);
   const run = await runSteps();
+  file?.write(`${JSON.stringify(plain(run), undefined, 2)}\n`);
   const lines = format(run.steps);
   const interactive = process.stdout.isTTY === true && process.stdin.isTTY === true;
   if (!interactive) process.stdout.write(`${lines.join('\n')}\n`);
@@ -33,6 +37,12 @@ async function step(): Promise<number> {
     if (stopped !== undefined) return stopped;
   }
   return conclude(run);
+}
+
+/** As in the table, with numbers where they are numbers. */
+function plain({ steps, stored, found }: StepRun) {
+  const numbers = steps.map((one) => ({ ...one, seq: Number(one.seq), inProgress: Number(one.inProgress) }));
+  return { steps: numbers, stored, found };
 }
 
 function conclude({ steps, stored, found }: StepRun): number {

@@ -1,3 +1,6 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Command, MAIN, unpin } from './command.js';
 
@@ -62,4 +65,33 @@ test('on a terminal the last key ends it, and Ctrl-C does so as everywhere', asy
   await stopped.until(/a key: next/);
   stopped.process.stdin!.write('\x03');
   expect((await stopped.done).code).toBe(130);
+});
+
+test('--json writes the steps of the table as data', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'unpin-step-'));
+  try {
+    const file = join(folder, 'step.json');
+    const { code, stdout } = await unpin(['step', '--json', file]).done;
+    const { steps, stored, found } = JSON.parse(readFileSync(file, 'utf8'));
+    expect([code, stored, found, steps.length]).toEqual([0, 42, 42, rows(stdout).length]);
+    const zapped = steps.findIndex(({ what }: { what: string }) => what === '  the external pte is zapped');
+    expect(steps[zapped - 1]).toMatchObject({
+      who: 'reclaim',
+      seq: 0,
+      inProgress: 1,
+      external: expect.stringMatching(/^frame \d+ RW$/),
+    });
+    expect(steps[zapped]).toMatchObject({ external: '-', tlb: steps[zapped - 1].tlb });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('a file that cannot be written is refused before anything is shown', async () => {
+  const { code, stdout, stderr } = await unpin(['step', '--json', '/no/such/folder/x.json']).done;
+  expect([code, stdout]).toEqual([2, '']);
+  expect(stderr).toMatch(
+    /^unpin: ENOENT: open: --json '\/no\/such\/folder\/x.json' must be a file that can be written/,
+  );
+  expect(existsSync('/no/such/folder')).toBe(false);
 });

@@ -44,20 +44,27 @@ export const noDead: Mutant = {
   replace: 'const dead = false;',
 };
 
-const START = 'mmuNotifierInvalidateRangeStart(mm);';
+const START = 'mmuNotifierInvalidatePagesStart';
 
 /** The operation of mm opens no bracket. */
 export function noBracket(file: string): Mutant {
-  return { name: `no bracket in ${file}`, file: `mm/${file}`, find: START, replace: 'mm.range.seal();' };
+  return { name: `no bracket in ${file}`, file: `mm/${file}`, find: `${START}(mm, `, replace: 'mm.range.set(' };
 }
 
-/** M1, M21, M22: the external entries go when the ptes have changed already. */
-export function lateBracket(file: string, change: string): Mutant {
+/** The same for one of several runs of pages. */
+export function noBracketOfRanges(file: string): Mutant {
+  const find = 'mmuNotifierInvalidateRangeStart(mm);';
+  return { name: `no bracket in ${file}`, file: `mm/${file}`, find, replace: 'mm.range.seal();' };
+}
+
+/** M1, M21, M22: the external entries go when the ptes have changed already. `what`: event and pages of the bracket. */
+export function lateBracket(file: string, what: string, change: string): Mutant {
+  const start = `${START}(mm, ${what});`;
   return {
     name: `the bracket of ${file} comes after the change`,
     edits: [
-      { file: `mm/${file}`, find: START, replace: '' },
-      { file: `mm/${file}`, find: change, replace: `${change} ${START}` },
+      { file: `mm/${file}`, find: start, replace: '' },
+      { file: `mm/${file}`, find: change, replace: `${change} ${start}` },
     ],
   };
 }

@@ -312,6 +312,17 @@ test("N17: a VM that is destroyed hears nothing more, and its memory stays its o
   expect(t.host.stats().framesFree).toBe(t.host.stats().frames);
 });
 
+test('N17: what is called of a vCPU that is destroyed writes nothing to memory that others may have by now', async () => {
+  const t = await TestVm.create();
+  await t.store(t.gpa(DATA), 5n);
+  t.vm.destroy();
+  const arenaAndTables = t.host.u8.subarray(0, t.host.framesBase).fill(0);
+  t.vcpu.kick();
+  t.vcpu.immediateExit();
+  t.vcpu.setInterrupt(1, true);
+  expect(arenaAndTables.findIndex((byte) => byte !== 0)).toBe(-1);
+});
+
 test('M35: a VM that nothing was registered with gives back all that it had', () => {
   const host = newHost(64);
   const kvm = new Kvm(host, nodeEnvironment(), { nrDecodedPages: 16 });

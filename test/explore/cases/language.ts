@@ -210,17 +210,19 @@ export function beside(name: string, run: Case, record: (got: unknown) => void):
   });
 }
 
-/** Two that write one word, whose label is a function of the program that could suspend: the explorer calls it to describe a step. */
-export function labelled(): Model<Words> {
+/** A word's label is a function of the program that could suspend: the explorer calls it to describe a step, where it looks for races. */
+export function labelled(): Model<{ words: Words; plain: Int32Array<SharedArrayBuffer> }> {
   const label = { word: (i: number) => nameOfWord(i) };
-  const write = (words: Words) => {
-    words.writeOnce(0, words.readOnce(1) + 1);
-    return words.readOnce(0);
-  };
   return model({
     name: 'labelled',
-    setup: () => new Words({ buffer: new SharedArrayBuffer(64) }, 0, 2, label),
-    actors: { one: write, two: write },
+    setup() {
+      const memory = { buffer: new SharedArrayBuffer(64) };
+      return { words: new Words(memory, 0, 2, label), plain: new Int32Array(memory.buffer, 32) };
+    },
+    actors: {
+      one: ({ words, plain }) => void words.writeOnce(0, words.readOnce(1) + plain[0]!),
+      two: ({ words, plain }) => void words.writeOnce(0, words.readOnce(1) + plain[0]!),
+    },
   });
 }
 

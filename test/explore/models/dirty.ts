@@ -17,7 +17,7 @@ import {
   PROT_WRITE,
 } from 'unpin/mm';
 import { Device } from '../externaldevice.js';
-import { lateSeq, noBracket, noCount, noSeq, noZap } from '../externalmutants.js';
+import { lateSeq, noBracket, noBracketOfRanges, noCount, noSeq, noZap } from '../externalmutants.js';
 
 /**
  * Who has used a page, who has written it, and what it holds: aging, write-back, truncation and holes, soft-dirty marks and MADV_FREE, each
@@ -303,7 +303,7 @@ export const softDirty = model({
     noSeq,
     lateSeq,
     noZap,
-    noBracket('pgtable/softdirty.ts'),
+    noBracketOfRanges('pgtable/softdirty.ts'),
     {
       name: 'the ptes keep the right to write',
       file: 'mm/pgtable/softdirty.ts',

@@ -1,7 +1,17 @@
 import { model } from 'unpin/explore';
 import { checkHost, MAP_ANONYMOUS, MAP_PRIVATE, mmuNotifierUnregister, PROT_READ, PROT_WRITE } from 'unpin/mm';
 import { Device } from '../externaldevice.js';
-import { andNoRelease, lateBracket, lateSeq, noBracket, noCount, noDead, noSeq, noZap } from '../externalmutants.js';
+import {
+  andNoRelease,
+  lateBracket,
+  lateSeq,
+  noBracket,
+  noBracketOfRanges,
+  noCount,
+  noDead,
+  noSeq,
+  noZap,
+} from '../externalmutants.js';
 import { byteAt, coherent, invariant, migrate, nothingLost, reader, setup, shrink, writer } from '../onepage.js';
 
 /**
@@ -54,7 +64,7 @@ export const copyOnWriteAndReader = model({
     noSeq,
     noZap,
     noBracket('fault/cow.ts'),
-    lateBracket('fault/cow.ts', 'mm.pageTable.set(i, mkPte(copy, WRITABLE));'),
+    lateBracket('fault/cow.ts', 'MMU_NOTIFY_CLEAR, vpn, vpn + 1', 'mm.pageTable.set(i, mkPte(copy, WRITABLE));'),
     {
       name: 'the bracket of a copy ends before the new page is mapped',
       edits: [
@@ -172,7 +182,7 @@ export const mremapAndWriter = model({
     noSeq,
     noZap,
     noBracket('vma/mremap.ts'),
-    lateBracket('vma/mremap.ts', 'const moved = nrMoved === r.oldNr;'),
+    lateBracket('vma/mremap.ts', 'MMU_NOTIFY_UNMAP, r.oldVpn, oldEnd', 'const moved = nrMoved === r.oldNr;'),
   ],
   actors: {
     mremap(state) {
@@ -204,7 +214,7 @@ export const exitAndReaders = model({
     return { ...state, other: new Device(state.mm, state.va, 'other') };
   },
   preemptions: 1,
-  mutants: [noSeq, noZap, noBracket('vma/mmap.ts')].map(andNoRelease),
+  mutants: [noSeq, noZap, noBracketOfRanges('vma/mmap.ts')].map(andNoRelease),
   actors: {
     exit: ({ mm }) => mm.exit(),
     reader,
@@ -255,7 +265,7 @@ export const dontneedAndReader = model({
     lateSeq,
     noZap,
     noBracket('vma/unmap.ts'),
-    lateBracket('vma/unmap.ts', 'zapPages(vma, startVpn, endVpn);'),
+    lateBracket('vma/unmap.ts', 'event, startVpn, endVpn', 'zapPages(vma, startVpn, endVpn);'),
   ],
   actors: {
     dontneed(state) {

@@ -177,14 +177,14 @@ export const refusal = model({
     {
       name: 'whoever heard the start hears no end when another refuses',
       file: NOTIFIER,
-      find: 'range.nrBegun = nrBegun; this.invalidateRangeEnd(range); this.host.vmstat.refusals++;',
-      replace: 'range.nrBegun = 0; this.closeBracket(range); this.host.vmstat.refusals++;',
+      find: 'range.nrBegun = nrBegun; this.invalidateRangeEnd(range);',
+      replace: 'range.nrBegun = nrBegun; range.nrBegun = 0; this.closeBracket(range);',
     },
     {
       name: 'the refuser hears an end as well',
       file: NOTIFIER,
-      find: 'if (this.startOne(sub, range)) { range.nrBegun = nrBegun;',
-      replace: 'if (this.startOne(sub, range)) {',
+      find: 'if (this.startOne(sub, range)) return this.refused(range, nrBegun);',
+      replace: 'if (this.startOne(sub, range)) return this.refused(range, range.nrBegun);',
     },
     {
       name: 'reclaim goes on where a driver refused',

@@ -1,7 +1,7 @@
 import { type Mutant, model } from 'unpin/explore';
 import { PROT_READ } from 'unpin/mm';
 import { Device } from '../externaldevice.js';
-import { lateSeq, noBracket, noCount, noSeq, noZap } from '../externalmutants.js';
+import { lateSeq, noBracketOfRanges, noCount, noSeq, noZap } from '../externalmutants.js';
 import { byteAt, coherent, invariant, migrate, nothingLost, type State, setup, shrink, writer } from '../onepage.js';
 
 /** Several of a kind at once: operations of mm one after the other, and up to three devices on one page. */
@@ -71,7 +71,7 @@ export const munmapAndThree = model({
   },
   invariant: ({ device, others: [second, third] }) => device.wrong ?? second.wrong ?? third.wrong,
   preemptions: 1,
-  mutants: [noSeq, noZap, noBracket('vma/mmap.ts')],
+  mutants: [noSeq, noZap, noBracketOfRanges('vma/mmap.ts')],
   actors: {
     munmap: ({ mm, va }) => mm.munmap(va, 4096),
     first: ({ device }) => void device.read(),
