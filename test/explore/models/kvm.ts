@@ -109,15 +109,7 @@ export const guestAndSlot = model({
   },
   preemptions: 1,
   threads: [['guest', 'slot', 'reclaim']],
-  mutants: [
-    noZap,
-    {
-      name: 'M29: a slot that goes takes no entries along',
-      file: 'kvm/memslotchange.ts',
-      find: 'vm.zapSlot(slot, 0, slot.nrPages); vm.slots.remove(slot);',
-      replace: 'vm.slots.remove(slot);',
-    },
-  ],
+  mutants: [noZap],
   actors: {
     guest,
     slot(state) {
