@@ -1,4 +1,4 @@
-import { KernelError, Words } from '../base/index.js';
+import { cpuRelax, KernelError, Words } from '../base/index.js';
 import { hartRequest, hartSetInterruptPending } from '../riscv/index.js';
 
 /**
@@ -63,9 +63,11 @@ const SPINS = 2000;
 export class VcpuState {
   private readonly i32: Int32Array;
   private readonly words: Words;
+  private readonly nrSpins: number;
 
-  /** `address` of VCPU_STATE_WORDS words, zero at first. */
-  constructor(memory: { buffer: SharedArrayBuffer }, address: number, label?: string) {
+  /** `address` of VCPU_STATE_WORDS words, zero at first. `nrSpins`: looks before who waits for it sleeps. */
+  constructor(memory: { buffer: SharedArrayBuffer }, address: number, label?: string, nrSpins = SPINS) {
+    this.nrSpins = nrSpins;
     this.i32 = new Int32Array(memory.buffer);
     this.words = new Words(memory, address, VCPU_STATE_WORDS, label);
   }
@@ -149,7 +151,10 @@ export class VcpuState {
   awaitServed(bits: number): void {
     if (!this.mustAwait(bits)) return;
     hartRequest(this.i32, this.hartBase);
-    for (let spin = 0; spin < SPINS; spin++) if (!this.mustAwait(bits)) return;
+    for (let spin = 0; spin < this.nrSpins; spin++) {
+      if (!this.mustAwait(bits)) return;
+      cpuRelax();
+    }
     this.words.fetchAdd(NR_WAITERS, 1);
     try {
       this.sleepUntilServed(bits);
@@ -159,7 +164,7 @@ export class VcpuState {
   }
 
   private mustAwait(bits: number): boolean {
-    return this.pending(bits) && this.inGuest;
+    return this.pending(bits) && this.words.load(MODE) === IN_GUEST_MODE;
   }
 
   private sleepUntilServed(bits: number): void {

@@ -29,7 +29,7 @@ export function runVcpuThread(init: VcpuThreadInit, nowMs: () => number, post: (
   new VcpuWorker(init, nowMs, post).run();
 }
 
-class VcpuWorker {
+export class VcpuWorker {
   private readonly core: VcpuCore;
   private readonly mail: VcpuMail;
   private readonly clock: VmClock;
