@@ -240,7 +240,8 @@ function waitForInterrupt({ cores, memory }: Machine): void {
   const sip = (HARTS + L.CSR_SIP) >>> 2;
   const hart = { interruptPending: () => Atomics.load(i32, sip) !== 0 };
   const core = { state: cores[0]!.state, hart, timer: { msUntilDue: () => Number.POSITIVE_INFINITY } };
-  const worker = Object.assign(Object.create(VcpuWorker.prototype), { core }) as { halt(): void };
+  const clock = { leave: () => {}, enter: () => {} };
+  const worker = Object.assign(Object.create(VcpuWorker.prototype), { core, clock }) as { halt(): void };
   while (!hart.interruptPending()) worker.halt();
 }
 
@@ -250,10 +251,14 @@ export const halted = model({
   mutants: [
     {
       name: 'it looks for interrupts, and prepares to sleep only then',
-      file: 'kvm/vcpuworker.ts',
-      find: 'const prepared = state.prepareHalt(); const sleepMs = timer.msUntilDue(); if (sleepMs > 0 && !hart.interruptPending()) state.halt(prepared, sleepMs);',
-      replace:
-        'const sleepMs = timer.msUntilDue(); if (sleepMs > 0 && !hart.interruptPending()) state.halt(state.prepareHalt(), sleepMs);',
+      edits: [
+        { file: 'kvm/vcpuworker.ts', find: 'const prepared = state.prepareHalt();', replace: '' },
+        {
+          file: 'kvm/vcpuworker.ts',
+          find: 'state.halt(prepared, sleepMs);',
+          replace: 'state.halt(state.prepareHalt(), sleepMs);',
+        },
+      ],
       fails: /^(lost wake-up|deadlock)/,
     },
     {
