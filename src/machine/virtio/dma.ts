@@ -55,10 +55,10 @@ export class Dma implements GuestMemory {
     return result instanceof Promise ? this.count(result) : result;
   }
 
+  /** Counts as under way already while it waits for its turn. */
   private async afterOthers<T>(access: () => Promise<T> | T): Promise<T> {
     await new Promise<void>((resolve) => this.defer(resolve));
     this.work = 0;
-    this.refuseClosed();
     return access();
   }
 

@@ -175,6 +175,17 @@ it('counts changes of the device’s configuration, and interrupts for them', ()
   expect(board.bus.read(driver.deviceConfig + 4, 4)).toBe(0x08070605);
 });
 
+it('takes its interrupt back with a reset', () => {
+  const { board, device } = plug();
+  const driver = new TestDriver(board, 1);
+  driver.negotiate(0n);
+  driver.start();
+  device.transport.configChanged();
+  expect(driver.line).toBe(true);
+  driver.status = 0;
+  expect([driver.status, driver.line, driver.readIsr()]).toEqual([0, false, 0]);
+});
+
 it('tells that a reset is complete only when no byte can be written any more', async () => {
   const { board, device } = plug();
   const driver = new TestDriver(board, 1);

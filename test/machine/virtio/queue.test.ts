@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { RAM_BASE } from '../../../src/machine/index.js';
+import { Pump, RAM_BASE } from '../../../src/machine/index.js';
 import { type Buffer, type DriverQueue, TestBoard, TestDriver, until } from './driver.js';
 import { EchoDevice } from './echo.js';
 
@@ -87,6 +87,22 @@ it('takes and gives back in the order of the calls, also while each waits for a 
   expect(chains.map((chain) => chain?.head)).toEqual([...heads, undefined]);
   await Promise.all([2, 0, 1].map((i) => q!.push(chains[i]!, i)));
   expect(queue.take().map(({ head }) => head)).toEqual([heads[2], heads[0], heads[1]]);
+});
+
+it('a pump that is kicked while its job waits runs it once more, and one at a time', async () => {
+  let [runs, running, most] = [0, 0, 0];
+  const pump = new Pump(async () => {
+    runs++;
+    most = Math.max(most, ++running);
+    await new Promise((resolve) => setImmediate(resolve));
+    running--;
+  });
+  pump.kick();
+  pump.kick();
+  pump.kick();
+  await until(() => runs === 2 && running === 0);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([runs, most]).toEqual([2, 1]);
 });
 
 it('interrupts no driver that does not want it', async () => {
