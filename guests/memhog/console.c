@@ -51,7 +51,7 @@ static void put_formatted(const char *format, va_list args)
 static void print_line(const char *format, va_list args)
 {
 	line_length = 0;
-	put_string("memhog: ");
+	put_string(GUEST_NAME ": ");
 	put_formatted(format, args);
 	line[line_length++] = '\n';
 	sbi_console_write(line, line_length);

@@ -1,4 +1,4 @@
-/* Printing by lines, with %s, %lu and %lx (which prints its 0x). Each line starts with "memhog: ". */
+/* Printing by lines, with %s, %lu and %lx (which prints its 0x). Each line starts with the name of the guest. */
 #ifndef MEMHOG_CONSOLE_H
 #define MEMHOG_CONSOLE_H
 #include "types.h"

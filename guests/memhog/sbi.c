@@ -6,25 +6,11 @@ enum {
 	BASE_PROBE_EXTENSION = 3,
 };
 
-struct sbi_result { long error; u64 value; };
-
 static int has_time, has_srst, has_dbcn;
-
-static struct sbi_result sbi_call(u64 extension, u64 function, u64 arg0, u64 arg1, u64 arg2)
-{
-	register u64 a0 __asm__("a0") = arg0;
-	register u64 a1 __asm__("a1") = arg1;
-	register u64 a2 __asm__("a2") = arg2;
-	register u64 a6 __asm__("a6") = function;
-	register u64 a7 __asm__("a7") = extension;
-
-	__asm__ volatile("ecall" : "+r"(a0), "+r"(a1) : "r"(a2), "r"(a6), "r"(a7) : "memory");
-	return (struct sbi_result){ (long)a0, a1 };
-}
 
 static int probe(u64 extension)
 {
-	struct sbi_result result = sbi_call(EXT_BASE, BASE_PROBE_EXTENSION, extension, 0, 0);
+	struct sbi_result result = sbi_call(EXT_BASE, BASE_PROBE_EXTENSION, extension, 0, 0, 0, 0);
 
 	return result.error == 0 && result.value != 0;
 }
@@ -40,7 +26,7 @@ void sbi_console_write(const char *text, u64 length)
 {
 	/* The kernel is mapped where it lies, so an address is a physical address. A short write is carried on. */
 	while (has_dbcn && length > 0) {
-		struct sbi_result result = sbi_call(EXT_DBCN, 0, length, (u64)text, 0);
+		struct sbi_result result = sbi_call(EXT_DBCN, 0, length, (u64)text, 0, 0, 0);
 
 		if (result.error != 0)
 			has_dbcn = 0;
@@ -48,19 +34,19 @@ void sbi_console_write(const char *text, u64 length)
 			text += result.value, length -= result.value;
 	}
 	while (length-- > 0)
-		sbi_call(LEGACY_PUTCHAR, 0, (u8)*text++, 0, 0);
+		sbi_call(LEGACY_PUTCHAR, 0, (u8)*text++, 0, 0, 0, 0);
 }
 
 void sbi_set_timer(u64 deadline)
 {
-	sbi_call(has_time ? EXT_TIME : LEGACY_SET_TIMER, 0, deadline, 0, 0);
+	sbi_call(has_time ? EXT_TIME : LEGACY_SET_TIMER, 0, deadline, 0, 0, 0, 0);
 }
 
 void sbi_shutdown(u64 reason)
 {
 	if (has_srst)
-		sbi_call(EXT_SRST, 0, 0, reason, 0);
-	sbi_call(LEGACY_SHUTDOWN, 0, 0, 0, 0);
+		sbi_call(EXT_SRST, 0, 0, reason, 0, 0, 0);
+	sbi_call(LEGACY_SHUTDOWN, 0, 0, 0, 0, 0, 0);
 	for (;;)
 		__asm__ volatile("wfi");
 }

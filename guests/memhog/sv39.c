@@ -29,9 +29,14 @@ void map_page(u64 root, u64 va, u64 pa, u64 flags)
 	*pte_of(root, va) = pa >> PAGE_SHIFT << PTE_PPN_SHIFT | flags | PTE_V;
 }
 
+u64 *megapage_pte_of(u64 root, u64 va)
+{
+	return entry_at(next_table(entry_at(root, va, 2)), va, 1);
+}
+
 void map_megapage(u64 root, u64 va, u64 pa, u64 flags)
 {
-	*entry_at(next_table(entry_at(root, va, 2)), va, 1) = pa >> PAGE_SHIFT << PTE_PPN_SHIFT | flags | PTE_V;
+	*megapage_pte_of(root, va) = pa >> PAGE_SHIFT << PTE_PPN_SHIFT | flags | PTE_V;
 }
 
 void satp_write(u64 root, u64 asid)

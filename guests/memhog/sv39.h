@@ -17,6 +17,8 @@
 
 /* The address of the leaf pte of a 4 KiB page, with the tables above it made where they were absent. */
 u64 *pte_of(u64 root, u64 va);
+/* The same of a megapage. */
+u64 *megapage_pte_of(u64 root, u64 va);
 void map_page(u64 root, u64 va, u64 pa, u64 flags);
 void map_megapage(u64 root, u64 va, u64 pa, u64 flags);
 void satp_write(u64 root, u64 asid);
