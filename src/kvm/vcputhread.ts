@@ -61,7 +61,8 @@ export class VcpuThread {
   /** Lets the thread run; why it came out. HART_EXIT_REQUEST also when it has died: the VM says so then. */
   enter(): Promise<HartExit> {
     if (this.handle === undefined) this.start();
-    if (this.state.killed) return Promise.resolve(HART_EXIT_REQUEST);
+    // Not at once: the event of its end would never come beside a vCPU that is entered again and again.
+    if (this.state.killed) return this.gone!.then(() => HART_EXIT_REQUEST);
     this.area.refill();
     return new Promise((resolve) => {
       this.exited = resolve;
