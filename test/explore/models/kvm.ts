@@ -1,5 +1,5 @@
 import { model, slow } from 'unpin/explore';
-import { checkVm, KVM_EXIT_MMIO, Kvm } from 'unpin/kvm';
+import { checkVm, KVM_EXIT_MMIO, KVM_MEM_LOG_DIRTY_PAGES, Kvm } from 'unpin/kvm';
 import { checkHost, Host, MAP_ANONYMOUS, MAP_PRIVATE, MemorySwap, type Mm, PROT_READ, PROT_WRITE } from 'unpin/mm';
 import { sd } from '../../isa/assemble.js';
 import { A0, A1, code, T0, ZERO } from '../../kvm/guestcode.js';
@@ -177,4 +177,71 @@ export const faultAndCow = model({
     checkVm(state.vm);
     return wrongEntry(state);
   },
+});
+
+/** A vCPU in a thread of its own that will store to the second page: a fault for writing, tried as often as it is by itself. */
+function writeFault({ vcpu }: State): void {
+  for (let k = 0; k < 2; k++) if (vcpu.core.mmu.pteAddress(RAM + DATA, true) > 0) return;
+}
+
+export const faultAndLog = model({
+  name: 'kvm: its fault for writing and the dirty log, on two threads',
+  setup() {
+    const state = setup();
+    state.vm.setUserMemoryRegion({
+      ...{ slot: 0, guestPhysAddr: RAM, memorySize: 8192, userspaceAddr: state.va },
+      flags: KVM_MEM_LOG_DIRTY_PAGES,
+    });
+    return state;
+  },
+  sharesObjects: true,
+  mutants: [
+    {
+      name: 'M34: the bit is set before the lock is taken',
+      edits: [
+        {
+          file: MMU,
+          find: 'tables.lock(); const retry = tables.invalidate.readRetry(seq, hva)',
+          replace:
+            'markDirty(slot, gfn - slot.baseGfn); tables.lock(); const retry = tables.invalidate.readRetry(seq, hva)',
+        },
+        { file: MMU, find: 'if (write) markDirty(slot, gfn - slot.baseGfn);', replace: '' },
+      ],
+      fails: /N15/,
+    },
+  ],
+  actors: {
+    fault: writeFault,
+    log: ({ vm }) => void vm.getDirtyLog(0),
+  },
+  // What may be written without a fault has its bit set.
+  check: ({ vm }) => checkVm(vm) as undefined,
+});
+
+export const faultAndNewSlot = model({
+  name: 'kvm: its fault, and a slot that goes and another in its place, on two threads',
+  setup() {
+    const state = setup();
+    const other = state.mm.mmap(0, 8192, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+    state.mm.writeSync(other + DATA, new Uint8Array([7]));
+    return { ...state, other };
+  },
+  sharesObjects: true,
+  mutants: [
+    {
+      name: 'M29: nobody asks whether the slot is still the same',
+      file: MMU,
+      find: '|| !tables.slots.isCurrent(slot)',
+      replace: '',
+      fails: /N3/,
+    },
+  ],
+  actors: {
+    fault: writeFault,
+    slot({ vm, other }) {
+      vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: 0, userspaceAddr: other });
+      vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: 8192, userspaceAddr: other });
+    },
+  },
+  check: ({ vm }) => checkVm(vm) as undefined,
 });
