@@ -1,4 +1,4 @@
-import { type MmuNotifierOps, type MmuNotifierRange, PAGE_SIZE } from '../mm/index.js';
+import { type MmuNotifierOps, type MmuNotifierRange, PAGE_SIZE, VA_SIZE } from '../mm/index.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -45,6 +45,8 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
 
     release(): void {
       vm.lockMmu();
+      // A bracket that never ends: a vCPU's thread that has looked its page up may not install it any more.
+      vm.invalidate.begin(0, VA_SIZE);
       vm.zapAll();
       vm.unlockMmu();
       vm.awaitFlushes();

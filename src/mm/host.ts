@@ -57,7 +57,7 @@ export interface HostOptions {
   readonly swap?: SwapDevice;
   /** Pages read from swap at once are at most 2 to this power; 0: no read-ahead (Linux: vm.page-cluster). Default 4; at most 6. */
   readonly pageCluster?: number;
-  /** Whether pages that are one value repeated, as zeros are, leave memory without a slot of the swap device; default false. */
+  /** Whether pages that are one value repeated, as zeros are, leave memory without a slot of the swap device, as in Linux; default true. */
   readonly sameFilled?: boolean;
   /** Milliseconds from any fixed point; needed for `notifierBudgetMs`. */
   readonly now?: () => number;
@@ -167,7 +167,7 @@ export class Host {
     this.tables = new TablePool(this.memory, layout);
     this.lru = new Lru(this.frames);
     this.swap = new SwapMap(this.frames, nrSlots);
-    this.sameFilled = new SameFilled(this.pageOps, options.sameFilled ?? false);
+    this.sameFilled = new SameFilled(this.pageOps, options.sameFilled ?? true);
     this.swapIn = new SwapIn(this, checkPageCluster(options.pageCluster ?? DEFAULT_PAGE_CLUSTER));
     this.writeback = new Writeback(this);
     this.young = new Young(this);

@@ -310,7 +310,13 @@ test('a page damaged in swap is EHWPOISON for who reads it, until it is discarde
       this.damage = false;
     }
   }
-  const host = new Host({ frames: 64, arenaBytes: 65536, swap: new Damaging({ sizeBytes: 4 * MIB }), debug: true });
+  const host = new Host({
+    frames: 64,
+    arenaBytes: 65536,
+    swap: new Damaging({ sizeBytes: 4 * MIB }),
+    sameFilled: false,
+    debug: true,
+  });
   const ram = GuestRam.create(host, { lenBytes: MIB });
   for (let addr = 0; addr < MIB; addr += PAGE) ram.writeUint32(addr, word(addr));
   expect(() => ram.readUint32(0)).toThrow(/EHWPOISON/);

@@ -139,5 +139,12 @@ export class TestVm {
 }
 
 export function newHost(frames: number, swap: SwapDevice = new MemorySwap({ sizeBytes: 4 * 2 ** 20 })): Host {
-  return new Host({ frames, arenaBytes: 8 * 2 ** 20, swap, debug: true, defer: (fn) => setImmediate(fn) });
+  return new Host({
+    frames,
+    arenaBytes: 8 * 2 ** 20,
+    swap,
+    sameFilled: false,
+    debug: true,
+    defer: (fn) => setImmediate(fn),
+  });
 }

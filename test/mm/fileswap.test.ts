@@ -111,7 +111,14 @@ test('a full disk is ENOSPC, with the path', async () => {
 
 test('a host lives on it: memory three times the frames, then a damaged file', async () => {
   const swap = await openFileSwap(file, { sizeBytes: 512 * PAGE });
-  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true, defer: (fn) => setImmediate(fn) });
+  const host = new Host({
+    frames: 64,
+    arenaBytes: 65536,
+    swap,
+    sameFilled: false,
+    debug: true,
+    defer: (fn) => setImmediate(fn),
+  });
   const mm = host.createMm();
   const va = mm.mmap(0, 192 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   const page = new Uint8Array(PAGE);
@@ -146,7 +153,7 @@ test('direct: the file is opened past the page cache, and a host swaps to it, bl
     const flags = /flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${open}`, 'utf8'))![1]!;
     expect(Number.parseInt(flags, 8) & fs.constants.O_DIRECT).not.toBe(0);
   }
-  const host = new Host({ frames: 64, arenaBytes: 65536, swap, defer: (fn) => setImmediate(fn) });
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, sameFilled: false, defer: (fn) => setImmediate(fn) });
   const mm = host.createMm();
   const va = mm.mmap(0, 200 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   for (let p = 0; p < 200; p++) await mm.write(va + p * PAGE, new Uint8Array(PAGE).fill(p));

@@ -38,7 +38,7 @@ const NR = 16;
 
 function setUp() {
   const swap = new MemorySwap({ sizeBytes: 2 ** 22 });
-  const host = new Host({ frames: 128, arenaBytes: 65536, swap, debug: true });
+  const host = new Host({ frames: 128, arenaBytes: 65536, swap, sameFilled: false, debug: true });
   const mm = host.createMm({ name: 'guest' });
   const va = mm.mmap(0, NR * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
   return { host, mm, va };

@@ -36,6 +36,8 @@ function newWorld(options: Partial<HostOptions> = {}): World {
   return {
     host: new Host({
       frames: 64,
+      // They run out of swap, whatever their pages hold.
+      sameFilled: false,
       arenaBytes: 65536,
       swap,
       overcommit: 'always',

@@ -16,6 +16,7 @@ function setUp(nrSlots = 1024, options = {}) {
   const swap = new FaultySwap(nrSlots);
   const errors: string[] = [];
   const host = new Host({
+    sameFilled: false,
     frames: 64,
     arenaBytes: 65536,
     swap,
@@ -357,7 +358,7 @@ test('blocking faults are refused where the device cannot block', async () => {
 });
 
 test('without swap, memory is what the frames hold', async () => {
-  const host = new Host({ frames: 64, arenaBytes: 65536, overcommit: 'always' });
+  const host = new Host({ frames: 64, arenaBytes: 65536, overcommit: 'always', sameFilled: false });
   const mm = host.createMm();
   const va = mm.mmap(0, 100 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   for (let p = 0; p < 62; p++) await mm.write(va + p * PAGE, fill(p));
@@ -367,7 +368,7 @@ test('without swap, memory is what the frames hold', async () => {
 });
 
 test('tryGetPage leaves the last frames to those who wait', () => {
-  const host = new Host({ frames: 64, arenaBytes: 65536, overcommit: 'always' });
+  const host = new Host({ frames: 64, arenaBytes: 65536, overcommit: 'always', sameFilled: false });
   const mm = host.createMm();
   const va = mm.mmap(0, 100 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   let p = 0;
