@@ -118,8 +118,8 @@ export class KvmMmu implements HartMmu, PteSource {
     tables.lock();
     const spte = tables.shadow.install(this.root, vpnOf(va), walk, generation);
     tables.unlock();
-    // Taken away since it was looked up: once more, which waits if it must.
-    if (spte === 0) return this.translate(hart, va, access);
+    // Taken away since it was looked up, or by the dirty log the right to write: once more, which waits if it must.
+    if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr)) return this.translate(hart, va, access);
     tables.shadow.level = walk.level;
     return this.fill(hart, va, spte, access, user);
   }
