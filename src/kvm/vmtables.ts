@@ -1,6 +1,6 @@
 import { bug, CONFIG_LOCKDEP, KernelError, lockdepSetClass, Words } from '../base/index.js';
 import { type Host, InvalidateSeq } from '../mm/index.js';
-import { DIRECT_T, type Memslot } from './memslot.js';
+import { DIRECT_A, DIRECT_T, DIRECT_W, type Memslot } from './memslot.js';
 import { Memslots, type MemslotsDescriptor } from './memslots.js';
 import { ShadowPages } from './shadow.js';
 import type { ShadowDescriptor } from './shadowpool.js';
@@ -32,6 +32,8 @@ const VCPU_BYTES = 256;
 const VCPU_MAIL = VCPU_BYTES - VCPU_MAIL_BYTES;
 /** A lock is held for less than a millisecond, a thread that holds it may be off the processor for tens. */
 const LOCK_TIMEOUT_MS = 2000;
+/** What a direct entry keeps when another fault of the same page comes second. */
+const KEPT = DIRECT_W | DIRECT_A | DIRECT_T;
 
 export class VmTables {
   readonly memory: { buffer: SharedArrayBuffer };
@@ -113,12 +115,21 @@ export class VmTables {
     this.words.store(MMU_LOCK, 0);
   }
 
-  /** Puts a direct entry in place, or adds the right to write. A change of frame comes by way of the notifier alone. */
+  /**
+   * Puts a direct entry in place, or adds the right to write. A change of frame comes by way of the notifier alone, and a right is taken away by nobody here:
+   *
+   *   a vCPU that reads                  a vCPU that writes
+   *   finds the page, for reading
+   *                                      finds it for writing; lock; entry with W; shadow entry with W; unlock
+   *   lock; entry without W
+   *
+   * Required outcome: the entry keeps W, as the shadow entry does (N5).
+   */
   installDirect(slot: Memslot, i: number, entry: number): void {
     const old = slot.direct.readOnce(i);
     if (old !== 0 && old >>> 12 !== entry >>> 12)
       bug('N3', `gfn ${slot.baseGfn + i} shows frame ${old >>> 12}, which the host replaced by ${entry >>> 12}`);
-    slot.direct.writeOnce(i, entry | (old & DIRECT_T));
+    slot.direct.writeOnce(i, entry | (old & KEPT));
   }
 
   /** On the mm thread, when nobody is attached any more. */

@@ -1,8 +1,10 @@
 import { afterEach, expect, test } from 'vitest';
 import { KVM_EXIT_INTR, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, Kvm, type Vcpu, type Vm } from '../../src/kvm/index.js';
+import { DIRECT_V, DIRECT_W } from '../../src/kvm/memslot.js';
 import { RAM_BASE } from '../../src/machine/index.js';
 import {
   checkHost,
+  FAULT_FLAG_WRITE,
   Host,
   MADV_DONTNEED,
   MAP_ANONYMOUS,
@@ -209,4 +211,16 @@ test('threads are refused where the environment has none', () => {
   const kvm = new Kvm(host, { nowMs: env.nowMs, defer: env.defer, setTimer: env.setTimer }, { nrDecodedPages: 16 });
   expect(() => kvm.createVm(host.createMm(), { threads: true })).toThrow('threads must be false');
   expect(() => kvm.createVm(host.createMm(), { nrVcpus: 65 })).toThrow('nrVcpus 65 must be from 1 to 64');
+});
+
+test('N5: of two faults of one page that come together, the one for reading takes no right from the one for writing', () => {
+  const w = newWorld(1, COUNT);
+  const [slot] = w.vm.slots.all();
+  const pfn = w.mm.tryGetPage(data(w), FAULT_FLAG_WRITE);
+  w.vm.lockMmu();
+  w.vm.tables.installDirect(slot!, DATA_PAGE, (pfn << 12) | DIRECT_V | DIRECT_W);
+  w.vm.tables.installDirect(slot!, DATA_PAGE, (pfn << 12) | DIRECT_V);
+  w.vm.unlockMmu();
+  w.mm.putPage(pfn);
+  expect(slot!.direct.readOnce(DATA_PAGE) & DIRECT_W).toBe(DIRECT_W);
 });
