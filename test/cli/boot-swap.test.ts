@@ -35,12 +35,12 @@ function expectVerified(stdout: string, guest: string): void {
 
 test('with swap and frames full the largest guest dies, the other verifies all of its own', async () => {
   const json = path.join(folder, 'full.json');
-  const args = ['--guests', '2', '--ram', '8M', '--frames', '6M', '--swap-size', '2M', '--json', json];
+  const args = ['--guests', '2', '--ram', '8M', '--frames', '7M', '--swap-size', '2M', '--json', json];
   const result = await boot(args);
   expectDeath(
     result,
     1,
-    /: out of memory: guest\d needs .*of 1536 frames 0 are pinned, of 512 swap slots \d+ are free, and nothing can be reclaimed; chosen with/,
+    /: out of memory: guest\d needs .*of 1792 frames 0 are pinned, of 512 swap slots \d+ are free, and nothing can be reclaimed; chosen with/,
   );
   expect(exits(json).sort()).toEqual(['killed', 'poweroff']);
   expectVerified(result.stdout, exits(json)[0] === 'poweroff' ? 'guest0' : 'guest1');
