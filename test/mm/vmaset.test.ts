@@ -143,8 +143,8 @@ function visitsOf(nr: number): Record<string, number> {
 test('an operation in an mm of 10 000 VMAs visits few more of them than in an mm of 16', () => {
   const few = visitsOf(16);
   const many = visitsOf(10_000);
-  // Depth grows by log2(10 000 / 16) = 9.3 levels, of a treap somewhat more; each search goes down it a few times.
+  // Depth grows by log2(10 000 / 16) = 9.3 levels, of a treap with random priorities by up to some tens; each search goes down it a few times.
   for (const [name, visits] of Object.entries(many)) {
-    expect({ name, visits, limit: visits < few[name]! + 600 }).toMatchObject({ limit: true });
+    expect({ name, visits, limit: visits < few[name]! + 1500 }).toMatchObject({ limit: true });
   }
 });
