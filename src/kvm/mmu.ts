@@ -23,6 +23,7 @@ import { markDirty } from './dirtylog.js';
 import type { HostPages } from './hostpages.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { ANY_VPN } from './shadow.js';
 import { SuperpageRange } from './superpages.js';
 import type { VmTables } from './vmtables.js';
 
@@ -232,6 +233,12 @@ export class KvmMmu implements HartMmu, PteSource {
     this.tables.unlock();
   }
 
+  /** What `ShadowPages` tells by `onZap`: a virtual page (27 bits of its number) that the TLB must forget, or ANY_VPN. */
+  flushVpn(vpn: number): void {
+    if (vpn === ANY_VPN) this.flushTlb();
+    else this.hart.tlbFlushPage(vpnToVa(vpn));
+  }
+
   flushTlb(): void {
     this.hart.tlbFlushAll();
     this.superpages.clear();
@@ -251,4 +258,9 @@ function vpnOf(va: number): number {
 /** pfns have 20 bits, so an entry may be negative as an int32; answers of this file are not. */
 function entryValue(entry: number): number {
   return entry >>> 0;
+}
+
+/** First byte of a virtual page of Sv39, sign-extended from bit 38. */
+function vpnToVa(vpn: number): number {
+  return ((vpn << 5) >> 5) * 4096;
 }

@@ -17,6 +17,7 @@ import {
   type VcpuExit,
 } from './exits.js';
 import { VmMemory } from './guestmemory.js';
+import { answerSbi, sbiCallOf } from './sbiregisters.js';
 import { fenceRange } from './threadsbi.js';
 import type { Vcpu } from './vcpu.js';
 import type { Vm } from './vm.js';
@@ -41,16 +42,15 @@ export class VmSbi implements SbiHost {
 
   /** Carries out the call that the vCPU's hart left with; the vCPU is outside the guest, so this may wait for memory. */
   async ecall({ id, hart }: Vcpu): Promise<VcpuExit | undefined> {
-    const args = [10, 11, 12, 13, 14, 15].map((n) => hart.getX(n));
+    const call = sbiCallOf(hart);
     let result: SbiResult;
     try {
-      result = await this.sbi.call(id, { eid: hart.getX(17), fid: hart.getX(16), args });
+      result = await this.sbi.call(id, call);
     } catch (error) {
-      if (error instanceof KernelError) return { reason: KVM_EXIT_MEMORY_FAULT, gpa: Number(args[1]), error };
+      if (error instanceof KernelError) return { reason: KVM_EXIT_MEMORY_FAULT, gpa: Number(call.args[1]), error };
       throw error;
     }
-    hart.setX(10, result.error);
-    if (result.value !== undefined) hart.setX(11, result.value);
+    answerSbi(hart, result);
     const reset = this.pendingReset;
     this.pendingReset = undefined;
     return reset;

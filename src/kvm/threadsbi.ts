@@ -11,6 +11,7 @@ import {
 } from '../machine/index.js';
 import { PAGE_SIZE } from '../mm/index.js';
 import { IRQ_S_SOFT } from '../riscv/index.js';
+import { answerSbi, sbiCallOf } from './sbiregisters.js';
 import type { VcpuCore } from './vcpucore.js';
 import { REQ_FENCE_I, REQ_TLB_FLUSH } from './vcpustate.js';
 import type { VmTables } from './vmtables.js';
@@ -47,12 +48,9 @@ export class ThreadSbi implements SbiHost {
   /** Whether the call that the hart left with is done. */
   ecall(): boolean {
     const { hart, id } = this.core;
-    const eid = hart.getX(17);
-    if (!ANSWERED_HERE.has(eid)) return false;
-    const args = [10, 11, 12, 13, 14, 15].map((n) => hart.getX(n));
-    const result = this.sbi.call(id, { eid, fid: hart.getX(16), args }) as SbiResult;
-    hart.setX(10, result.error);
-    if (result.value !== undefined) hart.setX(11, result.value);
+    const call = sbiCallOf(hart);
+    if (!ANSWERED_HERE.has(call.eid)) return false;
+    answerSbi(hart, this.sbi.call(id, call) as SbiResult);
     return true;
   }
 

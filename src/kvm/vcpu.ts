@@ -12,7 +12,6 @@ import {
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
 import { HeldPages } from './held.js';
 import { type PreFaultMemory, preFaultMemory } from './prefault.js';
-import { ANY_VPN } from './shadow.js';
 import { VcpuCore } from './vcpucore.js';
 import { REQ_EXIT, REQ_FENCE_I, REQ_TLB_FLUSH, type VcpuState } from './vcpustate.js';
 import { VcpuThread } from './vcputhread.js';
@@ -283,8 +282,7 @@ export class Vcpu {
   /** A virtual page (27 bits of its number) of some root. */
   flushPage(vpn: number): void {
     if (this.thread !== undefined) this.requestFlush();
-    else if (vpn === ANY_VPN) this.core.mmu.flushTlb();
-    else this.hart.tlbFlushPage(vpnToVa(vpn));
+    else this.core.mmu.flushVpn(vpn);
   }
 
   /** Flushes what a hart without paging may hold of a guest frame. */
@@ -363,9 +361,4 @@ export class Vcpu {
     this.destroyed = true;
     this.hart.destroy();
   }
-}
-
-/** First byte of a virtual page of Sv39, sign-extended from bit 38. */
-function vpnToVa(vpn: number): number {
-  return ((vpn << 5) >> 5) * 4096;
 }

@@ -10,7 +10,6 @@ import {
 import { VmClock } from './clock.js';
 import type { VcpuThreadInit } from './environment.js';
 import type { HostPages } from './hostpages.js';
-import { ANY_VPN } from './shadow.js';
 import { ThreadSbi } from './threadsbi.js';
 import { VcpuCore } from './vcpucore.js';
 import { VcpuMail } from './vcpumail.js';
@@ -45,19 +44,13 @@ export class VcpuWorker {
       alloc: () => recordsAddr,
       free: () => {},
     });
-    const tables = VmTables.attach(memory, init.tables, (vpn) => this.zapped(vpn));
+    const tables = VmTables.attach(memory, init.tables, (vpn) => this.core.mmu.flushVpn(vpn));
     const pages = remotePages(new RemoteMm(memory, init.remote));
     this.clock = new VmClock(memory, init.clockAddr, nowMs, init.startMs);
     this.core = new VcpuCore(id, { tables, engine, pages, nowMs, clock: this.clock });
     this.mail = new VcpuMail(memory, tables.mailAddr(id));
     this.sbi = new ThreadSbi(this.core, tables);
     this.post = post;
-  }
-
-  /** With mmuLock held: a translation that this thread's TLB must forget. */
-  private zapped(vpn: number): void {
-    if (vpn === ANY_VPN) this.core.mmu.flushTlb();
-    else this.core.hart.tlbFlushPage(vpnToVa(vpn));
   }
 
   run(): void {
@@ -145,9 +138,4 @@ function remotePages(remote: RemoteMm): HostPages {
     putPage: () => {},
     mapZero: (va) => remote.mapZero(va),
   };
-}
-
-/** First byte of a virtual page of Sv39, sign-extended from bit 38. */
-function vpnToVa(vpn: number): number {
-  return ((vpn << 5) >> 5) * 4096;
 }
