@@ -224,3 +224,11 @@ test('N5: of two faults of one page that come together, the one for reading take
   w.mm.putPage(pfn);
   expect(slot!.direct.readOnce(DATA_PAGE) & DIRECT_W).toBe(DIRECT_W);
 });
+
+test('N3 N18: once the mm has gone, nothing that was looked up is installed', () => {
+  const w = newWorld(1, COUNT);
+  const seq = () => w.vm.invalidate.readBegin();
+  expect(w.vm.invalidate.readRetry(seq(), data(w))).toBe(false);
+  w.mm.exit();
+  expect(w.vm.invalidate.readRetry(seq(), data(w))).toBe(true);
+});
