@@ -155,9 +155,11 @@ describe.skipIf(!hasScript)('the terminal is as it was', () => {
   test.each(Object.keys(ENDS))('after %s', async (name) => {
     const kernel = ENDS[name] === '' ? '' : `--kernel ${echo}`;
     // The settings while it runs, and after it; the guard of SIGKILL is another process, which may need a moment.
+    // A shell gives what runs in the background /dev/null as file 0 before it redirects, so the terminal is kept as file 3.
     const shell = `
       before=$(stty -g)
-      "$NODE" "$MAIN" boot --ram 8M ${kernel} <&0 & pid=$!
+      exec 3<&0
+      "$NODE" "$MAIN" boot --ram 8M ${kernel} <&3 & pid=$!
       for try in $(seq 100); do [ "$(stty -g)" = "$before" ] || break; sleep 0.05; done
       [ "$(stty -g)" = "$before" ] || echo was-raw
       ${ENDS[name]}

@@ -8,8 +8,9 @@ if (!hasScript) console.warn("SKIPPED: terminals ('script' of util-linux is not 
 
 /** What is written to the command's stdin is typed there. `shell`: what the terminal runs, with "$NODE" "$MAIN" for the command. */
 export function inTerminal(shell: string, env: Record<string, string> = {}, killMs = 30_000): Command {
+  // `script` runs it by $SHELL: the same one on every machine.
   return new Command('script', ['-qec', shell, '/dev/null'], {
-    env: { NODE: process.execPath, MAIN, TERM: 'xterm', ...env },
+    env: { NODE: process.execPath, MAIN, TERM: 'xterm', SHELL: '/bin/sh', ...env },
     stdin: 'open',
     killMs,
   });
