@@ -4,28 +4,20 @@ import { gunzipSync } from 'node:zlib';
 import { KernelError } from '../base/index.js';
 import { Kvm, MAX_HELD_PAGES } from '../kvm/index.js';
 import { VirtioConsole, VirtioRng } from '../machine/index.js';
-import { type Host, type HostStats, MIN_FRAMES, type OomReport, PAGE_SIZE } from '../mm/index.js';
+import { MIN_FRAMES, PAGE_SIZE } from '../mm/index.js';
 import { nodeEnvironment } from '../node/index.js';
-import { BoardGuest, type BoardGuestOptions, type GuestReport } from '../vmm/index.js';
+import { BoardGuest, type BoardGuestOptions } from '../vmm/index.js';
 import { formatSize } from './args.js';
 import type { BootOptions } from './boot.js';
-import { reportText, toJson } from './bootreport.js';
-import { ConsoleMux } from './console.js';
+import { toJson } from './bootreport.js';
 import { Disks } from './disks.js';
-import { OutputFile, readInput, refuseSameFile, releaseInput } from './files.js';
-import { HostProgress } from './hostprogress.js';
-import { HostRun } from './hostrun.js';
+import { readInput, refuseSameFile, releaseInput } from './files.js';
+import { type GuestPlace, type GuestRunOptions, runGuests } from './guestrun.js';
 import { Nets } from './nets.js';
 import { Shares } from './shares.js';
-import { connectStdin } from './stdin.js';
-import { StopSignals } from './stop.js';
-import { Terminal } from './terminal.js';
 import { TraceRecorder } from './trace.js';
 
-/**
- * The work of `unpin boot`. What was asked for is looked at first, all of it, so that nothing runs that must fail at its end;
- * then come one host memory, its swap, and the guests on it, which run side by side until each is done.
- */
+/** The work of `unpin boot`: what it was asked for, looked at, and its guests; guestrun.ts has them run. */
 
 /** Arena of the host memory: for a hart's state and shadow tables of each guest, and decoded code. */
 const ARENA_BASE = 64 * 2 ** 20;
@@ -36,18 +28,11 @@ const RNG_SEED_BYTES = 32;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
 const OUR_APPEND = 'passes=2';
 const LINUX_APPEND = 'earlycon=sbi';
-/** Longest time that Node takes for a timer. */
-const FOREVER_MS = 2 ** 31 - 1;
 
 /** What the guests are made of, read and checked. */
 interface BootInput {
   readonly kernel: Uint8Array;
   readonly initrd?: Uint8Array;
-}
-
-interface BootOutput {
-  readonly json?: OutputFile;
-  readonly trace?: OutputFile;
 }
 
 /**
@@ -58,35 +43,37 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   checkFrames(options);
   refuseSameFile(filesOf(options));
   const input = readInputs(options);
-  const signals = new StopSignals();
-  const output: { json?: OutputFile; trace?: OutputFile } = {};
-  let run: HostRun | undefined;
+  const nets = new Nets(options.net);
   let disks: Disks | undefined;
   let shares: Shares | undefined;
-  const nets = new Nets(options.net);
   try {
     disks = await Disks.open(options.disk, options.guests);
     shares = await Shares.open(options.share);
-    const onSwapError = (message: string) => tell(`unpin: ${message}\n`);
-    const guests: BoardGuest[] = [];
-    const onOom = ({ victim, reason }: OomReport) => guests.find(({ mm }) => mm === victim)?.kill('killed', reason);
-    run = await HostRun.open({ ...options, arenaBytes: arenaBytes(options), onSwapError, onOom });
-    if (options.json !== undefined) output.json = new OutputFile('report', options.json);
-    if (options.trace !== undefined) output.trace = new OutputFile('trace', options.trace);
-    const mux = createMux(run.host, options);
-    await createGuests({ host: run.host, options, input, mux, disks, nets, shares, tell }, guests);
-    for (const bytes of Object.values(input)) releaseInput(bytes);
-    return await new BootRun(run, options, guests, nets, mux, signals, tell).run(output);
-  } catch (error) {
-    for (const file of Object.values(output)) file.discard();
-    throw error;
+    const devices = { disks, nets, shares };
+    let trace: TraceRecorder | undefined;
+    const create = async (place: GuestPlace) => {
+      const guests = await createGuests({ ...place, ...devices, options, input });
+      if (options.trace !== undefined) trace = new TraceRecorder(place.host, guests);
+    };
+    const run = { ...runOptions(options, () => trace!.toJson()), tell };
+    return await runGuests(run, create, (index) => nets.closeGuest(index));
   } finally {
     nets.close();
-    await run?.close();
     await disks?.close();
     await shares?.close();
-    signals.remove();
   }
+}
+
+function runOptions(options: BootOptions, traceText: () => string): Omit<GuestRunOptions, 'tell'> {
+  return {
+    ...options,
+    arenaBytes: arenaBytes(options),
+    listening: options.kernel !== undefined,
+    outputs: [
+      { what: 'report', path: options.json, text: toJson },
+      { what: 'trace', path: options.trace, text: traceText },
+    ],
+  };
 }
 
 function toStderr(text: string): void {
@@ -130,66 +117,48 @@ function usesThreads({ threads, smp, guests }: BootOptions): boolean {
   return threads ?? smp * guests > 1;
 }
 
-interface Mux {
-  readonly console: ConsoleMux;
-  readonly progress: HostProgress;
-}
-
-function createMux(host: Host, options: BootOptions): Mux {
-  const progress = new HostProgress(host, options.guests);
-  const write = (text: string) => {
-    progress.clear();
-    process.stdout.write(text);
-  };
-  const names = Array.from({ length: options.guests }, (_, i) => guestName(i));
-  const console = new ConsoleMux(write, names);
-  progress.hidden = () => console.isHeld || (options.guests > 1 && console.showing !== undefined);
-  return { console, progress };
-}
-
-function guestName(i: number): string {
-  return `guest${i}`;
-}
-
-interface GuestParts {
-  readonly host: Host;
+interface GuestParts extends GuestPlace {
   readonly options: BootOptions;
   readonly input: BootInput;
-  readonly mux: Mux;
   readonly disks: Disks;
   readonly nets: Nets;
   readonly shares: Shares;
-  readonly tell: (text: string) => void;
 }
 
-async function createGuests(parts: GuestParts, guests: BoardGuest[]): Promise<void> {
-  const { host, options, input, mux, tell } = parts;
+async function createGuests(parts: GuestParts): Promise<BoardGuest[]> {
+  const { host, options, input, add } = parts;
   const kvm = new Kvm(host, nodeEnvironment(), { blockWhenAlone: true });
+  const guests: BoardGuest[] = [];
   for (let i = 0; i < options.guests; i++) {
-    const name = guestName(i);
-    const complain = (message: string) => tell(`unpin: ${message}\n`);
-    const console = (bytes: Uint8Array) => mux.console.put(i, bytes);
-    guests.push(
-      await BoardGuest.create({
-        name,
-        kvm,
-        host,
-        ramBytes: options.ram,
-        nrVcpus: options.smp,
-        threads: usesThreads(options),
-        ...input,
-        bootargs: bootargs(options, i),
-        rngSeed: randomBytes(RNG_SEED_BYTES),
-        pin: options.pin,
-        gunzip: (bytes) => gunzipSync(bytes),
-        console,
-        ...(await guestDevices(parts, i, console, (message) => complain(`${name}: ${message}`))),
-        unixMs: () => Date.now(),
-        ...balloonOf(options),
-        onDeviceBroken: complain,
-      }),
-    );
+    guests.push(await BoardGuest.create(await guestOptions(parts, kvm, i)));
+    add(guests[i]!);
   }
+  for (const bytes of Object.values(input)) releaseInput(bytes);
+  return guests;
+}
+
+async function guestOptions(parts: GuestParts, kvm: Kvm, index: number): Promise<BoardGuestOptions> {
+  const { host, options, input, complain } = parts;
+  const name = parts.nameOf(index);
+  const console = (bytes: Uint8Array) => parts.put(index, bytes);
+  return {
+    name,
+    kvm,
+    host,
+    ramBytes: options.ram,
+    nrVcpus: options.smp,
+    threads: usesThreads(options),
+    ...input,
+    bootargs: bootargs(options, index),
+    rngSeed: randomBytes(RNG_SEED_BYTES),
+    pin: options.pin,
+    gunzip: (bytes) => gunzipSync(bytes),
+    console,
+    ...(await guestDevices(parts, index, console, (message) => complain(`${name}: ${message}`))),
+    unixMs: () => Date.now(),
+    ...balloonOf(options),
+    onDeviceBroken: complain,
+  };
 }
 
 /** Refused where it could give nothing back. */
@@ -218,111 +187,4 @@ function bootargs(options: BootOptions, index: number): string {
   return options.kernel === undefined
     ? `${OUR_APPEND} seed=${index + 1}`
     : `console=${options.console} ${LINUX_APPEND}`;
-}
-
-/** The guests from their first instruction to the report. */
-class BootRun {
-  private readonly hostRun: HostRun;
-  private readonly options: BootOptions;
-  private readonly guests: readonly BoardGuest[];
-  private readonly nets: Nets;
-  private readonly mux: Mux;
-  private readonly signals: StopSignals;
-  private readonly out: (text: string) => void;
-  /** Frames that are locked while the guests run: afterwards there are none. */
-  private readonly pinnedFrames: number;
-  private quitting = false;
-
-  constructor(
-    hostRun: HostRun,
-    options: BootOptions,
-    guests: readonly BoardGuest[],
-    nets: Nets,
-    mux: Mux,
-    signals: StopSignals,
-    out: (text: string) => void,
-  ) {
-    this.hostRun = hostRun;
-    this.options = options;
-    this.guests = guests;
-    this.nets = nets;
-    this.mux = mux;
-    this.signals = signals;
-    this.out = out;
-    this.pinnedFrames = hostRun.host.stats().pinnedFrames;
-  }
-
-  async run(output: BootOutput): Promise<number> {
-    const trace = output.trace && new TraceRecorder(this.hostRun.host, this.guests);
-    this.signals.onStop((signal) => this.end('killed', `ended by ${signal}`));
-    const timer = this.startTimer();
-    const disconnect = this.connectKeyboard();
-    this.mux.progress.start();
-    const reports = await Promise.all(this.guests.map((guest, index) => this.runGuest(guest, index)));
-    this.mux.progress.stop();
-    disconnect?.();
-    clearTimeout(timer);
-    this.mux.console.flush();
-    const stats = this.stats();
-    this.tell(reportText(reports, stats));
-    output.json?.write(toJson(reports, stats));
-    output.trace?.write(trace!.toJson());
-    return this.signals.exitCode ?? (reports.every((report) => report.exit === 'poweroff') ? 0 : 1);
-  }
-
-  /** A terminal is raw, with keys of ours; of what else stdin is, a single guest reads all. */
-  private connectKeyboard(): (() => void) | undefined {
-    const { guests, hostRun, mux, options } = this;
-    if (options.keyboard === false) return undefined;
-    if (process.stdin.isTTY !== true)
-      return guests.length === 1 ? connectStdin((bytes) => guests[0]!.input(bytes)) : undefined;
-    const terminal = new Terminal({
-      ...{ host: hostRun.host, guests, mux: mux.console, listening: options.kernel !== undefined },
-      quit: () => this.quit(),
-      write: (text) => this.beside(text),
-    });
-    return () => terminal.close();
-  }
-
-  /** As a signal: the second time it is at once. */
-  private quit(): void {
-    if (this.quitting) process.exit(1);
-    this.quitting = true;
-    this.end('killed', 'ended from the keyboard');
-  }
-
-  /** Text for who sits at the terminal. */
-  private beside(text: string): void {
-    this.mux.progress.clear();
-    (process.stdout.isTTY ? process.stdout : process.stderr).write(text);
-  }
-
-  /** A guest that dies is told of at once: the others go on. */
-  private async runGuest(guest: BoardGuest, index: number): Promise<GuestReport> {
-    const report = await guest.run();
-    this.nets.closeGuest(index);
-    if (report.reason !== '') this.tell(`unpin: ${report.name}: ${report.exit}: ${report.reason}\n`);
-    return report;
-  }
-
-  private stats(): HostStats {
-    const stats = this.hostRun.host.stats();
-    return { ...stats, pinnedFrames: Math.max(stats.pinnedFrames, this.pinnedFrames) };
-  }
-
-  /** Also keeps the process alive while every guest waits for an interrupt. */
-  private startTimer(): NodeJS.Timeout {
-    const { timeout } = this.options;
-    if (timeout === undefined) return setInterval(() => {}, FOREVER_MS);
-    return setTimeout(() => this.end('timeout', `still running after ${timeout} s`), timeout * 1000);
-  }
-
-  private end(exit: 'killed' | 'timeout', reason: string): void {
-    for (const guest of this.guests) guest.kill(exit, reason);
-  }
-
-  private tell(text: string): void {
-    this.mux.progress.clear();
-    this.out(text);
-  }
 }

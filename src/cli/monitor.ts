@@ -1,5 +1,5 @@
 import type { Host } from '../mm/index.js';
-import type { BoardGuest } from '../vmm/index.js';
+import type { Guest } from '../vmm/index.js';
 import { formatSize } from './args.js';
 import { table } from './table.js';
 
@@ -11,7 +11,7 @@ import { table } from './table.js';
 
 export interface MonitorTarget {
   readonly host: Host;
-  readonly guests: readonly BoardGuest[];
+  readonly guests: readonly Guest[];
   /** Ends the guests, and so the run. */
   quit(): void;
   /** Gives the keyboard to guest `i`; undefined: to none, and the lines of all are shown. */
@@ -187,7 +187,7 @@ function infoVcpus({ guests }: MonitorTarget): string {
 }
 
 /** Guest N, or all without one. */
-function chosen(target: MonitorTarget, args: readonly string[]): readonly BoardGuest[] {
+function chosen(target: MonitorTarget, args: readonly string[]): readonly Guest[] {
   return args.length === 0 ? target.guests : [target.guests[guestIndex(target, args[0]!)]!];
 }
 
@@ -199,10 +199,10 @@ function guestIndex({ guests }: MonitorTarget, text: string): number {
   return i;
 }
 
-function running(guests: readonly BoardGuest[]): BoardGuest[] {
+function running(guests: readonly Guest[]): Guest[] {
   return guests.filter(({ state }) => state === 'running' || state === 'paused');
 }
 
-function says(guests: readonly BoardGuest[], what: string): string {
+function says(guests: readonly Guest[], what: string): string {
   return guests.length === 0 ? 'no guest runs any more\n' : `${guests.map(({ name }) => name).join(', ')}: ${what}\n`;
 }

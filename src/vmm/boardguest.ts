@@ -16,6 +16,7 @@ import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
 import { Gate } from './gate.js';
+import type { Guest } from './guest.js';
 import type { GuestExit, GuestReport } from './report.js';
 
 /**
@@ -54,7 +55,7 @@ export interface BoardGuestOptions {
   onDeviceBroken?: (message: string) => void;
 }
 
-export class BoardGuest {
+export class BoardGuest implements Guest {
   readonly name: string;
   private readonly kvm: Kvm;
   readonly ramBytes: number;

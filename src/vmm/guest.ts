@@ -1,0 +1,30 @@
+import type { Mm } from '../mm/index.js';
+import type { Hart } from '../riscv/index.js';
+import type { GuestExit, GuestReport } from './report.js';
+
+/**
+ * A guest as whoever runs it and watches it sees it, whichever driver it runs by: `BoardGuest` is one by kvm, `LguestGuest` one by lguest.
+ *
+ * Use: `run()` once, which resolves with the report when the guest is done; everything else at any time.
+ */
+export interface Guest {
+  readonly name: string;
+  readonly mm: Mm;
+  readonly ramBytes: number;
+  /** Runs to the guest's end. Never rejects for what the guest or its memory did: the report tells it. */
+  run(): Promise<GuestReport>;
+  /** Ends the guest from outside, at its next look at its requests. */
+  kill(exit: 'killed' | 'timeout', reason: string): void;
+  /** Stops its vCPUs and its clock: when it resolves they are out of the guest until `resume`. Nothing to a guest that has ended. */
+  pause(): Promise<void>;
+  resume(): void;
+  readonly state: 'running' | 'paused' | GuestExit;
+  /** None once it has ended. */
+  readonly vcpus: readonly { readonly id: number; readonly hart: Hart }[];
+  /** External faults so far. */
+  readonly faults: Readonly<GuestReport['faults']>;
+  /** Bytes typed on its console. */
+  input(bytes: Uint8Array): void;
+  /** The terminal's size, in characters. */
+  resize(columns: number, rows: number): void;
+}
