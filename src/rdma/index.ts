@@ -1,0 +1,34 @@
+/** A software RNIC whose registered memory is demand paged: verbs and connections (docs/design.md). */
+
+export type { CmAddr, CmEvent, CmId, ConnParam } from './cm.js';
+export * from './constants.js';
+export type {
+  NicThreadHandle,
+  NicThreadInit,
+  RdmaEnvironment,
+  Stream,
+  StreamAddr,
+  StreamHandler,
+  StreamListener,
+  StreamNet,
+} from './environment.js';
+export type {
+  AsyncEvent,
+  CompChannel,
+  CompletionQueue,
+  Context,
+  Device,
+  DeviceAttrEx,
+  DeviceStats,
+  MemoryRegion,
+  ProtectionDomain,
+  QpCap,
+  QpInitAttr,
+  QueuePair,
+  RecvWr,
+  SendWr,
+  Sge,
+  SharedReceiveQueue,
+  SrqInitAttr,
+  WorkCompletion,
+} from './verbs.js';
