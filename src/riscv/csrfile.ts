@@ -50,7 +50,7 @@ export class CsrFile {
     if (!KNOWN.has(csr) || (write && csr >>> 10 === 3)) return false;
     if (csr <= CSR.fcsr) return this.word(L.FS) !== 0;
     const user = this.hart.mode === MODE_USER;
-    if (((csr >>> 8) & 3) === MODE_SUPERVISOR) return !user;
+    if (((csr >>> 8) & 3) === MODE_SUPERVISOR) return !user && !this.hart.deprivileged;
     return !user || (this.word(L.CSR_SCOUNTEREN) & (1 << (csr - CSR.cycle))) !== 0;
   }
 

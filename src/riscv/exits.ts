@@ -11,6 +11,8 @@ export const HART_EXIT_MMIO = 4;
 export const HART_EXIT_WFI = 5;
 /** The MMU said MMU_WAIT; pc is at the instruction, which has done nothing yet. */
 export const HART_EXIT_WAIT = 6;
+/** A deprivileged hart has met an exception: pc is at the instruction, which has done nothing; scause and stval say which. */
+export const HART_EXIT_TRAP = 7;
 export type HartExit = number;
 
 export const MODE_USER = 0;

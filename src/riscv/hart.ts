@@ -20,6 +20,12 @@ export interface HartOptions {
   readonly now: () => number;
   /** The hart's state is there already: another thread has made it. */
   readonly attach?: boolean;
+  /**
+   * S-mode is not to be trusted with the machine, as under mstatus.TVM, TW and TSR, and more: satp, sfence.vma, sret, wfi and every S-mode CSR are
+   * illegal instructions in it; and nothing is delegated: each exception leaves with HART_EXIT_TRAP, `ecall` from S-mode with HART_EXIT_ECALL. Its
+   * embedder does all that: CSRs by `csr`, mode and pc by `returnTo`. Default false.
+   */
+  readonly deprivileged?: boolean;
 }
 
 export class Hart {
@@ -28,6 +34,8 @@ export class Hart {
   readonly base: number;
   readonly csr: CsrFile;
   readonly mmu: HartMmu;
+  /** See HartOptions. */
+  readonly deprivileged: boolean;
   /** Instructions retired, as of the last exit. */
   instret = 0;
   mmioGpa = 0;
@@ -54,6 +62,7 @@ export class Hart {
     this.base = base;
     this.hartId = options.hartId;
     this.mmu = options.mmu;
+    this.deprivileged = options.deprivileged ?? false;
     this.i32 = engine.i32;
     this.i64 = engine.i64;
     if (!options.attach) engine.fill(base, 0, L.HART_BYTES);
@@ -82,6 +91,29 @@ export class Hart {
 
   setX(n: number, value: bigint): void {
     if (n !== 0) this.i64[(this.base + L.X) / 8 + n] = BigInt.asIntN(64, value);
+  }
+
+  /** The halves of a register, as int32: for those who must not allocate. */
+  xLow(n: number): number {
+    return this.i32[(this.base + L.X) / 4 + 2 * n]!;
+  }
+
+  xHigh(n: number): number {
+    return this.i32[(this.base + L.X) / 4 + 2 * n + 1]!;
+  }
+
+  /** `n` is not 0. */
+  setXWords(n: number, low: number, high: number): void {
+    this.i32[(this.base + L.X) / 4 + 2 * n] = low;
+    this.i32[(this.base + L.X) / 4 + 2 * n + 1] = high;
+  }
+
+  get pcLow(): number {
+    return this.i32[(this.base + L.PC) >>> 2]!;
+  }
+
+  get pcHigh(): number {
+    return this.i32[(this.base + L.PC + 4) >>> 2]!;
   }
 
   getF(n: number): bigint {
@@ -169,6 +201,14 @@ export class Hart {
     this.setX(11, a1);
   }
 
+  /** Goes on at pc in `mode`, as after a trap or a return from one: without a reservation of LR. While it does not run. */
+  returnTo(mode: number, pcLow: number, pcHigh: number): void {
+    this.i32[(this.base + L.PC) >>> 2] = pcLow & ~1;
+    this.i32[(this.base + L.PC + 4) >>> 2] = pcHigh;
+    this.i64[(this.base + L.RESERVED_VA) >>> 3] = -1n;
+    this.setMode(mode);
+  }
+
   completeMmioRead(value: bigint): void {
     this.slowPath.completeMmioRead(value);
   }
@@ -183,7 +223,7 @@ export class Hart {
   }
 
   describeExit(exit: HartExit): string {
-    const names = ['', 'budget', 'request', 'ecall', 'mmio', 'wfi', 'wait'];
+    const names = ['', 'budget', 'request', 'ecall', 'mmio', 'wfi', 'wait', 'trap'];
     return `hart ${this.hartId}: ${names[exit] ?? `exit ${exit}`} at pc 0x${this.pc.toString(16)}`;
   }
 

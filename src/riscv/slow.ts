@@ -62,8 +62,10 @@ export class Slow extends SlowBase {
       return FETCH_LEAVE;
     }
     const cause = result === MMU_PAGE_FAULT ? C.EXC_INST_PAGE_FAULT : C.EXC_INST_ACCESS;
-    this.traps.exception(cause, this.word(L.PC), this.word(L.PC + 4));
-    return FETCH_TRAPPED;
+    if (!this.traps.exception(cause, this.word(L.PC), this.word(L.PC + 4))) return FETCH_TRAPPED;
+    // Who leaves from a fetch uses no budget.
+    this.hart.nrTraps--;
+    return FETCH_LEAVE;
   }
 
   private setFetch(low: number, high: number, limit: number): void {
@@ -157,31 +159,31 @@ export class Slow extends SlowBase {
     }
   }
 
-  private get user(): boolean {
-    return this.hart.mode === MODE_USER;
+  private get privileged(): boolean {
+    return this.hart.mode !== MODE_USER && !this.hart.deprivileged;
   }
 
   private ecall(): number {
-    if (this.user) return this.trap(C.EXC_ECALL_U, 0, 0);
+    if (this.hart.mode === MODE_USER) return this.trap(C.EXC_ECALL_U, 0, 0);
     this.advancePc(4);
     return this.leave(HART_EXIT_ECALL, SLOW_RETIRED);
   }
 
   private sret(): number {
-    if (this.user) return this.illegal();
+    if (!this.privileged) return this.illegal();
     this.traps.sret();
     this.traps.takeInterrupt();
     return SLOW_RETIRED;
   }
 
   private wfi(): number {
-    if (this.user) return this.illegal();
+    if (!this.privileged) return this.illegal();
     this.advancePc(4);
     return this.hart.interruptPending() ? SLOW_RETIRED : this.leave(HART_EXIT_WFI, SLOW_RETIRED);
   }
 
   private sfenceVma(record: number): number {
-    if (this.user) return this.illegal();
+    if (!this.privileged) return this.illegal();
     const { hart } = this;
     const rs1 = this.u8[record + L.REC_RS1]!;
     const rs2 = this.u8[record + L.REC_RS2]!;

@@ -40,8 +40,7 @@ export abstract class SlowBase {
   }
 
   protected trap(cause: number, tvalLow: number, tvalHigh: number): number {
-    this.traps.exception(cause, tvalLow, tvalHigh);
-    return SLOW_TRAPPED;
+    return this.traps.exception(cause, tvalLow, tvalHigh) ? SLOW_TRAPPED | SLOW_LEAVE : SLOW_TRAPPED;
   }
 
   protected advancePc(lenBytes: number): void {

@@ -1,11 +1,11 @@
 import * as C from './csr.js';
-import { MODE_SUPERVISOR, MODE_USER } from './exits.js';
+import { HART_EXIT_TRAP, MODE_SUPERVISOR, MODE_USER } from './exits.js';
 import type { Hart } from './hart.js';
 import * as L from './layout.js';
 
 /**
  * Traps into S-mode, and back (privileged manual, section 12.1.1). Everything that concerns the guest is delegated to
- * S-mode: machine mode is the hypervisor's.
+ * S-mode: machine mode is the hypervisor's. Of a deprivileged hart nothing is: it leaves.
  */
 
 /** Interrupts by priority, highest first (section 12.1.3). */
@@ -29,10 +29,19 @@ export class Traps {
     this.i32[this.at(offset) + 1] = high;
   }
 
-  /** An exception of the instruction at pc, with stval. */
-  exception(cause: number, tvalLow: number, tvalHigh: number): void {
+  /** An exception of the instruction at pc, with stval. Whether the hart leaves: a deprivileged one does, for its embedder to take it. */
+  exception(cause: number, tvalLow: number, tvalHigh: number): boolean {
     this.hart.nrTraps++;
+    if (this.hart.deprivileged) return this.leave(cause, tvalLow, tvalHigh);
     this.enter(cause, 0, tvalLow, tvalHigh);
+    return false;
+  }
+
+  private leave(cause: number, tvalLow: number, tvalHigh: number): boolean {
+    this.set64(L.CSR_SCAUSE, cause, 0);
+    this.set64(L.CSR_STVAL, tvalLow, tvalHigh);
+    this.hart.exit = HART_EXIT_TRAP;
+    return true;
   }
 
   private enter(cause: number, causeHigh: number, tvalLow: number, tvalHigh: number): void {
@@ -57,7 +66,7 @@ export class Traps {
   /** Takes the pending interrupt of the highest priority, if one may be taken now. */
   takeInterrupt(): boolean {
     const pending = this.i32[this.at(L.CSR_SIP)]! & this.i32[this.at(L.CSR_SIE)]!;
-    if (pending === 0) return false;
+    if (pending === 0 || this.hart.deprivileged) return false;
     const enabled = this.hart.mode === MODE_USER || (this.i32[this.at(L.CSR_SSTATUS)]! & C.SSTATUS_SIE) !== 0;
     if (!enabled) return false;
     const cause = BY_PRIORITY.find((c) => (pending & (1 << c)) !== 0)!;

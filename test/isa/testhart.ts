@@ -42,7 +42,7 @@ export class TestHart {
   readonly ram: Uint8Array;
   readonly view: DataView;
 
-  constructor() {
+  constructor(options: { deprivileged?: boolean } = {}) {
     const { memory } = this;
     this.engine = new RiscvEngine({
       memory,
@@ -51,7 +51,7 @@ export class TestHart {
       nrDecodedPages: NR_DECODED_PAGES,
     });
     this.mmu = new FlatMmu(this.engine.i32, RAM_BASE, RAM_BYTES, ARENA_BYTES);
-    this.hart = this.engine.createHart({ hartId: 0, mmu: this.mmu, now: () => 0 });
+    this.hart = this.engine.createHart({ hartId: 0, mmu: this.mmu, now: () => 0, ...options });
     this.x = new BigUint64Array(memory.buffer, this.hart.base + L.X, 32);
     this.f = new BigUint64Array(memory.buffer, this.hart.base + L.F, 32);
     this.ram = new Uint8Array(memory.buffer, ARENA_BYTES, RAM_BYTES);
