@@ -120,13 +120,13 @@ export class VmSbi implements SbiHost {
   async readGuest(gpa: bigint, lenBytes: number): Promise<Uint8Array | undefined> {
     if (!this.memory.covers(Number(gpa), lenBytes)) return undefined;
     const out = new Uint8Array(lenBytes);
-    await this.memory.read(Number(gpa), out);
+    await this.vm.waitForMemory(() => this.memory.read(Number(gpa), out));
     return out;
   }
 
   async writeGuest(gpa: bigint, bytes: Uint8Array): Promise<boolean> {
     if (!this.memory.covers(Number(gpa), bytes.length)) return false;
-    await this.memory.write(Number(gpa), bytes);
+    await this.vm.waitForMemory(() => this.memory.write(Number(gpa), bytes));
     return true;
   }
 
@@ -139,7 +139,7 @@ export class VmSbi implements SbiHost {
         return bytes && new DataView(bytes.buffer).getBigUint64(0, true);
       }
       if (gpa !== -MMU_WAIT) return undefined;
-      await this.vm.mm.faultIn(mmu.waitHva, mmu.waitFlags);
+      await this.vm.waitForMemory(() => this.vm.mm.faultIn(mmu.waitHva, mmu.waitFlags));
     }
   }
 }

@@ -162,19 +162,10 @@ export class Vcpu {
     return true;
   }
 
-  /** Meanwhile the guest's clock stands, unless another of its vCPUs can do something with the time. */
-  private async faultIn(hva: number, flags: number): Promise<void> {
-    const { state, mm, clock } = this.vm;
+  private faultIn(hva: number, flags: number): Promise<void> {
+    const { mm } = this.vm;
     const block = this.mayBlock();
-    state.nrWaiting++;
-    clock.waitBegins();
-    try {
-      if (block) mm.faultInSync(hva, flags);
-      else await mm.faultIn(hva, flags);
-    } finally {
-      clock.waitEnds();
-      state.nrWaiting--;
-    }
+    return this.vm.waitForMemory(() => (block ? mm.faultInSync(hva, flags) : mm.faultIn(hva, flags)));
   }
 
   private mayBlock(): boolean {

@@ -200,6 +200,21 @@ export class Vm {
     this.manualDirtyLog = checkManualDirtyLog(cap, flags);
   }
 
+  /**
+   * One of its vCPUs, outside the guest, waits for memory: the guest's clock stands meanwhile, unless another of its vCPUs can do something with the
+   * time, and other guests' vCPUs give way to it more often.
+   */
+  async waitForMemory(wait: () => Promise<void> | void): Promise<void> {
+    this.state.nrWaiting++;
+    this.clock.waitBegins();
+    try {
+      await wait();
+    } finally {
+      this.clock.waitEnds();
+      this.state.nrWaiting--;
+    }
+  }
+
   createVcpu(id: number): Vcpu {
     if (!Number.isInteger(id) || id < 0 || id >= this.nrVcpus)
       throw new KernelError('EINVAL', 'createVcpu', `vCPU ${id} must be from 0 to ${this.nrVcpus - 1}`);

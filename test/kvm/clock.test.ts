@@ -4,13 +4,15 @@ import { Kvm } from '../../src/kvm/index.js';
 import { MemorySwap } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { CSR, IRQ_S_TIMER } from '../../src/riscv/index.js';
-import { addi, csrrs, ld, sd, WFI } from '../isa/assemble.js';
-import { A0, A1, code, T0, ZERO } from './guestcode.js';
+import { addi, csrrs, ECALL, ld, sd, WFI } from '../isa/assemble.js';
+import { A0, A1, A7, code, T0, ZERO } from './guestcode.js';
 import { FIRST_DATA_PAGE as DATA, newHost, PAGE, TestVm } from './testvm.js';
 
 /** The guest's clock, which stands while the guest waits for memory. */
 
 const A2 = 12;
+const A6 = 16;
+const [S2, S3] = [18, 19];
 const HOUR_MS = 3_600_000;
 
 function newClock() {
@@ -115,6 +117,36 @@ test('a guest that waits an hour for its memory sees no time go by, and its time
     expect(hart.getX(A2) - hart.getX(A1)).toBe(0n);
     expect(hart.interruptPending()).toBe(false);
   }
+  t.destroy();
+});
+
+const DBCN_WRITE = { eid: 0x4442434e, fid: 0n, args: (gpa: number) => [16n, BigInt(gpa), 0n] };
+const DBCN_READ = { eid: 0x4442434e, fid: 1n, args: DBCN_WRITE.args };
+const SEND_IPI_V01 = { eid: 4, fid: 0n, args: (gpa: number) => [BigInt(gpa), 0n, 0n] };
+
+test.each([
+  ['writes to the console', DBCN_WRITE],
+  ['reads from the console', DBCN_READ],
+  ['sends an interrupt by the mask of old', SEND_IPI_V01],
+])('a guest that %s waits an hour for the memory that the call names, and sees no time go by', async (_what, call) => {
+  const { swap, t, evict } = await newSwapped();
+  const { hart } = t.vcpu;
+  await t.mm.write(t.at(1), code(csrrs(S2, CSR.time, ZERO), ECALL, csrrs(S3, CSR.time, ZERO), sd(ZERO, 0, T0)));
+  await t.store(t.gpa(DATA), 1n);
+  await t.call(PAGE);
+  await evict();
+  // Its code is there when it makes the call.
+  await t.mm.read(t.at(1), new Uint8Array(8));
+  swap.nrReads = 0;
+  call.args(t.gpa(DATA)).forEach((value, i) => {
+    hart.setX(A0 + i, value);
+  });
+  hart.setX(A7, BigInt(call.eid));
+  hart.setX(A6, call.fid);
+  hart.pc = BigInt(t.gpa(1));
+  await t.vcpu.run();
+  expect([hart.getX(A0), swap.nrReads > 0]).toEqual([0n, true]);
+  expect(hart.getX(S3) - hart.getX(S2)).toBe(0n);
   t.destroy();
 });
 
