@@ -30,7 +30,7 @@ import {
   pteSameNumber,
   pteSwapSlot,
 } from './pgtable/pte.js';
-import { nrRemoteFrames, remotesDrainAll } from './remote/hooks.js';
+import { nrRemoteFrames, remotesDrainAll, remotesKeepTables } from './remote/hooks.js';
 import { isUndrained } from './remote/undrained.js';
 import { isAnon, rmapVisit } from './rmap/rmap.js';
 import type { Vma } from './vma/vma.js';
@@ -235,6 +235,7 @@ function checkRemotes(host: Host, seen: Seen): void {
 function checkTables(host: Host, seen: Seen): void {
   const { tables } = host;
   const used = tables.nrTables - 1 - tables.nrFree;
+  for (const mm of remotesKeepTables(host)) seen.tables += mm.pageTable.countTables(() => false);
   if (used !== seen.tables) bug('N4', `${used} page tables in use, ${seen.tables} reached`);
 }
 

@@ -17,6 +17,7 @@ import {
   type Mm,
   MREMAP_FIXED,
   MREMAP_MAYMOVE,
+  mmuNotifierUnpin,
   mmuNotifierUnregister,
   PROT_READ,
   PROT_WRITE,
@@ -294,7 +295,61 @@ describe('N19: a poisoned driver', () => {
     w.mm.exit();
     checkHost(w.host);
   });
+
+  it.each(['munmap', 'exit'] as const)(
+    'whose thread stood still before it wrote a pte, and goes on after %s, harms nobody',
+    (how) => {
+      const w = world();
+      const { host, driver, area } = w;
+      driver.sub.ops.invalidateRangeStart = () => {
+        throw new Error('broken');
+      };
+      let other = host.createMm();
+      const before = stoppedBeforePte(() => {
+        if (how === 'munmap') w.mm.munmap(VA, 64 * PAGE);
+        else w.mm.exit();
+        // Whoever comes next gets the tables that were given back last.
+        if (how === 'exit') other = host.createMm();
+        other.mmap(VA, 64 * PAGE, RW, ANON | MAP_FIXED);
+        other.writeSync(VA, new Uint8Array([1]));
+        return host.frames.nrFree;
+      });
+      w.user.write(1, 0x5a5a);
+      vi.restoreAllMocks();
+      expect(before.nrCalls).toBe(1);
+      expect(driver.sub.poisoned).toMatch(/broken/);
+      area.drain();
+      // What it has mapped after all may be written at any time: the frame is nobody else's.
+      checkHost(host);
+      expect([byteAt(other, VA), byteAt(other, VA + PAGE)]).toEqual([1, 0]);
+      expect(host.frames.nrFree).toBe(before.result);
+      expect(host.nrRemoteFrames).toBe(1);
+      area.recover();
+      expect(host.nrRemoteFrames).toBe(0);
+      area.destroy();
+      mmuNotifierUnregister(driver.sub);
+      mmuNotifierUnpin(driver.sub);
+      for (const mm of host.mms) mm.exit();
+      checkHost(host);
+      expect(host.frames.nrFree).toBe(host.frames.nrFrames);
+    },
+  );
 });
+
+/** Runs `body` when the thread is about to exchange its first pte. */
+function stoppedBeforePte<T>(body: () => T): { nrCalls: number; result: T | undefined } {
+  const run: { nrCalls: number; result: T | undefined } = { nrCalls: 0, result: undefined };
+  for (const name of ['lock', 'unlock'] as const) vi.spyOn(Words.prototype, name).mockImplementation(() => {});
+  const real = Words.prototype.compareExchange;
+  vi.spyOn(Words.prototype, 'compareExchange').mockImplementation(function (this: Words, ...args) {
+    if (run.nrCalls++ === 0) {
+      run.result = body();
+      run.nrCalls = 1;
+    }
+    return real.apply(this, args);
+  });
+  return run;
+}
 
 /** The thread is stopped for ever before its store number `nrStores`. */
 class Stopped extends Error {}

@@ -61,7 +61,15 @@ export function remotesDetach(mm: Mm): void {
   if (mm.remotes !== undefined) mm.remotes.detach();
 }
 
-/** All of the mm is unmapped. False when its tables must not be given back. */
+/** Of mms that have exited, those whose tables are not given back yet: for the checker. */
+export function remotesKeepTables(host: Host): Set<Mm> {
+  const mms = new Set<Mm>();
+  if (!CONFIG_PTE_NOTIFIERS) return mms;
+  for (const { mm } of host.remoteAreas) if (mm.remotes!.keepsTables) mms.add(mm);
+  return mms;
+}
+
+/** All of the mm is unmapped. False when its tables must not be given back yet. */
 export function remotesExit(mm: Mm): boolean {
   if (!CONFIG_PTE_NOTIFIERS) return true;
   return mm.remotes === undefined || mm.remotes.mmExits();

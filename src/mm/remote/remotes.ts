@@ -29,7 +29,7 @@ import { RemoteArea, type RemoteOptions } from './remotearea.js';
  *    have covered all of what was armed (`exposed`), though it be disarmed long before: a thread that has read the arm may still be on its way.
  *
  * A poisoned driver hears of no bracket any more. From then on its threads get no frames; one that is on its way right now is waited for shortly, and
- * if it has been stopped just there, the tables of this mm are never given back and what it maps after all is kept out of use (N19).
+ * if it has been stopped just there, the tables of this mm are not given back and what it maps after all is kept out of use, until it has ended (N19).
  */
 
 /** Looks at a thread that is about to finish a page of zeros, some milliseconds of them. */
@@ -51,6 +51,8 @@ export class Remotes {
   private readonly exposed = new Map<number, Exposed>();
   /** A thread was stopped where nobody may wait for it. */
   private isStuck = false;
+  /** The mm has exited meanwhile: its tables are given back when no thread has an area any more. */
+  keepsTables = false;
 
   constructor(mm: Mm) {
     const { host } = mm;
@@ -76,7 +78,8 @@ export class Remotes {
     this.areas.delete(area);
     mm.host.remoteAreas.delete(area);
     if (this.areas.size > 0) return;
-    if (!mm.exited) this.unexposeAll();
+    this.unexposeAll();
+    if (this.keepsTables) mm.pageTable.destroy();
     mm.host.arenaFree(this.armsAddr, this.arms.length * 4);
     mm.remotes = undefined;
   }
@@ -203,12 +206,12 @@ export class Remotes {
     for (const area of this.areas) area.detach();
   }
 
-  /** All of the mm is unmapped, and drivers are about to be released. False when its tables must not be given back. */
+  /** All of the mm is unmapped, and drivers are about to be released. False when its tables must not be given back yet. */
   mmExits(): boolean {
     for (const area of this.areas) area.revoke();
-    if (this.isStuck && this.areBusy()) return false;
-    this.unexposeAll();
-    return true;
+    this.keepsTables = this.isStuck && this.areBusy();
+    if (!this.keepsTables) this.unexposeAll();
+    return !this.keepsTables;
   }
 }
 
