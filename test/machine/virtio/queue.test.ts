@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { Pump, RAM_BASE } from '../../../src/machine/index.js';
 import { type Buffer, type DriverQueue, TestBoard, TestDriver, until } from './driver.js';
 import { EchoDevice } from './echo.js';
@@ -315,6 +315,25 @@ it.each(HOSTILE)('needs a reset for %s, says why once, and works after the reset
   third.notify();
   await until(() => (driver.status & 0x40) !== 0);
   expect(board.reasons.length).toBe(1);
+});
+
+it('a device that needs a reset writes nothing to guest memory any more, and is not notified', async () => {
+  const { board, device, driver, queue } = setUp();
+  device.hold = true;
+  queue.offer(queue.chain(pair(board, DATA, 8, 1)));
+  queue.notify();
+  await until(() => device.held.length === 1);
+  const [first] = device.queues;
+  device.transport.needsReset('for a test');
+  expect(driver.status & 0x40).toBe(0x40);
+  const { writtenBytes } = board.memory;
+  const [chain] = device.held;
+  await expect(async () => chain!.write(0, new Uint8Array(8))).rejects.toThrow(/ENODEV/);
+  await first!.push(chain!, 8);
+  expect([queue.take(), board.memory.writtenBytes]).toEqual([[], writtenBytes]);
+  const notify = vi.spyOn(device, 'notify');
+  queue.notify();
+  expect(notify).not.toHaveBeenCalled();
 });
 
 it('takes no indirect descriptor that was not negotiated', async () => {
