@@ -6,7 +6,6 @@ export { TICKS_PER_MS, TIMEBASE_HZ, VmClock } from './clock.js';
 export type { Environment, VcpuThreadHandle, VcpuThreadInit } from './environment.js';
 export * from './exits.js';
 export { VmMemory } from './guestmemory.js';
-export { MAX_HELD_PAGES } from './held.js';
 export { Kvm, type KvmOptions } from './kvm.js';
 export { KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, type UserMemoryRegion } from './memregion.js';
 export { PfnCache } from './pfncache.js';

@@ -1,3 +1,4 @@
+import { HeldPages } from '../mm/index.js';
 import {
   CSR,
   HART_EXIT_BUDGET,
@@ -10,7 +11,6 @@ import {
   type HartExit,
 } from '../riscv/index.js';
 import { KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, type VcpuExit } from './exits.js';
-import { HeldPages } from './held.js';
 import { type PreFaultMemory, preFaultMemory } from './prefault.js';
 import { VcpuCore } from './vcpucore.js';
 import { REQ_EXIT, REQ_FENCE_I, REQ_TLB_FLUSH, type VcpuState } from './vcpustate.js';

@@ -1,8 +1,7 @@
 import { KernelError } from '../base/index.js';
-import { createRemote, type RemoteArea } from '../mm/index.js';
+import { createRemote, type HeldPages, type RemoteArea } from '../mm/index.js';
 import { compileInterpreter, HART_EXIT_REQUEST, type HartExit, RiscvEngine } from '../riscv/index.js';
 import type { VcpuThreadHandle, VcpuThreadInit } from './environment.js';
-import type { HeldPages } from './held.js';
 import type { VcpuCore } from './vcpucore.js';
 import { VcpuMail } from './vcpumail.js';
 import { TURN_END, TURN_OWNER, TURN_THREAD, type VcpuState } from './vcpustate.js';

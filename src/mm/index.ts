@@ -21,6 +21,7 @@ export {
   FAULT_SIGBUS,
   FAULT_SIGSEGV,
 } from './fault/faultcode.js';
+export { HeldPages, MAX_HELD_PAGES } from './fault/heldpages.js';
 export { type BackingStore, MemoryStore, type StorePages } from './file/backingstore.js';
 export {
   FALLOC_FL_KEEP_SIZE,

@@ -1,4 +1,4 @@
-import type { Mm } from '../mm/index.js';
+import type { Mm } from '../mm.js';
 
 /**
  * Temporary references that let an instruction make progress (N26). One guest instruction may need two code pages, two
