@@ -1,5 +1,5 @@
 #include "console.h"
-#include "sbi.h"
+#include "outlet.h"
 
 #include <stdarg.h>
 
@@ -54,7 +54,7 @@ static void print_line(const char *format, va_list args)
 	put_string(GUEST_NAME ": ");
 	put_formatted(format, args);
 	line[line_length++] = '\n';
-	sbi_console_write(line, line_length);
+	outlet_write(line, line_length);
 }
 
 void say(const char *format, ...)
@@ -70,9 +70,9 @@ void die(const char *format, ...)
 {
 	va_list args;
 
-	CLEAR_CSR(sstatus, SSTATUS_SIE);
+	outlet_quiet();
 	va_start(args, format);
 	print_line(format, args);
 	va_end(args);
-	sbi_shutdown(SRST_REASON_SYSTEM_FAILURE);
+	outlet_fail();
 }

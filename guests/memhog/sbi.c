@@ -22,16 +22,16 @@ void sbi_init(void)
 	has_dbcn = probe(EXT_DBCN);
 }
 
-void sbi_console_write(const char *text, u64 length)
+void sbi_console_write(const char *text, u64 physical, u64 length)
 {
-	/* The kernel is mapped where it lies, so an address is a physical address. A short write is carried on. */
+	/* A short write is carried on. */
 	while (has_dbcn && length > 0) {
-		struct sbi_result result = sbi_call(EXT_DBCN, 0, length, (u64)text, 0, 0, 0);
+		struct sbi_result result = sbi_call(EXT_DBCN, 0, length, physical, 0, 0, 0);
 
 		if (result.error != 0)
 			has_dbcn = 0;
 		else
-			text += result.value, length -= result.value;
+			text += result.value, physical += result.value, length -= result.value;
 	}
 	while (length-- > 0)
 		sbi_call(LEGACY_PUTCHAR, 0, (u8)*text++, 0, 0, 0, 0);

@@ -22,7 +22,8 @@ static inline struct sbi_result sbi_call(u64 extension, u64 function, u64 arg0, 
 }
 
 void sbi_init(void);
-void sbi_console_write(const char *text, u64 length);
+/* `physical` is the address of `text` as who is below knows it. */
+void sbi_console_write(const char *text, u64 physical, u64 length);
 void sbi_set_timer(u64 deadline);
 /* Never returns. A reason other than NONE tells the hypervisor that this guest has failed. */
 __attribute__((noreturn)) void sbi_shutdown(u64 reason);

@@ -3,6 +3,7 @@
 #define MEMHOG_TYPES_H
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 
