@@ -9,4 +9,9 @@ export interface HostPages {
   putPage(pfn: number): void;
   /** Where the answer was REMOTE_ZERO: makes the page, under the driver's lock; its pfn, or a FAULT_ number. */
   mapZero?(va: number): number;
+  /**
+   * What the host maps at page `va / 4096` = `vpn` and may be mapped without a fault: pfn * 2, and 1 more where it may be written; 0: nothing is known.
+   * Under the driver's lock, while no bracket is under way: then it is good until the lock is given back.
+   */
+  peekPage(vpn: number): number;
 }

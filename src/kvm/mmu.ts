@@ -20,9 +20,11 @@ import {
   Sv39Walk,
 } from '../riscv/index.js';
 import { markDirty } from './dirtylog.js';
+import { FastFault, NEEDS_FAULT } from './fastfault.js';
 import type { HostPages } from './hostpages.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { Prefetch } from './prefetch.js';
 import { ANY_VPN } from './shadow.js';
 import { SuperpageRange } from './superpages.js';
 import type { VmTables } from './vmtables.js';
@@ -33,7 +35,10 @@ import type { VmTables } from './vmtables.js';
  *  1. the shadow table of the present root has the page: done, the guest's own tables are not looked at;
  *  2. else the guest's tables are walked; the guest gets its page fault, or we get a guest frame;
  *  3. the frame's direct entry lacks the right: an external fault, by collision and retry against the notifier (N8);
- *  4. a shadow entry with the guest's rights, less what the direct entry lacks, is installed.
+ *  4. a shadow entry with the guest's rights, less what the direct entry lacks, is installed, and neighbours with it (prefetch.ts).
+ *
+ * All this is one hold of the lock, as long as the host has every page with its right (fastfault.ts). Where it has not, the walk begins again, and each page that
+ * it comes to is looked up and entered by a hold of its own.
  *
  * What cannot be had without waiting makes the hart leave with MMU_WAIT; `waitHva` and `waitFlags` say for what.
  */
@@ -54,8 +59,8 @@ export class KvmMmu implements HartMmu, PteSource {
   waitGpa = 0;
   /** When the guest first ran in user mode, by the environment's clock. */
   firstUserMs: number | undefined;
-  /** External faults served without waiting, and those that a bracket came between. */
-  nrMinor = 0;
+  /** External faults that took more than one hold of the lock and no waiting, and those that a bracket came between. */
+  private nrSlow = 0;
   nrRetries = 0;
   /** Handle of the present root; -1 without paging. */
   private root = -1;
@@ -63,6 +68,8 @@ export class KvmMmu implements HartMmu, PteSource {
   private readonly pages: HostPages;
   private readonly nowMs: () => number;
   private readonly walk: Sv39Walk;
+  private readonly fast: FastFault;
+  private readonly prefetch: Prefetch;
 
   /** @param i32 all of the host's memory. */
   constructor(tables: VmTables, i32: Int32Array, pages: HostPages, nowMs: () => number) {
@@ -70,6 +77,13 @@ export class KvmMmu implements HartMmu, PteSource {
     this.pages = pages;
     this.nowMs = nowMs;
     this.walk = new Sv39Walk(i32);
+    this.fast = new FastFault(tables, pages);
+    this.prefetch = new Prefetch(tables, tables.shadow, this.fast, i32);
+  }
+
+  /** External faults served without waiting. */
+  get nrMinor(): number {
+    return this.nrSlow + this.fast.nrFaults;
   }
 
   translate(hart: Hart, va: number, access: Access): MmuResult {
@@ -88,18 +102,37 @@ export class KvmMmu implements HartMmu, PteSource {
     return MMU_OK;
   }
 
+  /** By the shadow table, else by the guest's, in one hold of the lock as long as every page that it takes is there. */
   private translateLocked(hart: Hart, va: number, access: Access, user: boolean): MmuResult {
     const { tables } = this;
     const { shadow } = tables;
+    if (user && this.firstUserMs === undefined) this.firstUserMs = this.nowMs();
     tables.lock();
     if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp, hart.hartId);
     const index = shadow.lookup(this.root, vpnOf(va));
-    const spte = shadow.spte(index);
-    const hit = spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr);
-    if (hit) shadow.markAccessed(index);
+    let spte = shadow.spte(index);
+    let result: number = MMU_OK;
     const { generation } = shadow;
+    if (spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr)) shadow.markAccessed(index);
+    else {
+      result = this.walk.walk(this.fast, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
+      spte = result === MMU_OK ? this.enterLocked(va, access, generation) : 0;
+    }
     tables.unlock();
-    return hit ? this.fill(hart, va, spte, access, user) : this.translateWalk(hart, va, access, user, generation);
+    if (result !== MMU_OK && result !== NEEDS_FAULT) return result as MmuResult;
+    if (spte === 0) return this.translateWalk(hart, va, access, user, generation);
+    return this.fill(hart, va, spte, access, user);
+  }
+
+  /** Enters what the walk has found, and neighbours; the shadow entry, or 0 where the host has to be asked. */
+  private enterLocked(va: number, access: Access, generation: number): number {
+    const { walk } = this;
+    const { shadow } = this.tables;
+    if (this.fast.direct(walk.gpa, access === ACCESS_WRITE) === 0) return 0;
+    const spte = shadow.install(this.root, vpnOf(va), walk, generation);
+    shadow.level = walk.level;
+    if (shadow.installed >= 0) this.prefetch.after(shadow.installed, vpnOf(va), access === ACCESS_WRITE);
+    return spte;
   }
 
   private translateBare(hart: Hart, gpa: number, access: Access): MmuResult {
@@ -110,7 +143,6 @@ export class KvmMmu implements HartMmu, PteSource {
   }
 
   private translateWalk(hart: Hart, va: number, access: Access, user: boolean, generation: number): MmuResult {
-    if (user && this.firstUserMs === undefined) this.firstUserMs = this.nowMs();
     const { walk, tables } = this;
     const result = walk.walk(this, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
     if (result !== MMU_OK) return result;
@@ -118,6 +150,7 @@ export class KvmMmu implements HartMmu, PteSource {
     if (direct <= 0) return this.failed(-direct, walk.gpa, access);
     tables.lock();
     const spte = tables.shadow.install(this.root, vpnOf(va), walk, generation);
+    if (tables.shadow.installed >= 0) this.prefetch.after(tables.shadow.installed, vpnOf(va), access === ACCESS_WRITE);
     tables.unlock();
     // Taken away since it was looked up, or by the dirty log the right to write: once more, which waits if it must.
     if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr)) return this.translate(hart, va, access);
@@ -178,7 +211,7 @@ export class KvmMmu implements HartMmu, PteSource {
     pages.putPage(pfn);
     if (retry) return STALE;
     if (mapped <= 0) return this.wait(hva, flags, gfn * PAGE_SIZE);
-    this.nrMinor++;
+    this.nrSlow++;
     return entryValue(entry);
   }
 

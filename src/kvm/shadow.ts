@@ -7,6 +7,7 @@ import {
   COUNTER_DROPPED,
   COUNTER_EVICTIONS,
   COUNTER_INSTALLS,
+  COUNTER_PREFETCHED,
   COUNTER_SYNCS,
   directRole,
   ENTRIES,
@@ -90,6 +91,8 @@ export class ShadowPages {
   private readonly cache = new LeafCache();
   /** Level of the guest's pte that the last look-up's entry comes from. */
   level = 0;
+  /** Where the last `install` has entered what it returned; -1: nowhere. */
+  installed = -1;
   private readonly syncPath = (root: number, vpn: number): void => this.sync.syncPath(root, vpn);
 
   private constructor(memory: { buffer: SharedArrayBuffer }, pool: ShadowPool, slots: GfnLookup, onZap: OnZap) {
@@ -233,6 +236,7 @@ export class ShadowPages {
     const gfn = Math.floor(walk.gpa / PAGE_SIZE);
     const slot = this.slots.find(gfn);
     const direct = slot === undefined ? 0 : slot.direct.readOnce(gfn - slot.baseGfn);
+    this.installed = -1;
     if ((direct & DIRECT_V) === 0) return 0;
     const flags = walk.flags & RIGHTS & ((walk.flags & PTE_D) === 0 ? ~SPTE_W : ~0);
     const lacking = (direct & DIRECT_W) === 0 ? SPTE_W : 0;
@@ -242,7 +246,8 @@ export class ShadowPages {
       return spte;
     }
     const leaf = this.descend(this.pool.pageOf(handle), vpn, gfn, flags, walk);
-    this.tree.put(leaf * ENTRIES + (vpn & 511), gfn, spte);
+    this.installed = leaf * ENTRIES + (vpn & 511);
+    this.tree.put(this.installed, gfn, spte);
     return spte;
   }
 
@@ -260,6 +265,11 @@ export class ShadowPages {
     return level > 0
       ? tree.descend(middle, lower, (gfn & ~0x1ff) >>> 0, directRole(0, flags))
       : tree.descend(middle, lower, tables[0]!, tableRole(0));
+  }
+
+  /** Index in the words of the host's memory of the guest's table in frame `gfn`, or -1 while it is not there. */
+  tableAt(gfn: number): number {
+    return this.sync.frameAt(gfn);
   }
 
   // Taking away.
@@ -313,10 +323,11 @@ export class ShadowPages {
 
   // For tests and statistics.
 
-  stats(): { installs: number; syncs: number; dropped: number; evictions: number } {
+  stats(): { installs: number; prefetched: number; syncs: number; dropped: number; evictions: number } {
     const { pool } = this;
     return {
       installs: pool.counter(COUNTER_INSTALLS),
+      prefetched: pool.counter(COUNTER_PREFETCHED),
       syncs: pool.counter(COUNTER_SYNCS),
       dropped: pool.counter(COUNTER_DROPPED),
       evictions: pool.counter(COUNTER_EVICTIONS),

@@ -33,6 +33,7 @@ export const COUNTER_INSTALLS = 0;
 export const COUNTER_SYNCS = 1;
 export const COUNTER_DROPPED = 2;
 export const COUNTER_EVICTIONS = 3;
+export const COUNTER_PREFETCHED = 4;
 const NR_COUNTERS = 8;
 export const NR_ASID_FENCES = 256;
 export const NR_LOGGED = 64;

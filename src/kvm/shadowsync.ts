@@ -75,7 +75,12 @@ export class ShadowSync {
     const role = this.pool.get(page, PAGE_ROLE);
     const gfn = this.pool.get(page, PAGE_GFN) >>> 0;
     // A root beyond what memslots reach has no entries.
-    const slot = roleLevel(role) === 2 && role >>> 20 !== 0 ? undefined : this.slots.find(gfn);
+    return roleLevel(role) === 2 && role >>> 20 !== 0 ? -1 : this.frameAt(gfn);
+  }
+
+  /** Index in `i32` of guest frame `gfn`, or -1 while it is not in host memory. */
+  frameAt(gfn: number): number {
+    const slot = this.slots.find(gfn);
     const direct = slot === undefined ? 0 : slot.direct.readOnce(gfn - slot.baseGfn);
     return (direct & DIRECT_V) === 0 ? -1 : pfnToPa(direct >>> 12) >>> 2;
   }

@@ -142,7 +142,12 @@ export class ShadowTree {
       return;
     }
     if (old !== 0) this.drop(index);
-    pool.entries.writeOnce(index, spte);
+    this.enter(index, gfn, spte);
+  }
+
+  /** Puts a leaf entry where there is none. */
+  enter(index: number, gfn: number, spte: number): void {
+    this.pool.entries.writeOnce(index, spte);
     this.rmap.add(index, gfn);
   }
 

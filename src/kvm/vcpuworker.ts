@@ -136,6 +136,7 @@ function remotePages(remote: RemoteMm): HostPages {
   return {
     tryGetPage: (va, flags) => remote.lookup(va, (flags & FAULT_FLAG_WRITE) !== 0),
     putPage: () => {},
+    peekPage: (vpn) => remote.peekPage(vpn),
     mapZero: (va) => remote.mapZero(va),
   };
 }

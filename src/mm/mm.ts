@@ -14,7 +14,7 @@ import { MmuNotifiers } from './notifier/notifier.js';
 import { RangeList } from './notifier/range.js';
 import { getPage, putPage } from './page/page.js';
 import { PageTable } from './pgtable/pagetable.js';
-import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from './pgtable/pte.js';
+import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, peekPte, pteIsPresent, ptePfn } from './pgtable/pte.js';
 import { clearSoftDirty } from './pgtable/softdirty.js';
 import { refuseKilled } from './reclaim/oom.js';
 import { remotesDetach, remotesDrain, remotesExit } from './remote/hooks.js';
@@ -298,6 +298,14 @@ export class Mm {
     this.mmapLock.unlock();
     if (pfn > 0) getPage(this.host, pfn);
     return pfn;
+  }
+
+  /**
+   * What an external MMU may map at page `vpn` without a fault: pfn * 2, and 1 more where it may be written (it is dirty then); 0: only `tryGetPage` can
+   * tell. No reference is taken. Under the driver's lock, while no bracket is under way: good until the lock is given back.
+   */
+  peekPage(vpn: number): number {
+    return vpn >>> 27 !== 0 ? 0 : peekPte(this.pageTable.get(vpn));
   }
 
   /** Gives back a reference of `tryGetPage`. */

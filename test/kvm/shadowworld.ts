@@ -1,6 +1,7 @@
-import { Words } from '../../src/base/index.js';
-import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W } from '../../src/kvm/memslot.js';
-import type { GfnLookup, GfnSlot } from '../../src/kvm/rmap.js';
+import { FastFault, type FaultTables } from '../../src/kvm/fastfault.js';
+import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W, Memslot, memslotBytes } from '../../src/kvm/memslot.js';
+import { Prefetch } from '../../src/kvm/prefetch.js';
+import type { GfnLookup } from '../../src/kvm/rmap.js';
 import { ANY_VPN, ShadowPages } from '../../src/kvm/shadow.js';
 import { checkShadowPages } from '../../src/kvm/shadowcheck.js';
 import { SPTE_R, SPTE_U, SPTE_W, SPTE_X } from '../../src/kvm/spte.js';
@@ -91,6 +92,7 @@ class ModelHart {
   readonly tlb = new Map<number, { gfn: number; spte: number }>();
   readonly superpages = new SuperpageRange();
   readonly walk: Sv39Walk;
+  readonly prefetch: Prefetch;
   handle = -1;
   root = 2;
   asid = 0;
@@ -102,10 +104,11 @@ class ModelHart {
   /** The last of each address and ASID. */
   private readonly pageFences = new Map<string, { vpn: number; asid: number | undefined; now: number }>();
 
-  constructor(id: number, shadow: ShadowPages, walk: Sv39Walk) {
+  constructor(id: number, shadow: ShadowPages, walk: Sv39Walk, prefetch: Prefetch) {
     this.id = id;
     this.shadow = shadow;
     this.walk = walk;
+    this.prefetch = prefetch;
   }
 
   load(root: number, asid: number, now: number): void {
@@ -148,7 +151,7 @@ class ModelHart {
 export class ShadowWorld {
   readonly host = new Host({ frames: 64, arenaBytes: 2 ** 20 });
   readonly harts: ModelHart[];
-  readonly slot: GfnSlot;
+  readonly slot: Memslot;
   now = 1;
   private readonly history = new History();
   private readonly i32: Int32Array;
@@ -158,26 +161,33 @@ export class ShadowWorld {
 
   constructor(nrPages: number) {
     const { host } = this;
-    const slots = () => this.view(at);
-    const at = host.arenaAlloc(NR_GFNS * 8, 8);
+    const slots = () => lookupOf(slot);
+    const record = { slot: 0, baseGfn: 0, nrPages: NR_GFNS, baseVpn: 0, flags: 0, generation: 0 };
+    const arenaAddr = host.arenaAlloc(memslotBytes(NR_GFNS), 8);
+    const slot = new Memslot(host.memory, { ...record, arenaAddr });
+    this.slot = slot;
     this.i32 = new Int32Array(host.memory.buffer);
-    this.i32.fill(0, at / 4, at / 4 + NR_GFNS * 2);
+    this.i32.fill(0, arenaAddr / 4, (arenaAddr + memslotBytes(NR_GFNS)) / 4);
     const first = host.arenaAlloc(NR_FRAMES * PAGE, PAGE) / PAGE;
     for (let i = 0; i < NR_FRAMES; i++) this.frames.push(first + i);
-    this.slot = slots().find(0)!;
     const a = ShadowPages.create(host, slots(), nrPages, (vpn) => this.harts[0]!.forget(vpn));
     const b = ShadowPages.attach(host.memory, structuredClone(a.descriptor), slots(), (vpn) =>
       this.harts[1]!.forget(vpn),
     );
-    this.harts = [a, b].map((shadow, id) => new ModelHart(id, shadow, new Sv39Walk(this.i32)));
+    this.harts = [a, b].map(
+      (shadow, id) => new ModelHart(id, shadow, new Sv39Walk(this.i32), this.prefetchOf(shadow, slots())),
+    );
     for (const hart of this.harts) this.switchTo(hart, 2, 0);
   }
 
-  private view(at: number): GfnLookup {
-    const direct = new Words(this.host.memory, at, NR_GFNS);
-    const rmap = new Words(this.host.memory, at + NR_GFNS * 4, NR_GFNS);
-    const slot = { baseGfn: 0, direct, rmap };
-    return { find: (gfn) => (gfn < NR_GFNS ? slot : undefined) };
+  /** No bracket is ever under way here: what the host takes, it takes at once. */
+  private prefetchOf(shadow: ShadowPages, slots: FaultTables['slots']): Prefetch {
+    const tables = { invalidate: { inProgress: 0 }, slots, installDirect: () => {} };
+    const peekPage = (gfn: number): number => {
+      const frame = this.ram.get(gfn)?.frame ?? -1;
+      return frame < 0 ? 0 : frame * 2 + 1;
+    };
+    return new Prefetch(tables, shadow, new FastFault(tables, { peekPage }), this.i32);
   }
 
   // The host.
@@ -326,6 +336,7 @@ export class ShadowWorld {
     this.frameOf(gfn, pending.write);
     const spte = shadow.install(hart.handle, pending.vpn, walk, pending.generation);
     if (spte === 0) throw new Error(`gfn ${gfn} is there, and was not entered`);
+    if (shadow.installed >= 0) hart.prefetch.after(shadow.installed, pending.vpn, pending.write);
     this.fill(hart, pending.vpn, gfn, spte, walk.level);
   }
 
@@ -351,7 +362,7 @@ export class ShadowWorld {
 
   check(): void {
     const { shadow } = this.harts[0]!;
-    checkShadowPages(shadow, { find: (gfn) => (gfn < NR_GFNS ? this.slot : undefined) });
+    checkShadowPages(shadow, lookupOf(this.slot));
     const chained: number[] = [];
     for (let gfn = 0; gfn < NR_GFNS; gfn++) {
       for (const index of shadow.chain(this.slot.rmap.readOnce(gfn))) {
@@ -368,4 +379,8 @@ export class ShadowWorld {
 /** Sv39's sign extension, of 27 bits of vpn. */
 function signed(vpn: number): number {
   return (vpn << 5) >> 5;
+}
+
+function lookupOf(slot: Memslot): GfnLookup & FaultTables['slots'] {
+  return { find: (gfn) => (gfn < NR_GFNS ? slot : undefined) };
 }

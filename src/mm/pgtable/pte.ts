@@ -57,6 +57,12 @@ export function mkSwapPte(slot: number, pte: number): number {
   return (slot << VALUE_SHIFT) | (pte & PTE_SOFT_DIRTY) | PTE_KIND_SWAP;
 }
 
+/** What an external MMU may map by it without a fault: pfn * 2, and 1 more where it may be written; 0: nothing. A writable page is a dirty one already. */
+export function peekPte(pte: number): number {
+  const readable = PTE_PRESENT | PTE_READ;
+  return (pte & readable) === readable ? ptePfn(pte) * 2 + ((pte & PTE_WRITE) >>> 1) : 0;
+}
+
 export function pteIsSwap(pte: number): boolean {
   return (pte & (PTE_PRESENT | KIND_MASK)) === PTE_KIND_SWAP;
 }

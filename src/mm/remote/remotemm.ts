@@ -2,7 +2,7 @@ import { type WasmMemory, Words } from '../../base/index.js';
 import { FAULT_RETRY } from '../fault/faultcode.js';
 import { PTRS_PER_TABLE, pfnToPa, vaToVpn } from '../layout.js';
 import { createPageOps, type PageOps } from '../page/pageops.js';
-import { PTE_NONE, PTE_PRESENT, PTE_READ, PTE_WRITE, ptePfn } from '../pgtable/pte.js';
+import { PTE_NONE, PTE_PRESENT, PTE_READ, PTE_WRITE, peekPte, ptePfn } from '../pgtable/pte.js';
 import {
   AREA_FILLED,
   AREA_HEAD,
@@ -71,6 +71,19 @@ export class RemoteMm {
     const need = write ? PTE_PRESENT | PTE_READ | PTE_WRITE : PTE_PRESENT | PTE_READ;
     if ((pte & need) === need) return ptePfn(pte);
     return write && pte === PTE_NONE && this.mayZero(i, vpn) ? REMOTE_ZERO : FAULT_RETRY;
+  }
+
+  /**
+   * What an external MMU may map at page `vpn` without a fault: pfn * 2, and 1 more where it may be written; 0: only a fault can tell. Under the driver's
+   * lock, while no bracket is under way at all (`InvalidateSeq.inProgress`): so no pte loses anything, and no table goes, before the lock is given back.
+   */
+  peekPage(vpn: number): number {
+    const { tables } = this;
+    const root = this.area.load(AREA_ROOT);
+    if (root === 0 || vpn >>> 27 !== 0) return 0;
+    const mid = tables.readOnce(root + (vpn >>> 18));
+    const leaf = mid === 0 ? 0 : tables.readOnce(mid * PTRS_PER_TABLE + ((vpn >>> 9) & 511));
+    return leaf === 0 ? 0 : peekPte(tables.readOnce(leaf * PTRS_PER_TABLE + (vpn & 511)));
   }
 
   /** Word of the pte, or 0. */

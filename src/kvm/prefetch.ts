@@ -1,0 +1,123 @@
+import { PTE_A, PTE_D, PTE_R, PTE_V, PTE_W, PTE_X } from '../riscv/index.js';
+import type { FastFault, FaultTables } from './fastfault.js';
+import { DIRECT_W } from './memslot.js';
+import type { ShadowPages } from './shadow.js';
+import { COUNTER_PREFETCHED, ENTRIES, PAGE_GFN, PAGE_ROLE, roleIsDirect, roleRights } from './shadowpool.js';
+import { SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
+
+/**
+ * A shadow fault enters neighbours of its page too (KVM: pte_prefetch, direct_pte_prefetch; Linux: fault-around): those of the same shadow page that
+ * have no entry, in the hold of the lock that has entered the page itself. It waits for nothing and faults nothing in:
+ *
+ *  - the guest's pte is valid and has its accessed bit; what it may not be asked for yet (dirty) is no right (KVM: prefetch_gpte);
+ *  - the host maps the page, and no bracket is under way (fastfault.ts), or the guest frame has its direct entry already;
+ *  - for a store, only what a store may use; in a slot that logs, nothing that was not writable before.
+ *
+ * Neither direct nor shadow entry is marked as used: a page that nobody touches stays old, and its first use shows (N14). The entries are as any others:
+ * in the reverse map, dropped by zap, fence and eviction.
+ *
+ * How many is told by the faults themselves, by region of 512 pages: one that goes on where the last one's neighbours ended is in sequence, and gets twice as many,
+ * up to 64; one that is less than 8 pages away gets the 8 aligned ones around it; one far away gets none, and pays nothing but the look.
+ *
+ * One thread's; `after` is called with the VM's mmu lock held, where no fence came since the guest's pte was read.
+ */
+
+const RIGHTS = SPTE_R | SPTE_W | SPTE_X | SPTE_U;
+const LEAF = PTE_R | PTE_X;
+const VALID_USED = PTE_V | PTE_A;
+const FEWEST = 8;
+const MOST = 64;
+const NR_STREAMS = 16;
+
+export class Prefetch {
+  private readonly tables: FaultTables;
+  private readonly shadow: ShadowPages;
+  private readonly fast: FastFault;
+  private readonly i32: Int32Array;
+  /** By region: the page that the next fault of a sequence has, and how many this one got. */
+  private readonly expected = new Int32Array(NR_STREAMS).fill(-1);
+  private readonly windows = new Int32Array(NR_STREAMS);
+
+  /** @param i32 all of the host's memory. */
+  constructor(tables: FaultTables, shadow: ShadowPages, fast: FastFault, i32: Int32Array) {
+    this.tables = tables;
+    this.shadow = shadow;
+    this.fast = fast;
+    this.i32 = i32;
+  }
+
+  /** The entry at `index`, of page `vpn` (27 bits), was entered for a fault. */
+  after(index: number, vpn: number, write: boolean): void {
+    const window = this.windowOf(vpn);
+    if (window === 0 || this.tables.invalidate.inProgress !== 0) return;
+    const slot = index & (ENTRIES - 1);
+    const around = window < 0;
+    const from = around ? slot & -FEWEST : slot + 1;
+    const end = around ? from + FEWEST : Math.min(from + window, ENTRIES);
+    this.enter(index - slot, from, end, write);
+    this.expected[streamOf(vpn)] = vpn - slot + end;
+  }
+
+  /** Pages after `vpn` to enter; below 0: the aligned ones around it. Takes note of the fault. */
+  private windowOf(vpn: number): number {
+    const { expected, windows } = this;
+    // A sequence may come out of the region before.
+    const before = streamOf((vpn & (ENTRIES - 1)) === 0 ? vpn - 1 : vpn);
+    const distance = vpn - expected[before]!;
+    const window = distance === 0 ? Math.min(Math.max(windows[before]! * 2, FEWEST), MOST) : 0;
+    const stream = streamOf(vpn);
+    expected[stream] = vpn + 1;
+    windows[stream] = window;
+    return distance > -FEWEST && distance < FEWEST - 1 && window === 0 ? -1 : window;
+  }
+
+  /** Entries [from, end) of the shadow page that begins with entry `first`. */
+  private enter(first: number, from: number, end: number, write: boolean): void {
+    const { pool } = this.shadow;
+    const page = first / ENTRIES;
+    const role = pool.get(page, PAGE_ROLE);
+    const gfn = pool.get(page, PAGE_GFN) >>> 0;
+    const nr = roleIsDirect(role)
+      ? this.enterParts(first, from, end, gfn, roleRights(role), write)
+      : this.enterPtes(first, from, end, gfn, write);
+    if (nr > 0) pool.count(COUNTER_PREFETCHED, nr);
+  }
+
+  /** Parts of a superpage. */
+  private enterParts(first: number, from: number, end: number, gfn: number, rights: number, write: boolean): number {
+    let nr = 0;
+    for (let k = from; k < end; k++) nr += this.enterOne(first + k, gfn + k, rights, write);
+    return nr;
+  }
+
+  private enterPtes(first: number, from: number, end: number, tableGfn: number, write: boolean): number {
+    const { i32 } = this;
+    const table = this.shadow.tableAt(tableGfn);
+    if (table < 0) return 0;
+    let nr = 0;
+    for (let k = from; k < end; k++) {
+      const at = table + 2 * k;
+      const low = i32[at]!;
+      if ((low & VALID_USED) !== VALID_USED || (low & LEAF) === 0 || (low & (PTE_R | PTE_W)) === PTE_W) continue;
+      // Another hart may be writing it: a pte of two halves that belong together, of frames below 2^22.
+      if (i32[at + 1] !== 0 || i32[at] !== low) continue;
+      nr += this.enterOne(first + k, low >>> 10, low & RIGHTS & ((low & PTE_D) !== 0 ? ~0 : ~SPTE_W), write);
+    }
+    return nr;
+  }
+
+  private enterOne(index: number, gfn: number, rights: number, write: boolean): number {
+    const { entries } = this.shadow.pool;
+    if (entries.readOnce(index) !== 0 || (write && (rights & SPTE_W) === 0)) return 0;
+    const slot = this.tables.slots.find(gfn);
+    const direct = slot === undefined ? 0 : this.fast.prefetch(slot, gfn - slot.baseGfn);
+    const lacking = (direct & DIRECT_W) === 0 ? SPTE_W : 0;
+    if (direct === 0 || (write && lacking !== 0)) return 0;
+    this.shadow.tree.enter(index, gfn, (direct & ~0xfff) | (rights & ~lacking) | SPTE_V);
+    return 1;
+  }
+}
+
+function streamOf(vpn: number): number {
+  return (vpn >>> 9) & (NR_STREAMS - 1);
+}
