@@ -1,17 +1,28 @@
 /** iWARP: MPA, DDP and RDMAP over bytes. No sockets, no memory management: those are `rdma`'s. */
 
 export * from './codes.js';
-export type { Crc32c } from './crc32c.js';
-export { MPA_PRIVATE_DATA_MAX, type MpaAgreed, type MpaEnhanced, type MpaFrame, type MpaOffer } from './mpasetup.js';
-export type { AtomicRequest, RxMessage, StreamEnd, StreamOwner, TxMessage } from './owner.js';
+export { CRC32C_SCRATCH_BYTES, type Crc32c, createCrc32c } from './crc32c.js';
 export {
-  type OpenStream,
-  type RdmaStream,
-  type StreamOptions,
-  TX_CREDIT,
-  TX_DONE,
-  TX_FULL,
-  TX_HELD,
-  TX_IDLE,
-  TX_MEMORY,
-} from './stream.js';
+  encodeMpaFrame,
+  MPA_DEPTH_NONE,
+  MPA_PRIVATE_DATA_MAX,
+  type MpaEnhanced,
+  type MpaFrame,
+  MpaFrameReader,
+} from './mpaframe.js';
+export {
+  type MpaAgreed,
+  type MpaAnswer,
+  type MpaOffer,
+  type MpaOutcome,
+  mpaAccept,
+  mpaFinish,
+  mpaReject,
+  mpaRequest,
+  type Rtr,
+} from './mpasetup.js';
+export type { AtomicRequest, RxMessage, StreamEnd, StreamOwner, TxMessage } from './owner.js';
+export { ATOMIC_CMP_SWAP, ATOMIC_FETCH_ADD, ATOMIC_SWAP } from './rdmap.js';
+export { RdmaStream, type StreamOptions } from './stream.js';
+export { terminateText } from './terminatetext.js';
+export { TX_CREDIT, TX_DONE, TX_FULL, TX_HELD, TX_IDLE, TX_MEMORY } from './txstate.js';
