@@ -72,7 +72,7 @@ export const LHCALL_RING_FULL = 0;
  * struct lguest_data, in guest memory: byte offsets. All little-endian.
  *
  * The ring: the guest takes the entries in order, 0 to 63 and round, each only when its status is LHCALL_RING_FREE; the host takes them in the same order at
- * every hypercall, before that one itself, and stops behind one that leaves the guest (NOTIFY, SHUTDOWN, HALT). At LGUEST_INIT the guest has made all entries free.
+ * every hypercall, before that one itself; behind a NOTIFY the launcher comes first, and a HALT begins when the ecall is done. At LGUEST_INIT the guest has made all entries free.
  */
 export const LGUEST_DATA = {
   /** u32: 0, or 1 when interrupts may come; the guest's own sstatus.SIE. */
