@@ -10,7 +10,7 @@
  * `hcall(call, arg1, arg2, arg3, arg4)` is `ecall; ret`. "Physical" addresses are guest-physical: bytes of the guest's memory from 0.
  *
  * At power on: S-mode at `start`, a stack of nobody's, all registers 0 but those that the launcher has set, interrupts off, and, without a `pgdir`, the first
- * pages of the address space show guest memory one to one, readable, writable and executable, until LHCALL_NEW_PGTABLE. The first hypercall must be LHCALL_LGUEST_INIT.
+ * pages of the address space show guest memory and devices one to one, readable, writable and executable, until LHCALL_NEW_PGTABLE. The first hypercall must be LHCALL_LGUEST_INIT.
  */
 
 /** Does nothing by itself: like every hypercall, after those that wait in the ring. */

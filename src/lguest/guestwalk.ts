@@ -67,7 +67,7 @@ export class GuestWalk {
   }
 
   private linear(vpn: number): number {
-    if (vpn >= this.access.pfnLimit) return LG_ABSENT;
+    if (vpn >= this.deviceLimit) return LG_ABSENT;
     this.pteGpa = -1;
     this.low = PTE_V | PTE_R | PTE_W | PTE_X | PTE_A | PTE_D;
     this.gfn = vpn;

@@ -1,10 +1,12 @@
 import { type ConformanceAdapter, ReferenceDriver } from '../../src/conformance/index.js';
 import { GuestRam } from '../../src/guestram/index.js';
 import { KVM_EXIT_MMIO, Kvm } from '../../src/kvm/index.js';
+import { LGUEST_REG_PC, type Lguest, LguestDevice } from '../../src/lguest/index.js';
 import { MmioBus, RAM_BASE } from '../../src/machine/index.js';
 import {
   type Host,
   MAP_ANONYMOUS,
+  MAP_FIXED,
   MAP_PRIVATE,
   type Mm,
   PAGE_SIZE,
@@ -106,6 +108,75 @@ export const kvm: ConformanceAdapter = {
         destroyed = true;
         vm.destroy();
         if (!mm.exited) mm.munmap(routines, PAGE_SIZE);
+      },
+    };
+  },
+};
+
+const lguestDevices = new WeakMap<Host, LguestDevice>();
+/** Its routines lie so many pages before the data of the first instance, those of another further away, and nothing in between. */
+const CODE_PAGES = 8;
+const nrLguests = new WeakMap<Mm, number>();
+/** Where the device is that its stores come out for: beyond its memory. */
+const DEVICE_PAGES = 2 ** 12;
+
+function lguestOf(host: Host): LguestDevice {
+  let device = lguestDevices.get(host);
+  if (device === undefined) {
+    device = new LguestDevice(host, nodeEnvironment(), { nrDecodedPages: 16, nrShadowTables: 16 });
+    lguestDevices.set(host, device);
+  }
+  return device;
+}
+
+/** A guest that loads or stores a doubleword and comes out, as kvm's, without page tables of its own. */
+export const lguest: ConformanceAdapter = {
+  name: 'lguest',
+  young: true,
+  hostOptions: { arenaBytes: 2 * 2 ** 20, defer: (fn) => setImmediate(fn) },
+  async create(mm, va, lenBytes) {
+    const nr = (nrLguests.get(mm) ?? 0) + 1;
+    nrLguests.set(mm, nr);
+    const base = va - nr * CODE_PAGES * PAGE_SIZE;
+    mm.mmap(base, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED);
+    mm.writeSync(base + LOAD, code(ld(A1, 0, A0), sd(ZERO, 0, T0)));
+    mm.writeSync(base + STORE, code(sd(A1, 0, A0), sd(ZERO, 0, T0)));
+    const pfnLimit = (va + lenBytes - base) / PAGE_SIZE;
+    const stop = (DEVICE_PAGES - 1) * PAGE_SIZE;
+    const open = async (): Promise<Lguest> => {
+      const lg = lguestOf(mm.host).open(mm);
+      await lg.initialize({ base, pfnLimit, deviceLimit: DEVICE_PAGES, start: 0 });
+      lg.setreg(T0, BigInt(stop));
+      return lg;
+    };
+    let lg = await open();
+    const run = async (routine: number, at: number, value: number): Promise<void> => {
+      // A guest whose memory is refused is dead: the next access is another's.
+      if (lg.cpu.fate.death !== undefined) {
+        lg.close();
+        lg = await open();
+      }
+      lg.setreg(LGUEST_REG_PC, BigInt(routine));
+      lg.setreg(A0, BigInt(at - base));
+      lg.setreg(A1, BigInt(value));
+      const { trap, addr } = await lg.run();
+      if (addr !== BigInt(stop)) throw new Error(`came out with ${trap}, 0x${addr.toString(16)}`);
+    };
+    let destroyed = false;
+    return {
+      async load(at) {
+        if (destroyed) throw new Error('the guest is gone');
+        await run(LOAD, at, 0);
+        return Number(lg.getreg(A1) & 0xffn);
+      },
+      async store(at, value) {
+        if (destroyed) throw new Error('the guest is gone');
+        await run(STORE, at, value);
+      },
+      destroy() {
+        destroyed = true;
+        lg.close();
+        if (!mm.exited) mm.munmap(base, PAGE_SIZE);
       },
     };
   },

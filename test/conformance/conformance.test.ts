@@ -1,12 +1,12 @@
 import { describe, test } from 'vitest';
 import { conformanceCases } from '../../src/conformance/index.js';
-import { guestRam, guestRamBlocking, kvm, reference } from './adapters.js';
+import { guestRam, guestRamBlocking, kvm, lguest, reference } from './adapters.js';
 
 /**
  * Every driver under the one suite: what an adapter says that a driver cannot do is not looked at. The numbers are in the titles of the cases
  * (src/conformance).
  */
 
-describe.each([reference, guestRam, guestRamBlocking, kvm])('$name', (adapter) => {
+describe.each([reference, guestRam, guestRamBlocking, kvm, lguest])('$name', (adapter) => {
   for (const { name, numbers, run } of conformanceCases(adapter)) test(`${numbers.join(' ')}: ${name}`, run);
 });
