@@ -1,6 +1,7 @@
 import type { WasmMemory } from '../base/index.js';
 import type { RemoteDescriptor } from '../mm/index.js';
 import type { InterpreterModule } from '../riscv/index.js';
+import type { FrameTagsDescriptor } from './framecheck.js';
 import type { VmTablesDescriptor } from './vmtables.js';
 
 /**
@@ -42,4 +43,6 @@ export interface VcpuThreadInit {
   readonly startMs: number;
   /** Its words (clock.ts). */
   readonly clockAddr: number;
+  /** In test builds (framecheck.ts). */
+  readonly frameTags?: FrameTagsDescriptor;
 }

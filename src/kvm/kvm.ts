@@ -2,6 +2,7 @@ import type { Host, Mm } from '../mm/index.js';
 import { RiscvEngine } from '../riscv/index.js';
 import { CAPABILITIES, KVM_CAP_MAX_VCPUS, KVM_CAP_NR_VCPUS } from './capabilities.js';
 import type { Environment } from './environment.js';
+import { frameTagsOf } from './framecheck.js';
 import { KVM_MAX_VCPUS, type KvmState, Vm, type VmOptions } from './vm.js';
 
 /**
@@ -20,6 +21,8 @@ export interface KvmOptions {
    * do nothing else. WHY: our guest of 64 MiB in 24 takes 2.1 s of processor time instead of 4.3 s, and 1.6 s of wall time.
    */
   readonly blockWhenAlone?: boolean;
+  /** For tests: no guest may access a frame that is not its memory's any more, which each access is looked at for (framecheck.ts); some times slower. The host should be made with `debug`. */
+  readonly checkFrames?: boolean;
 }
 
 export class Kvm {
@@ -35,6 +38,7 @@ export class Kvm {
       memory: host.memory,
       alloc: (lenBytes, align) => host.arenaAlloc(lenBytes, align),
       free: (addr, lenBytes) => host.arenaFree(addr, lenBytes),
+      ...(options.checkFrames && { tagsAddr: frameTagsOf(host.frames).generationAddr }),
       ...(env.hostIsTso !== undefined && { hostIsTso: env.hostIsTso }),
       ...(options.nrDecodedPages && { nrDecodedPages: options.nrDecodedPages }),
     });
@@ -42,6 +46,7 @@ export class Kvm {
       nrRunning: 0,
       nrWaiting: 0,
       blockWhenAlone: options.blockWhenAlone ?? false,
+      checkFrames: options.checkFrames ?? false,
       nrThreadDecodedPages: options.nrThreadDecodedPages ?? DEFAULT_THREAD_DECODED_PAGES,
     };
   }

@@ -59,8 +59,9 @@ export class Vcpu {
   constructor(vm: Vm, id: number) {
     this.vm = vm;
     this.id = id;
-    const { tables, engine, env, clock } = vm;
-    this.core = new VcpuCore(id, { tables, engine, pages: vm.mm, nowMs: () => env.nowMs(), clock });
+    const { tables, engine, env, clock, frameCheck } = vm;
+    const place = { tables, engine, pages: vm.mm, nowMs: () => env.nowMs(), clock };
+    this.core = new VcpuCore(id, { ...place, ...(frameCheck && { frameCheck }) });
     this.state = this.core.state;
     this.hart.csr.write(CSR.scounteren, SCOUNTEREN_RESET, 0);
     this.thread = vm.threads ? new VcpuThread(vm, this.core) : undefined;

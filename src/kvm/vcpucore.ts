@@ -1,5 +1,6 @@
 import type { Hart, HartExit, RiscvEngine } from '../riscv/index.js';
 import type { VmClock } from './clock.js';
+import { CheckedMmu, type FrameCheck } from './framecheck.js';
 import type { HostPages } from './hostpages.js';
 import { KvmMmu } from './mmu.js';
 import { VcpuTimer } from './timer.js';
@@ -21,6 +22,8 @@ export interface VcpuPlace {
   /** The environment's clock, the same in all threads. */
   readonly nowMs: () => number;
   readonly clock: VmClock;
+  /** In test builds, for a vCPU that runs here. */
+  readonly frameCheck?: FrameCheck;
 }
 
 export class VcpuCore {
@@ -30,18 +33,21 @@ export class VcpuCore {
   readonly timer: VcpuTimer;
   readonly state: VcpuState;
   private readonly engine: RiscvEngine;
+  private readonly checked: CheckedMmu | undefined;
 
   /** Makes a hart, or attaches to the one that the state has. */
   constructor(id: number, place: VcpuPlace) {
-    const { tables, engine, pages, nowMs, clock } = place;
+    const { tables, engine, pages, nowMs, clock, frameCheck } = place;
     this.id = id;
     this.engine = engine;
     this.state = tables.vcpus[id]!;
-    this.mmu = new KvmMmu(tables, engine.i32, pages, nowMs);
+    if (frameCheck !== undefined) this.checked = new CheckedMmu(tables, engine.i32, pages, nowMs);
+    this.mmu = this.checked ?? new KvmMmu(tables, engine.i32, pages, nowMs);
     const options = { hartId: id, mmu: this.mmu, now: () => clock.now() };
     const { hartBase } = this.state;
     this.hart = hartBase === 0 ? engine.createHart(options) : engine.attachHart(hartBase, options);
     this.mmu.hart = this.hart;
+    if (frameCheck !== undefined) this.checked!.attach(this.hart, frameCheck);
     this.timer = new VcpuTimer(this.hart, clock);
     this.state.hartBase = this.hart.base;
   }
@@ -52,6 +58,7 @@ export class VcpuCore {
     do this.serve(this.state.takeRequests());
     while (!this.state.enterGuest());
     const exit = this.hart.run(nrInstructions);
+    if (this.checked !== undefined) this.checked.checkTlb();
     this.state.leaveGuest();
     return exit;
   }

@@ -1,7 +1,8 @@
 import { KernelError } from '../base/index.js';
 import { createRemote, type HeldPages, type RemoteArea } from '../mm/index.js';
-import { compileInterpreter, HART_EXIT_REQUEST, type HartExit, RiscvEngine } from '../riscv/index.js';
+import { HART_EXIT_REQUEST, type HartExit, RiscvEngine } from '../riscv/index.js';
 import type { VcpuThreadHandle, VcpuThreadInit } from './environment.js';
+import { frameTagsOf } from './framecheck.js';
 import type { VcpuCore } from './vcpucore.js';
 import { VcpuMail } from './vcpumail.js';
 import { TURN_END, TURN_OWNER, TURN_THREAD, type VcpuState } from './vcpustate.js';
@@ -85,7 +86,7 @@ export class VcpuThread {
     const { vm, core } = this;
     return {
       memory: vm.host.memory,
-      interpreter: compileInterpreter(vm.env.hostIsTso ?? false),
+      interpreter: vm.engine.interpreter,
       id: core.id,
       tables: vm.tables.descriptor(),
       remote: this.area.descriptor,
@@ -93,6 +94,7 @@ export class VcpuThread {
       nrDecodedPages: vm.state.nrThreadDecodedPages,
       startMs: vm.startMs,
       clockAddr: vm.clock.address,
+      ...(vm.frameCheck && { frameTags: frameTagsOf(vm.host.frames) }),
     };
   }
 

@@ -9,6 +9,7 @@ import {
 } from '../riscv/index.js';
 import { VmClock } from './clock.js';
 import type { VcpuThreadInit } from './environment.js';
+import { FrameCheck } from './framecheck.js';
 import type { HostPages } from './hostpages.js';
 import { ThreadSbi } from './threadsbi.js';
 import { VcpuCore } from './vcpucore.js';
@@ -36,18 +37,22 @@ export class VcpuWorker {
   private readonly post: () => void;
 
   constructor(init: VcpuThreadInit, nowMs: () => number, post: () => void) {
-    const { memory, interpreter, id, recordsAddr, nrDecodedPages } = init;
+    const { memory, interpreter, id, recordsAddr, nrDecodedPages, frameTags } = init;
     const engine = new RiscvEngine({
       memory,
       interpreter,
       nrDecodedPages,
       alloc: () => recordsAddr,
       free: () => {},
+      ...(frameTags && { tagsAddr: frameTags.generationAddr }),
     });
     const tables = VmTables.attach(memory, init.tables, (vpn) => this.core.mmu.flushVpn(vpn));
-    const pages = remotePages(new RemoteMm(memory, init.remote));
+    const remote = new RemoteMm(memory, init.remote);
+    const pages = remotePages(remote);
+    const frameCheck = frameTags && new FrameCheck(memory, frameTags, (va, write) => remote.lookup(va, write));
     this.clock = new VmClock(memory, init.clockAddr, nowMs, init.startMs);
-    this.core = new VcpuCore(id, { tables, engine, pages, nowMs, clock: this.clock });
+    const place = { tables, engine, pages, nowMs, clock: this.clock };
+    this.core = new VcpuCore(id, { ...place, ...(frameCheck && { frameCheck }) });
     this.mail = new VcpuMail(memory, tables.mailAddr(id));
     this.sbi = new ThreadSbi(this.core, tables);
     this.post = post;

@@ -15,6 +15,7 @@ import type { RiscvEngine } from '../riscv/index.js';
 import { VmClock } from './clock.js';
 import { checkManualDirtyLog, clearDirtyLog, getDirtyLog, markDirtyAt } from './dirtylog.js';
 import type { Environment } from './environment.js';
+import { FrameCheck, frameTagsOf } from './framecheck.js';
 import type { UserMemoryRegion } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { setUserMemoryRegion } from './memslotchange.js';
@@ -62,6 +63,8 @@ export interface KvmState {
   readonly blockWhenAlone: boolean;
   /** Pages of code that the thread of a vCPU keeps decoded. */
   readonly nrThreadDecodedPages: number;
+  /** See KvmOptions. */
+  readonly checkFrames: boolean;
 }
 
 const DEFAULT_SHADOW_PAGES = 512;
@@ -87,6 +90,8 @@ export class Vm {
   nrMajorFaults = 0;
   /** KVM_DIRTY_LOG_... of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2. */
   manualDirtyLog = 0;
+  /** In test builds (framecheck.ts). */
+  readonly frameCheck: FrameCheck | undefined;
   readonly clock: VmClock;
   private readonly subscription: MmuSubscription;
   private destroyed = false;
@@ -104,6 +109,7 @@ export class Vm {
     this.nrVcpus = checkNrVcpus(options.nrVcpus ?? 1);
     this.threads = checkThreads(options.threads ?? false, env);
     this.startMs = env.nowMs();
+    if (state.checkFrames) this.frameCheck = checkFramesOf(mm);
     this.sbi = new VmSbi(this, options.console);
     const nrPages = options.nrShadowPages ?? DEFAULT_SHADOW_PAGES;
     this.tables = VmTables.create(this.host, this.nrVcpus, nrPages, (vpn) => this.flushTlbs(vpn));
@@ -339,6 +345,18 @@ export class Vm {
     this.clock.free(this.host);
     mmuNotifierUnpin(this.subscription);
   }
+}
+
+function checkFramesOf(mm: Mm): FrameCheck {
+  const { memory, frames } = mm.host;
+  return new FrameCheck(memory, frameTagsOf(frames), (va, write) => {
+    let found = 0;
+    const vpn = va / PAGE_SIZE;
+    mm.forEachPresent(vpn, vpn + 1, (_vpn, pfn, writable) => {
+      if (writable || !write) found = pfn;
+    });
+    return found;
+  });
 }
 
 function checkNrVcpus(nrVcpus: number): number {

@@ -8,7 +8,15 @@ import type { Emit } from './table/index.js';
  *
  * An emitter's code runs in a function whose local 0 is the hart. Where an access cannot be done inline it branches to `slow`,
  * with the address in `va`.
+ *
+ * For test builds, after each access: `checkTag` (taggedhart.ts).
  */
+
+export interface EmitOptions {
+  /** See EngineOptions. */
+  readonly hostIsTso?: boolean;
+  readonly tagsAddr?: number;
+}
 
 /** The local that has the hart's address. */
 export const HART = 0;
@@ -24,12 +32,14 @@ export abstract class Emitter implements Emit {
   protected slow!: Label;
   private readonly helpers: ReadonlyMap<string, number>;
   private readonly hostIsTso: boolean;
+  private readonly tagsAddr: number | undefined;
   private readonly temps64: readonly number[];
   private readonly temps32: readonly number[];
   private readonly tempsF64: readonly number[];
 
-  constructor(code: Code, helpers: ReadonlyMap<string, number>, hostIsTso = false) {
+  constructor(code: Code, helpers: ReadonlyMap<string, number>, { hostIsTso = false, tagsAddr }: EmitOptions = {}) {
     this.hostIsTso = hostIsTso;
+    this.tagsAddr = tagsAddr;
     this.c = code;
     this.helpers = helpers;
     const four = (type: number) => [0, 1, 2, 3].map(() => code.local(type));
@@ -99,6 +109,25 @@ export abstract class Emitter implements Emit {
       .set(this.address);
   }
 
+  /**
+   * After an access to `address` by an entry of `table`: the frame's tag must be what it was when the entry was made. After, and not before: what
+   * takes a frame away changes its tag first, and waits for this hart before that, so an access that came later is seen, and one that is right never accused.
+   */
+  private checkTag(table: number): void {
+    const { c, tagsAddr } = this;
+    if (tagsAddr === undefined) return;
+    // A store is in memory before the tag is read.
+    if (table === L.TLB_WRITE) c.atomicFence();
+    c.get(this.address).i32(12).op('i32ShrU').i32(2).op('i32Shl').atomic('i32Load', tagsAddr);
+    c.get(this.entry)
+      .mem('i32Load', table + L.TLB_TAG)
+      .op('i32Ne')
+      .if();
+    c.get(HART).get(this.va).get(this.address);
+    this.call('stale');
+    c.end();
+  }
+
   private effectiveAddress(): void {
     this.rs1();
     this.imm();
@@ -117,6 +146,7 @@ export abstract class Emitter implements Emit {
           .i64(-1n << 32n)
           .op('i64Or'),
       );
+    this.checkTag(0);
   }
 
   store(mem: MemName, lenBytes: number, value: () => void): void {
@@ -125,6 +155,7 @@ export abstract class Emitter implements Emit {
     this.c.get(this.address);
     value();
     this.c.mem(mem);
+    this.checkTag(L.TLB_WRITE);
   }
 
   /** va = rs1, which must be aligned. */
@@ -153,6 +184,7 @@ export abstract class Emitter implements Emit {
       this.c.atomic(op);
       if (lenBytes === 4) this.c.op('i64ExtendI32S');
     });
+    this.checkTag(L.TLB_WRITE);
   }
 
   /** A loop of compare-exchange. */
@@ -184,6 +216,7 @@ export abstract class Emitter implements Emit {
       c.get(old);
       if (!wide) c.op('i64ExtendI32S');
     });
+    this.checkTag(L.TLB_WRITE);
   }
 
   /**
@@ -210,6 +243,7 @@ export abstract class Emitter implements Emit {
     this.c.set(value).get(HART).get(this.va).mem('i64Store', L.RESERVED_VA);
     this.c.get(HART).get(value).mem('i64Store', L.RESERVED_VALUE);
     this.rd(() => this.c.get(value));
+    this.checkTag(0);
   }
 
   /** 0 where memory still held what LR saw, and now holds rs2; else 1. */
@@ -232,7 +266,9 @@ export abstract class Emitter implements Emit {
       this.rs2();
       c.atomic('i64Cmpxchg');
     }
-    c.get(reserved).op('i64Ne').op('i64ExtendI32U').set(failed).end();
+    c.get(reserved).op('i64Ne').op('i64ExtendI32U').set(failed);
+    this.checkTag(L.TLB_WRITE);
+    c.end();
     c.get(HART).i64(-1).mem('i64Store', L.RESERVED_VA);
     this.rd(() => c.get(failed));
   }

@@ -3,6 +3,7 @@ import { Hart, type HartOptions } from './hart.js';
 import { generateInterpreter } from './interp.js';
 import * as L from './layout.js';
 import { DecodedPages, type PageOps } from './records.js';
+import { TaggedHart } from './taggedhart.js';
 
 /**
  * What all harts in one memory share: the instantiated interpreter, and the decoded code.
@@ -17,7 +18,9 @@ export interface EngineOptions {
   readonly nrDecodedPages?: number;
   /** The host orders memory accesses as x86 does (total store order): most fences cost nothing there. Default false. */
   readonly hostIsTso?: boolean;
-  /** What `compileInterpreter` made, perhaps in another thread. */
+  /** For test builds: byte address of an int32 for each page of the memory, by which harts know pages that are not theirs any more (taggedhart.ts). */
+  readonly tagsAddr?: number;
+  /** What `compileInterpreter` made, perhaps in another thread, for the same hostIsTso and tagsAddr. */
   readonly interpreter?: InterpreterModule;
 }
 
@@ -26,14 +29,16 @@ const DEFAULT_DECODED_PAGES = 2048;
 /** What threads share of the interpreter: compiled once, instantiated in each. Structured-cloneable. */
 export type InterpreterModule = object;
 
-/** The interpreter is the same for every engine of the thread. */
-const compiled = new Map<boolean, InterpreterModule>();
+/** The interpreter is the same for every engine of the thread with the same options. */
+const compiled = new Map<string, InterpreterModule>();
 
-export function compileInterpreter(hostIsTso: boolean): InterpreterModule {
-  const known = compiled.get(hostIsTso);
+function compileInterpreter(options: Pick<EngineOptions, 'hostIsTso' | 'tagsAddr'>): InterpreterModule {
+  const { hostIsTso = false, tagsAddr } = options;
+  const key = `${hostIsTso} ${tagsAddr}`;
+  const known = compiled.get(key);
   if (known !== undefined) return known;
-  const module = compile(generateInterpreter(hostIsTso));
-  compiled.set(hostIsTso, module);
+  const module = compile(generateInterpreter({ hostIsTso, ...(tagsAddr !== undefined && { tagsAddr }) }));
+  compiled.set(key, module);
   return module;
 }
 
@@ -43,6 +48,8 @@ export class RiscvEngine {
   readonly u8: Uint8Array;
   readonly u16: Uint16Array;
   readonly records: DecodedPages;
+  /** For engines of other threads on the same memory. */
+  readonly interpreter: InterpreterModule;
   /** `memory.fill`. */
   readonly fill: (address: number, byte: number, lenBytes: number) => void;
   private readonly options: EngineOptions;
@@ -56,8 +63,8 @@ export class RiscvEngine {
     this.i64 = new BigInt64Array(buffer);
     this.u8 = new Uint8Array(buffer);
     this.u16 = new Uint16Array(buffer);
-    const module = options.interpreter ?? compileInterpreter(options.hostIsTso ?? false);
-    const exports = instantiateModule(module, { env: this.imports() });
+    this.interpreter = options.interpreter ?? compileInterpreter(options);
+    const exports = instantiateModule(this.interpreter, { env: this.imports() });
     const { run, ...pageOps } = exports as unknown as PageOps & { run: (base: number, budget: number) => number };
     this.runWasm = run;
     this.fill = pageOps.fill;
@@ -76,21 +83,26 @@ export class RiscvEngine {
       memory: this.options.memory,
       fetch: (base: number) => this.harts.get(base)!.onFetch(),
       slow: (base: number, record: number) => this.harts.get(base)!.onSlow(record),
+      stale: (base: number, va: bigint, address: number) =>
+        (this.harts.get(base) as TaggedHart).stale(Number(va), address >>> 0),
     };
   }
 
   createHart(options: HartOptions): Hart {
     const base = this.options.alloc(L.HART_BYTES, 64);
-    const hart = new Hart(this, base, options);
+    return this.addHart(base, options);
+  }
+
+  private addHart(base: number, options: HartOptions): Hart {
+    const { tagsAddr } = this.options;
+    const hart = tagsAddr === undefined ? new Hart(this, base, options) : new TaggedHart(this, base, options, tagsAddr);
     this.harts.set(base, hart);
     return hart;
   }
 
   /** The hart at `base`, which another thread's engine has created, to be run by this thread. That engine destroys it. */
   attachHart(base: number, options: HartOptions): Hart {
-    const hart = new Hart(this, base, { ...options, attach: true });
-    this.harts.set(base, hart);
-    return hart;
+    return this.addHart(base, { ...options, attach: true });
   }
 
   destroyHart(hart: Hart): void {

@@ -49,7 +49,7 @@ export class Hart {
   /** A fill for writing has dropped decoded code, perhaps of the very instruction that writes. */
   droppedCode = false;
   private readonly slowPath: Slow;
-  private readonly i32: Int32Array;
+  protected readonly i32: Int32Array;
   private readonly i64: BigInt64Array;
   /** Exceptions taken, which use up budget but retire nothing. */
   nrTraps = 0;
@@ -263,13 +263,21 @@ export class Hart {
     this.setEntry(table + L.TLB_WRITE, va, hostPage);
   }
 
-  private setEntry(table: number, va: number, hostPage: number): void {
+  protected setEntry(table: number, va: number, hostPage: number): void {
     const low = va & ~0xfff;
-    const at = (table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
+    const at = this.entryAt(table, low) >>> 2;
     this.i32[at] = low;
     this.i32[at + 1] = Math.floor(va / 2 ** 32);
     this.i32[at + 2] = (hostPage << 12) - low;
   }
+
+  /** Address of the entry for the page of `va`, whose low word is `low`, in a table. */
+  protected entryAt(table: number, low: number): number {
+    return table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES));
+  }
+
+  /** `hostAddress` was accessed by the entry that the TLB has for `va`: for test builds (taggedhart.ts). */
+  accessed(_va: number, _access: Access, _hostAddress: number): void {}
 
   /** Enters the records of the present page for fetches. */
   itlbFill(va: number, records: number): void {
@@ -299,8 +307,8 @@ export class Hart {
     return result === MMU_OK ? this.tlbLookup(va, access) : -result;
   }
 
-  /** Calls `fn` for each entry of the data TLBs: what it translates, to which host address, for reading or writing. */
-  forEachTlbEntry(fn: (va: number, hostAddress: number, write: boolean) => void): void {
+  /** Calls `fn` for each entry of the data TLBs: what it translates, to which host address, for reading or writing, and the entry's own address. */
+  forEachTlbEntry(fn: (va: number, hostAddress: number, write: boolean, entry: number) => void): void {
     for (let table = L.DTLB; table < L.ITLB; table += L.TLB_TABLE_BYTES) {
       const write = (table - L.DTLB) % L.TLB_CTX_BYTES >= L.TLB_WRITE;
       for (
@@ -310,7 +318,8 @@ export class Hart {
       ) {
         const low = this.i32[at]!;
         // Tags are page-aligned but where the entry is empty.
-        if ((low & 0xfff) === 0) fn(this.i32[at + 1]! * 2 ** 32 + (low >>> 0), (low + this.i32[at + 2]!) >>> 0, write);
+        if ((low & 0xfff) !== 0) continue;
+        fn(this.i32[at + 1]! * 2 ** 32 + (low >>> 0), (low + this.i32[at + 2]!) >>> 0, write, at * 4);
       }
     }
   }

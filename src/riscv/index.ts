@@ -1,10 +1,11 @@
 export * from './csr.js';
 export { type Decoded, decode } from './decode.js';
 export { disassemble } from './disassemble.js';
-export { compileInterpreter, type EngineOptions, type InterpreterModule, RiscvEngine } from './engine.js';
+export { type EngineOptions, type InterpreterModule, RiscvEngine } from './engine.js';
 export * from './exits.js';
 export { FlatMmu, rightsOf } from './flatmmu.js';
 export { Hart, type HartOptions, hartRequest, hartSetInterruptPending } from './hart.js';
 export * from './mmu.js';
 export * from './sv39.js';
 export { INSTRUCTIONS, type Instruction } from './table/index.js';
+export { TaggedHart } from './taggedhart.js';

@@ -1,5 +1,5 @@
 import { type Code, I32, I64, type Label, type MemName, ModuleBuilder } from '../base/index.js';
-import { Emitter, HART } from './emitter.js';
+import { type EmitOptions, Emitter, HART } from './emitter.js';
 import { emitFpFunctions } from './fp/functions.js';
 import {
   FIRST_HANDLER,
@@ -38,14 +38,15 @@ export const SLOW_LEAVE = 2;
 export const FETCH_LEAVE = 0;
 export const FETCH_TRAPPED = 1;
 
-/** `hostIsTso`: see EngineOptions. */
-export function generateInterpreter(hostIsTso: boolean): Uint8Array {
+export function generateInterpreter(options: EmitOptions): Uint8Array {
   const module = new ModuleBuilder();
   const fetch = module.importFunc('fetch', [I32], [I32]);
   const slow = module.importFunc('slow', [I32, I32], [I32]);
+  const stale = options.tagsAddr === undefined ? undefined : module.importFunc('stale', [I32, I64, I32], []);
   const helpers = new Map([...emitHelpers(module), ...emitFpFunctions(module)]);
+  if (stale !== undefined) helpers.set('stale', stale);
   const { code } = module.func('run', [I32, I32], [I32]);
-  new Interpreter(code, helpers, hostIsTso).emit(fetch, slow);
+  new Interpreter(code, helpers, options).emit(fetch, slow);
   emitFill(module);
   emitCopy(module);
   emitSamePage(module);
@@ -113,8 +114,8 @@ class Interpreter extends Emitter {
   private dispatch!: Label;
   private form!: Handler;
 
-  constructor(code: Code, helpers: ReadonlyMap<string, number>, hostIsTso: boolean) {
-    super(code, helpers, hostIsTso);
+  constructor(code: Code, helpers: ReadonlyMap<string, number>, options: EmitOptions) {
+    super(code, helpers, options);
     const i32 = () => code.local(I32);
     const i64 = () => code.local(I64);
     [this.rec, this.recBase, this.limit, this.dtlbLocal, this.status] = [i32(), i32(), i32(), i32(), i32()];

@@ -60,8 +60,9 @@ export const NR_CTX = 3;
 
 /** Data TLBs: for each context a direct-mapped table for reads and one for writes. */
 export const TLB_ENTRIES = 256;
-/** Tag (page's virtual address, 64 bits; -1: empty), addend (32 bits: host address = low word of va + addend), 4 unused. */
+/** Page's virtual address (64 bits; -1: empty), addend (32 bits: host address = low word of va + addend), the frame's tag (test builds alone). */
 export const TLB_ENTRY_BYTES = 16;
+export const TLB_TAG = 12;
 export const TLB_TABLE_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
 export const TLB_WRITE = TLB_TABLE_BYTES;
 export const TLB_CTX_BYTES = 2 * TLB_TABLE_BYTES;

@@ -28,7 +28,9 @@ export class SlowAccess extends SlowBase {
     const host = this.hart.hostAddress(va, kind);
     if (host < 0) return this.hostFailed(-host, form, access, record);
     if (!this.hart.droppedCode) return SLOW_AGAIN;
-    return this.perform(form, access, record, host);
+    const result = this.perform(form, access, record, host);
+    this.hart.accessed(va, kind, host);
+    return result;
   }
 
   /** Does a write into a page with decoded code here: were it that of the instruction, fetching it anew would take the right back, for ever. */
@@ -92,6 +94,8 @@ export class SlowAccess extends SlowBase {
     if (first < 0) return SLOW_AGAIN;
     if (access.write) this.storeBytes(form, record, access.lenBytes, first, second, split);
     else this.loadBytes(form, access, record, first, second, split);
+    this.hart.accessed(va, kind, first);
+    this.hart.accessed(va + split, kind, second);
     this.advancePc(form.lenBytes);
     return SLOW_RETIRED;
   }

@@ -18,7 +18,7 @@ const CODE = 0x20;
 const MEGA = 0x80;
 
 async function run(options: SmpGuestOptions) {
-  const world = new SmpWorld({ framesBytes: FRAMES_BYTES });
+  const world = new SmpWorld({ framesBytes: FRAMES_BYTES, checkFrames: options.nrVcpus === 2 });
   const guest = await world.boot({ ramBytes: RAM_BYTES, bootargs: BOOTARGS, ...options });
   const report = await guest.ended;
   const { swapInPages } = world.host.stats();

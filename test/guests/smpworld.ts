@@ -29,6 +29,12 @@ export interface SmpGuestOptions {
   pin?: boolean;
 }
 
+export interface SmpWorldOptions {
+  framesBytes: number;
+  debug?: boolean;
+  checkFrames?: boolean;
+}
+
 export interface SmpGuest {
   readonly guest: BoardGuest;
   /** Resolves with how it ended. */
@@ -43,7 +49,8 @@ export class SmpWorld {
   arenaInUse = 0;
   private nrGuests = 0;
 
-  constructor({ framesBytes, debug = true }: { framesBytes: number; debug?: boolean }) {
+  /** `checkFrames`: see KvmOptions. */
+  constructor({ framesBytes, debug = true, checkFrames = false }: SmpWorldOptions) {
     const swap = new MemorySwap({ sizeBytes: 128 * MIB });
     const frames = framesBytes / 4096;
     this.host = new Host({ frames, arenaBytes: ARENA_BYTES, swap, debug, defer: (fn) => setImmediate(fn) });
@@ -52,6 +59,7 @@ export class SmpWorld {
     this.kvm = new Kvm(this.host, nodeEnvironment({ vcpuWorker }), {
       nrDecodedPages: NR_DECODED_PAGES,
       nrThreadDecodedPages: NR_DECODED_PAGES,
+      checkFrames,
     });
   }
 

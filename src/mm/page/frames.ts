@@ -108,7 +108,7 @@ export class FrameTable {
     return pfn;
   }
 
-  /** Gives back a frame that nothing refers to. Its generation moves on the next `alloc`. */
+  /** Gives back a frame that nothing refers to. Its generation moves on the next `alloc`; in debug builds now too, before its contents go. */
   free(pfn: number): void {
     if (this.refcount[pfn] !== 0 || this.mapcount[pfn] !== 0) {
       bug('N4', `frame ${pfn} freed with refcount ${this.refcount[pfn]}, mapcount ${this.mapcount[pfn]}`);
@@ -119,8 +119,7 @@ export class FrameTable {
     this.mapping[pfn] = 0;
     this.index[pfn] = 0;
     this.private[pfn] = 0;
-    if (this.fillOnFree !== undefined) this.fillOnFree(pfnToPa(pfn));
-    this.pushFree(pfn);
+    this.unclaim(pfn);
   }
 
   /** The frame `to`, newly given out, becomes what `from` was, in all but contents and place on a list; `from` is nobody's then. */
@@ -156,6 +155,10 @@ export class FrameTable {
   }
 
   unclaim(pfn: number): void {
+    if (this.fillOnFree !== undefined) {
+      this.generation[pfn] = this.generation[pfn]! + 1;
+      this.fillOnFree(pfnToPa(pfn));
+    }
     this.pushFree(pfn);
   }
 
