@@ -61,9 +61,10 @@ class World {
     mmuNotifierRegister(this.mm, start, start + NR_PAGES * PAGE_SIZE, {
       invalidateRangeStart: (_sub, range) => {
         if (counts) seq.beginRange(range);
-        for (let i = 0; i < range.nrRanges; i++) {
-          const end = Math.min(NR_PAGES, range.ranges[2 * i + 1]! - base);
-          for (let k = Math.max(0, range.ranges[2 * i]! - base); k < end; k++) table[k] = 0;
+        const { ranges, nrRanges } = range;
+        for (let i = 0; i < nrRanges; i++) {
+          const end = Math.min(table.length, ranges[2 * i + 1]! - base);
+          for (let k = Math.max(0, ranges[2 * i]! - base); k < end; k++) table[k] = 0;
         }
       },
       invalidateRangeEnd: () => {

@@ -6,7 +6,7 @@ import { PageCache } from './file/pagecache.js';
 import { PAGE_SIZE, PTRS_PER_TABLE, pfnToPa, planLayout } from './layout.js';
 import { Mm } from './mm.js';
 import { nrPinned } from './notifier/hooks.js';
-import { makeNotifierHost, type NotifierHost } from './notifier/notifier.js';
+import { makeNotifierHost, type NotifierHost } from './notifier/notifierhost.js';
 import { Arena } from './page/arena.js';
 import { checkNrFrames, FREE_PATTERN, FrameTable } from './page/frames.js';
 import {

@@ -2,7 +2,7 @@ import { CONFIG_LOCKDEP, lockdepEnterCallback, lockdepLeaveCallback } from '../.
 import { PAGE_SIZE } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { pinPage, unpinPage } from '../page/page.js';
-import type { NotifierHost } from './notifier.js';
+import type { NotifierHost } from './notifierhost.js';
 import type { MmuNotifierRange } from './range.js';
 import type { MmuSubscription } from './subscription.js';
 

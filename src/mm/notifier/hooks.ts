@@ -34,7 +34,7 @@ export function mmuNotifierInvalidateRangeStart(mm: Mm, blockable = true): numbe
   if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return 0;
   const range = mm.range.seal();
   range.blockable = blockable;
-  const result = mm.notifiers.invalidateRangeStart(range);
+  const result = mm.notifiers.brackets.start(range);
   if (mm.remotes !== undefined && result === 0) mm.remotes.bracketOpened(range);
   return result;
 }
@@ -42,15 +42,14 @@ export function mmuNotifierInvalidateRangeStart(mm: Mm, blockable = true): numbe
 /** All three for one run of pages, in a bracket that may block. Pairs with `mmuNotifierInvalidateRangeEnd`. */
 export function mmuNotifierInvalidatePagesStart(mm: Mm, event: MmuNotifyEvent, startVpn: number, endVpn: number): void {
   if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return;
-  const range = mm.range.set(event, startVpn, endVpn);
-  mm.notifiers.invalidateRangeStart(range);
-  if (mm.remotes !== undefined) mm.remotes.bracketOpened(range);
+  mm.notifiers.brackets.startPages(mm.range, event, startVpn, endVpn);
+  if (mm.remotes !== undefined) mm.remotes.bracketOpened(mm.range);
 }
 
 /** Closes it. Pairs with `mmuNotifierInvalidateRangeStart`. */
 export function mmuNotifierInvalidateRangeEnd(mm: Mm): void {
-  if (!CONFIG_PTE_NOTIFIERS || isUnwatched(mm)) return;
-  mm.notifiers.invalidateRangeEnd(mm.range);
+  if (!CONFIG_PTE_NOTIFIERS || !mm.range.open) return;
+  mm.notifiers.brackets.end(mm.range);
 }
 
 /** Whether any external MMU used the bytes [start, end) since the last call. */
@@ -67,38 +66,38 @@ export function mmuNotifierInBracket(mm: Mm): boolean {
 /** Inside the UNMAP bracket of [start, end): nothing is mapped there any more. */
 export function mmuNotifierCloseAreas(mm: Mm, start: number, end: number): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  mm.notifiers.closeAreas(start, end, mm.vmas);
+  mm.notifiers.areas.closeAreas(start, end, mm.vmas);
 }
 
 /** After the bracket: what was at the bytes [start, end) is at `newStart`; `left`: the old addresses stay mapped too. */
 export function mmuNotifierMoveAreas(mm: Mm, start: number, end: number, newStart: number, left: boolean): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  mm.notifiers.moveAreas(start, end, newStart, left);
+  mm.notifiers.areas.moveAreas(start, end, newStart, left);
 }
 
 /** After the brackets of a call: subscriptions whose areas were closed go. */
 export function mmuNotifierRemoveClosed(mm: Mm): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  mm.notifiers.removeClosed();
+  mm.notifiers.areas.removeClosed();
 }
 
 /** The mm goes away: each release once, before its page tables are freed (N18). */
 export function mmuNotifierRelease(mm: Mm): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
   mm.notifiers.releaseAll();
-  mm.notifiers.removeClosed();
+  mm.notifiers.areas.removeClosed();
 }
 
 /** The mmap lock is about to be taken (S7). Pairs with `mmuNotifierMmapUnlocked`. */
 export function mmuNotifierMmapLocking(mm: Mm, mode: MmapLockMode): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  if (mm.notifiers.lockHooks.length > 0) mm.notifiers.tellLocking(mode);
+  if (mm.notifiers.lockHooks.nr > 0) mm.notifiers.lockHooks.tellLocking(mode);
 }
 
 /** It has been given back. Pairs with `mmuNotifierMmapLocking`. */
 export function mmuNotifierMmapUnlocked(mm: Mm, mode: MmapLockMode): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  if (mm.notifiers.toldLocks.length > 0) mm.notifiers.tellUnlocked(mode);
+  if (mm.notifiers.lockHooks.nrTold > 0) mm.notifiers.lockHooks.tellUnlocked(mode);
 }
 
 /** Frames that poisoned subscriptions may map (N19). */

@@ -48,12 +48,16 @@ function describeState(state: number): string {
 
 export class InvalidateSeq {
   private readonly words: Words;
-  private readonly base: number;
+  private readonly state: number;
+  private readonly startVpn: number;
+  private readonly endVpn: number;
 
   /** Uses words [base, base + 3), which must be zero. */
   constructor(words: Words, base: number) {
     this.words = words;
-    this.base = base;
+    this.state = base + STATE;
+    this.startVpn = base + START_VPN;
+    this.endVpn = base + END_VPN;
   }
 
   /** A bracket over the bytes [start, end) opens. Overlapping brackets widen the range to their hull. */
@@ -67,41 +71,51 @@ export class InvalidateSeq {
   }
 
   private beginPages(startVpn: number, endVpn: number): void {
-    const { words, base } = this;
-    const state = words.readOnce(base + STATE);
-    const inProgress = state & COUNT_MASK;
-    if (inProgress === COUNT_MASK) bug('N7', `more than ${COUNT_MASK} brackets overlap: starts without an end`);
-    if (inProgress === 0 || startVpn < words.readOnce(base + START_VPN)) words.writeOnce(base + START_VPN, startVpn);
-    if (inProgress === 0 || endVpn > words.readOnce(base + END_VPN)) words.writeOnce(base + END_VPN, endVpn);
-    words.writeOnce(base + STATE, state + 1);
+    const { words } = this;
+    const state = words.readOnce(this.state);
+    if ((state & COUNT_MASK) !== 0) this.widen(state, startVpn, endVpn);
+    else {
+      words.writeOnce(this.startVpn, startVpn);
+      words.writeOnce(this.endVpn, endVpn);
+    }
+    words.writeOnce(this.state, state + 1);
+  }
+
+  /** Another bracket is under way: the range becomes the hull of both. */
+  private widen(state: number, startVpn: number, endVpn: number): void {
+    const { words } = this;
+    if ((state & COUNT_MASK) === COUNT_MASK)
+      bug('N7', `more than ${COUNT_MASK} brackets overlap: starts without an end`);
+    if (startVpn < words.readOnce(this.startVpn)) words.writeOnce(this.startVpn, startVpn);
+    if (endVpn > words.readOnce(this.endVpn)) words.writeOnce(this.endVpn, endVpn);
   }
 
   /** A bracket closes: seq moves and the count drops, at once. Pairs with `readRetry`. */
   end(): void {
-    const { words, base } = this;
-    words.store(base + STATE, words.readOnce(base + STATE) + ONE_ENDED);
+    const { words, state } = this;
+    words.store(state, words.readOnce(state) + ONE_ENDED);
   }
 
   /** Before the primary pte is looked up. Pairs with `end`. */
   readBegin(): number {
-    return this.words.load(this.base + STATE) >>> COUNT_BITS;
+    return this.words.load(this.state) >>> COUNT_BITS;
   }
 
   /** Whether what was looked up since `readBegin` may not be installed for `va`; without one, any bracket under way counts. */
   readRetry(seq: number, va?: number): boolean {
-    const { words, base } = this;
-    const state = words.load(base + STATE);
+    const { words } = this;
+    const state = words.load(this.state);
     if (state >>> COUNT_BITS !== seq) return true;
     if ((state & COUNT_MASK) === 0) return false;
     if (va === undefined) return true;
     const vpn = vaToVpn(va);
-    if (vpn >= words.readOnce(base + START_VPN) && vpn < words.readOnce(base + END_VPN)) return true;
+    if (vpn >= words.readOnce(this.startVpn) && vpn < words.readOnce(this.endVpn)) return true;
     // Without the lock it may be the range of the next bracket already.
-    return words.load(base + STATE) >>> COUNT_BITS !== seq;
+    return words.load(this.state) >>> COUNT_BITS !== seq;
   }
 
   /** Brackets under way. */
   get inProgress(): number {
-    return this.words.load(this.base + STATE) & COUNT_MASK;
+    return this.words.load(this.state) & COUNT_MASK;
   }
 }

@@ -38,6 +38,8 @@ export class RangeList implements MmuNotifierRange {
   blockable = true;
   nrRanges = 0;
   ranges = new Int32Array(16);
+  /** While it is open: the one subscription whose start was delivered and whose end is due. Undefined where there may be several: then `begun`. */
+  alone: MmuSubscription | undefined;
   /** The first `nrBegun` are of the subscriptions whose start was delivered and whose end is due. */
   readonly begun: Piece[] = [];
   nrBegun = 0;

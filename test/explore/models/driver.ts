@@ -203,8 +203,8 @@ export const faceWithout = face('ReadRetry of the area', (pn, seq) => pteNotifie
   {
     name: 'the end of a bracket does not move seq',
     file: 'mm/notifier/invalidateseq.ts',
-    find: 'words.readOnce(base + STATE) + ONE_ENDED',
-    replace: 'words.readOnce(base + STATE) - 1',
+    find: 'words.readOnce(state) + ONE_ENDED',
+    replace: 'words.readOnce(state) - 1',
     fails,
   },
 ]);

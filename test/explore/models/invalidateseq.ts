@@ -69,17 +69,17 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'end: the count drops before seq moves',
     file: SEQ_FILE,
-    find: 'words.store(base + STATE, words.readOnce(base + STATE) + ONE_ENDED);',
-    replace: `words.store(base + STATE, words.readOnce(base + STATE) - 1);
-    words.store(base + STATE, words.readOnce(base + STATE) + ONE_ENDED + 1);`,
+    find: 'words.store(state, words.readOnce(state) + ONE_ENDED);',
+    replace: `words.store(state, words.readOnce(state) - 1);
+    words.store(state, words.readOnce(state) + ONE_ENDED + 1);`,
     fails,
   },
   {
     name: 'readRetry: seq is compared before the count is looked at',
     file: SEQ_FILE,
-    find: 'const state = words.load(base + STATE); if (state >>> COUNT_BITS !== seq) return true;',
-    replace: `if (words.load(base + STATE) >>> COUNT_BITS !== seq) return true;
-    const state = words.load(base + STATE);`,
+    find: 'const state = words.load(this.state); if (state >>> COUNT_BITS !== seq) return true;',
+    replace: `if (words.load(this.state) >>> COUNT_BITS !== seq) return true;
+    const state = words.load(this.state);`,
     fails,
   },
   {
@@ -92,7 +92,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'readRetry: the range may be that of a later bracket',
     file: SEQ_FILE,
-    find: 'return words.load(base + STATE) >>> COUNT_BITS !== seq;',
+    find: 'return words.load(this.state) >>> COUNT_BITS !== seq;',
     replace: 'return false;',
     fails,
   },

@@ -12,10 +12,11 @@ import { coherent, nothingLost, type State, setup, writer } from '../onepage.js'
  */
 
 const NOTIFIER = 'mm/notifier/notifier.ts';
+const BRACKETS = 'mm/notifier/brackets.ts';
 const NO_REFUSAL = {
   name: 'nothing is refused while a bracket is open',
   file: NOTIFIER,
-  find: "if (this.nrBrackets > 0) throw new KernelError('EBUSY', syscall, 'must not be called while a bracket is open');",
+  find: "if (this.brackets.isOpen) throw new KernelError('EBUSY', syscall, 'must not be called while a bracket is open');",
   replace: '',
 };
 
@@ -176,13 +177,13 @@ export const refusal = model({
     noZap,
     {
       name: 'whoever heard the start hears no end when another refuses',
-      file: NOTIFIER,
-      find: 'range.nrBegun = nrBegun; this.invalidateRangeEnd(range);',
-      replace: 'range.nrBegun = nrBegun; range.nrBegun = 0; this.closeBracket(range);',
+      file: BRACKETS,
+      find: 'range.nrBegun = nrBegun; this.end(range);',
+      replace: 'range.nrBegun = nrBegun; range.nrBegun = 0; this.close(range);',
     },
     {
       name: 'the refuser hears an end as well',
-      file: NOTIFIER,
+      file: BRACKETS,
       find: 'if (this.startOne(sub, range)) return this.refused(range, nrBegun);',
       replace: 'if (this.startOne(sub, range)) return this.refused(range, range.nrBegun);',
     },
