@@ -102,7 +102,7 @@ const THEIRS = [
     'takeBack',
     'closeAreas',
     'moveAreas',
-    'releaseAll',
+    'tellLocking',
     'removeClosed',
     'lockHooks',
     'inBracket',
