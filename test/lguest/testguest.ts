@@ -10,10 +10,12 @@ import {
   type LguestOptions,
   type LguestPending,
   LHCALL_LGUEST_INIT,
+  LHCALL_LOAD_IDT_ENTRY,
   LHCALL_NOTIFY,
   LHCALL_RING_FREE,
   LHCALL_RING_FULL,
   LHCALL_RING_SIZE,
+  LHCALL_SET_STACK,
   LHCALL_SRET,
 } from '../../src/lguest/index.js';
 import {
@@ -88,6 +90,7 @@ export class TestGuest {
   private kernel = 0n;
   private nextTable = FIRST_TABLE_PAGE;
   private nextCode = FREE_CODE;
+  private made = false;
 
   private constructor(options: TestGuestOptions) {
     this.ramPages = options.ramPages ?? 64;
@@ -105,6 +108,7 @@ export class TestGuest {
     await t.write(STORE, words(sd(A1, 0, A0), ...notify(DONE)));
     await t.write(HCALL, words(ECALL, ...notify(DONE)));
     await t.lg.initialize({ base: t.base, pfnLimit: t.ramPages, start: 0, ...options.init });
+    t.made = true;
     return t;
   }
 
@@ -135,8 +139,8 @@ export class TestGuest {
   }
 
   async write(gpa: number, bytes: Uint8Array): Promise<void> {
-    if (this.mm.exited) throw new Error('its mm has exited');
-    await this.mm.write(this.base + gpa, bytes);
+    if (this.made) await this.lg.memory.write(gpa, bytes);
+    else await this.mm.write(this.base + gpa, bytes);
   }
 
   async read(gpa: number, lenBytes: number): Promise<Uint8Array> {
@@ -253,6 +257,32 @@ export class TestGuest {
     await this.write64(frame + LGUEST_FRAME.status, BigInt(status));
     this.lg.setreg(SP, this.va(frame));
     return this.call(HCALL, BigInt(LHCALL_SRET));
+  }
+
+  /** LHCALL_SRET with the frame that sp names: the end of a handler. */
+  resume(): Promise<LguestPending> {
+    return this.call(HCALL, BigInt(LHCALL_SRET));
+  }
+
+  /** Loads a handler that does no more than to notify `addr`. */
+  async handler(vector: number, addr: number): Promise<void> {
+    const gpa = await this.code(...notify(addr));
+    await this.hcall(LHCALL_LOAD_IDT_ENTRY, BigInt(vector), this.va(gpa));
+  }
+
+  /** A process: `instructions` at USER, a handler for `cause` that notifies it, and a stack. Returns where the page of its code is. */
+  async process(page: number, causes: readonly number[], ...instructions: number[]): Promise<void> {
+    await this.write(page * PAGE, words(...instructions));
+    await this.map(USER, page, USER_RWX);
+    for (const cause of causes) await this.handler(cause, cause);
+    await this.hcall(LHCALL_SET_STACK, this.va((STACK_PAGE + 1) * PAGE));
+  }
+
+  /** What the host has pushed, where sp is. */
+  async frame(): Promise<Record<keyof typeof LGUEST_FRAME, bigint>> {
+    const gpa = Number(BigInt.asUintN(64, this.lg.getreg(SP) - this.kernel));
+    const fields = Object.entries(LGUEST_FRAME).map(async ([name, at]) => [name, await this.read64(gpa + at)]);
+    return Object.fromEntries(await Promise.all(fields));
   }
 
   check(heldRefs = 0): void {
