@@ -120,7 +120,7 @@ export class Traps {
     const user = hart.mode === MODE_USER;
     const stack = user ? this.stackTop : toAddress(hart.xLow(REG_SP), hart.xHigh(REG_SP));
     const frame = Math.floor((stack - LGUEST_FRAME_BYTES) / LGUEST_FRAME_BYTES) * LGUEST_FRAME_BYTES;
-    return toAddress(lowOf(frame), highOf(frame));
+    return Number.isNaN(frame) ? frame : toAddress(lowOf(frame), highOf(frame));
   }
 
   private noStack(frame: number, vector: number): number {

@@ -45,7 +45,7 @@ export const DATA_PAGE = 1;
 export const STACK_PAGE = 2;
 export const ROOT_PAGE = 4;
 const FIRST_TABLE_PAGE = 5;
-export const FIRST_DATA_PAGE = 24;
+export const FIRST_DATA_PAGE = 32;
 /** Where the kernel's half begins; the kernel sees all memory from there on. */
 export const KERNEL = 0xffffffc000000000n;
 /** Guest virtual address of a process's code, in the test's address spaces. */
