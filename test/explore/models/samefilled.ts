@@ -17,7 +17,7 @@ export const reclaimOfZeros = model({
   mutants: [
     {
       name: 'the page is not looked at again when nobody can write to it any more',
-      file: 'mm/reclaim/reclaim.ts',
+      file: 'mm/reclaim/shrinkpass.ts',
       find: 'if (!stays && host.sameFilled.numberOf(pfn) === number) {',
       replace: 'if (!stays) {',
       fails: /^check: N15: /,
