@@ -1,24 +1,10 @@
 import { KernelError } from '../base/index.js';
-import { type Actor, makeActors, type PendingEvent } from './actor.js';
-import type { Party } from './causality.js';
+import type { Actor } from './actor.js';
 import { endingOf } from './ending.js';
-import { DEVICE, Ledger } from './ledger.js';
-import type { Conflicts } from './memory.js';
 import type { Model } from './model.js';
-import type { FailureKind, RunFailure, TraceEntry } from './outcome.js';
-import type { PairTable } from './pairs.js';
-import type { Access, Race } from './races.js';
-import type { JobQueue, Performer, Runtime, Steps } from './runtime.js';
-import {
-  describeStep,
-  isWordStep,
-  isWrite,
-  type Step,
-  WAIT_OK,
-  WAIT_TIMED_OUT,
-  type WordStep,
-  wordLabel,
-} from './step.js';
+import { type RunOptions, RunPerformer } from './runperformer.js';
+import type { Runtime, Steps } from './runtime.js';
+import { describeStep, isWordStep, isWrite, WAIT_OK, WAIT_TIMED_OUT } from './step.js';
 
 /**
  * One run of a model from its setup to the end, under a schedule. `choose(who)` performs the step that an actor stands before and
@@ -31,54 +17,23 @@ import {
 /** A choice from here on is an event, by its place among the pending ones. */
 export const FIRST_EVENT = 32;
 
-export interface RunOptions {
-  /** Steps of all actors after which a run counts as a livelock. */
-  readonly maxSteps: number;
-  readonly conflicts: Conflicts;
-  /** Every access is a point of choice, shared or not. */
-  readonly everyStep: boolean;
-  /** Numbers for states (causality.ts), when they are asked for. */
-  readonly pairs: PairTable | undefined;
-}
-
-export class Run implements Performer {
-  /** Each step: an actor's index, or FIRST_EVENT and the event's place. */
-  readonly order: number[] = [];
+export class Run extends RunPerformer {
   /** What `choose` was called with. */
   readonly choices: number[] = [];
-  readonly actors: readonly Actor[];
-  failure: RunFailure | undefined;
-  trace: TraceEntry[] | undefined;
-  /** Each step is a choice of its own, as a path counts them. */
-  stepwise = false;
-  /** Accesses to shared words in code that cannot be suspended. */
-  atomicSteps = 0;
   /** Switches away from an actor that could have gone on. */
   preemptions = 0;
   /** Who had the processor last. */
   last = -1;
   /** Called where an actor looks again (cpuRelax). */
   onRelax: ((actor: Actor) => void) | undefined;
-  readonly ledger: Ledger;
-  private readonly runtime: Runtime;
   private readonly model: Model<unknown>;
-  private readonly options: RunOptions;
-  private readonly outside: JobQueue = { jobs: [], digest: 0 };
-  private readonly events: PendingEvent[] = [];
   private readonly ready: number[] = [];
-  private nrEvents = 0;
-  private state: unknown;
+  private readonly state: unknown;
   private relaxed = false;
-  private checking = false;
-  private inDevice = false;
 
   constructor(runtime: Runtime, model: Model<unknown>, options: RunOptions) {
-    this.runtime = runtime;
+    super(runtime, model, options);
     this.model = model;
-    this.options = options;
-    this.actors = makeActors(model);
-    this.ledger = new Ledger(this.actors, options.conflicts, options.pairs, () => runtime.placeNow());
-    runtime.performer = this;
     this.state = this.setup();
   }
 
@@ -94,133 +49,6 @@ export class Run implements Performer {
       throw new KernelError('EINVAL', 'explore', `setup of '${this.model.name}' failed: ${describeError(error)}`);
     }
   }
-
-  /** Runs `body` with nobody else running; settles its promises, and lets its events happen at once. */
-  private runOutside(body: () => unknown): unknown {
-    const { runtime, outside, events } = this;
-    runtime.current = outside;
-    const nrPending = events.length;
-    const result = body();
-    for (;;) {
-      this.drain(outside);
-      if (events.length <= nrPending || !(result instanceof runtime.Promise) || result.settled) break;
-      this.happen(events.splice(nrPending, 1)[0]!);
-      runtime.current = outside;
-    }
-    if (!(result instanceof runtime.Promise)) return result;
-    if (!result.settled) throw new Error('setup, invariant and check must not wait for what an actor does');
-    return result.outcome();
-  }
-
-  private drain(queue: JobQueue): void {
-    for (let job = queue.jobs.shift(); job !== undefined; job = queue.jobs.shift()) {
-      this.runtime.atomic(job, undefined, []);
-    }
-  }
-
-  // What code asks for while it runs.
-
-  needsNoChoice(step: Step): boolean {
-    if (this.stepwise || !isWordStep(step) || step.op === 'wait' || this.isShared(step)) return false;
-    return this.ledger.memory.canPerform(step) && this.order.length < this.options.maxSteps;
-  }
-
-  performUnseen(step: WordStep): number {
-    const actor = this.runtime.current as Actor;
-    this.order.push(actor.index);
-    return this.performFor(actor, actor.index, step);
-  }
-
-  private isShared(step: WordStep): boolean {
-    return (
-      this.options.everyStep || this.options.conflicts.shared.has(this.ledger.memory.keyOf(step.words, step.index))
-    );
-  }
-
-  performNow(step: Step): number {
-    if (!isWordStep(step)) return 0;
-    if (!this.ledger.memory.canPerform(step) || step.op === 'wait') {
-      throw new Error(
-        `${step.op} of ${wordLabel(step)} where the code cannot be suspended: in a getter, a constructor, a callback of a native`,
-      );
-    }
-    const { current } = this.runtime;
-    if (current === this.outside) return this.performOutside(step);
-    if (this.inDevice) return this.performFor(current as PendingEvent, DEVICE, step);
-    if (this.isShared(step)) this.atomicSteps++;
-    return this.performFor(current as Actor, (current as Actor).index, step);
-  }
-
-  private performOutside(step: WordStep): number {
-    const { op, words, index } = step;
-    // WHY: setup and check read whole page tables; half of the time of a run of the real mm went into that.
-    if (!this.checking && (op === 'readOnce' || op === 'load') && index < words.array.length)
-      return words.array[index] as number;
-    return this.ledger.performOutside(step, this.checking);
-  }
-
-  private performFor(party: Party, who: number, step: WordStep): number {
-    const result = this.ledger.perform(party, who, step);
-    this.noteRace();
-    return result;
-  }
-
-  plainAccess(array: ArrayBufferView, at: number, lenBytes: number, write: boolean, text?: () => string): void {
-    const { current } = this.runtime;
-    if (current === this.outside) return;
-    const who = this.inDevice ? DEVICE : (current as Actor).index;
-    this.ledger.plainAccess(current as Actor, who, array, at, lenBytes, write, text);
-    this.noteRace();
-  }
-
-  private noteRace(): void {
-    if (this.ledger.race !== undefined && this.failure === undefined) this.failRace(this.ledger.race);
-  }
-
-  private failRace({ before, now }: Race): void {
-    const describe = ({ party, text, place }: Access) =>
-      `${(party as Actor | PendingEvent).name} ${text}${place === undefined ? '' : ` at ${this.runtime.locate(place)}`}`;
-    this.fail('data race', `nothing orders these accesses to the same bytes: ${describe(before)}; ${describe(now)}`);
-    for (const access of [before, now]) this.traceRace(access);
-  }
-
-  /** What the columns end with. */
-  private traceRace({ party, text, place }: Access): void {
-    const actor = (party as Partial<Actor>).index ?? -1;
-    const lines = place === undefined ? [text] : [text, `  at ${this.runtime.locate(place)}`];
-    for (const line of lines) this.trace?.push({ actor, text: line, visible: true });
-  }
-
-  pushed(queue: JobQueue): void {
-    const { current } = this.runtime;
-    if (queue !== this.outside && current !== this.outside) this.ledger.pushed(queue, current as Actor);
-  }
-
-  sawSettled(settler: JobQueue): void {
-    const { current } = this.runtime;
-    if (settler !== this.outside && current !== this.outside)
-      this.ledger.sawSettled(current as Actor, settler as Actor);
-  }
-
-  addEvent(name: string, act: () => void): PendingEvent {
-    const { current } = this.runtime;
-    const creator = current === this.outside ? undefined : (current as Actor);
-    const { causality, races } = this.ledger;
-    const last = causality?.pair(creator?.last ?? 0, 0) ?? 0;
-    if (creator !== undefined) creator.last = last;
-    const clock = creator === undefined || races === undefined ? [] : races.stamp(creator);
-    const slot = this.actors.length + this.nrEvents++;
-    const event = { name, act, jobs: [], digest: 0, last, slot, clock };
-    this.events.push(event);
-    return event;
-  }
-
-  removeEvent(event: PendingEvent): void {
-    const at = this.events.indexOf(event);
-    if (at >= 0) this.events.splice(at, 1);
-  }
-
-  // The schedule.
 
   isEnabled(actor: Actor): boolean {
     const { pending, thread } = actor;
@@ -339,18 +167,6 @@ export class Run implements Performer {
       this.fail('threw', `${event.name} threw ${describeError(error)}`);
     }
     this.wakeIdle();
-  }
-
-  /** All that the event does is one step. */
-  private happen(event: PendingEvent): void {
-    this.runtime.current = event;
-    this.inDevice = true;
-    try {
-      event.act();
-      this.drain(event);
-    } finally {
-      this.inDevice = false;
-    }
   }
 
   private advance(index: number): void {
@@ -477,10 +293,6 @@ export class Run implements Performer {
     for (const { actor, text } of ending.why)
       this.trace?.push({ actor: actor.index, text: `(${text})`, visible: true });
     this.fail(ending.kind, ending.why.map(({ actor, text }) => `${actor.name} ${text}`).join('; '));
-  }
-
-  fail(kind: FailureKind, message: string): void {
-    this.failure ??= { kind, message };
   }
 }
 
