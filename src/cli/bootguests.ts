@@ -4,15 +4,14 @@ import { gunzipSync } from 'node:zlib';
 import { KernelError } from '../base/index.js';
 import { Kvm } from '../kvm/index.js';
 import { VirtioConsole, VirtioRng } from '../machine/index.js';
-import { MAX_HELD_PAGES, MIN_FRAMES, PAGE_SIZE } from '../mm/index.js';
 import { nodeEnvironment } from '../node/index.js';
 import { BoardGuest, type BoardGuestOptions } from '../vmm/index.js';
-import { formatSize } from './args.js';
 import type { BootOptions } from './boot.js';
 import { toJson } from './bootreport.js';
 import { Disks } from './disks.js';
 import { readInput, refuseSameFile, releaseInput } from './files.js';
-import { type GuestPlace, type GuestRunOptions, runGuests } from './guestrun.js';
+import { checkFrames } from './guestoptions.js';
+import { type GuestPlace, type GuestRunOptions, runGuests, toStderr } from './guestrun.js';
 import { Nets } from './nets.js';
 import { Shares } from './shares.js';
 import { TraceRecorder } from './trace.js';
@@ -40,14 +39,14 @@ interface BootInput {
  * Throws KernelError for what cannot work.
  */
 export async function bootGuests(options: BootOptions, tell: (text: string) => void = toStderr): Promise<number> {
-  checkFrames(options);
+  checkFrames('boot', options.frames, options.guests, options.smp);
   refuseSameFile(filesOf(options));
   const input = readInputs(options);
   const nets = new Nets(options.net);
   let disks: Disks | undefined;
   let shares: Shares | undefined;
   try {
-    disks = await Disks.open(options.disk, options.guests);
+    disks = await Disks.open('boot', options.disk, options.guests);
     shares = await Shares.open(options.share);
     const devices = { disks, nets, shares };
     let trace: TraceRecorder | undefined;
@@ -76,29 +75,16 @@ function runOptions(options: BootOptions, traceText: () => string): Omit<GuestRu
   };
 }
 
-function toStderr(text: string): void {
-  process.stderr.write(text);
-}
-
 function filesOf(options: BootOptions): Record<string, string | undefined> {
   const { kernel, initrd, swap, json, trace, disk } = options;
-  const disks = Object.fromEntries(
-    disk.map(({ path }, i) => [disk.length === 1 ? '--disk' : `--disk (${i + 1})`, path]),
-  );
-  return { '--kernel': kernel, '--initrd': initrd, ...disks, '--swap': swap, '--json': json, '--trace': trace };
-}
-
-/** Each vCPU may hold the pages of one instruction while the host still needs its own (N26). */
-function checkFrames({ frames, guests, smp }: BootOptions): void {
-  const least = (MIN_FRAMES + (guests * smp - 1) * MAX_HELD_PAGES) * PAGE_SIZE;
-  if (frames >= least) return;
-  const each = smp === 1 ? '' : ` of ${smp} vCPUs`;
-  const what = guests === 1 ? `a guest${each}` : `${guests} guests${each}`;
-  throw new KernelError(
-    'EINVAL',
-    'boot',
-    `--frames ${formatSize(frames)} must be at least ${formatSize(least)} for ${what} to make progress`,
-  );
+  return {
+    '--kernel': kernel,
+    '--initrd': initrd,
+    ...Disks.filesOf(disk),
+    '--swap': swap,
+    '--json': json,
+    '--trace': trace,
+  };
 }
 
 function readInputs(options: BootOptions): BootInput {

@@ -4,7 +4,7 @@ import { type BlockBackend, OverlayDisk, VirtioBlk } from '../machine/index.js';
 import { type FileStore, openFileStore, openScratchFile } from '../node/index.js';
 import { fileError } from './files.js';
 
-/** The disks of `unpin boot --disk FILE[,ro][,overlay]`: opened before anything runs, closed when all guests are done. */
+/** The disks of `--disk FILE[,ro][,overlay]`: opened before anything runs, closed when all guests are done. */
 
 export interface DiskOption {
   readonly path: string;
@@ -32,11 +32,11 @@ export class Disks {
   private constructor() {}
 
   /** Throws KernelError naming the file: ENOENT, EACCES, EISDIR, EROFS, and EINVAL for a file that several guests would write. */
-  static async open(options: readonly DiskOption[], nrGuests: number): Promise<Disks> {
+  static async open(verb: string, options: readonly DiskOption[], nrGuests: number): Promise<Disks> {
     const disks = new Disks();
     try {
       for (const option of options) {
-        checkShared(option, nrGuests);
+        checkShared(verb, option, nrGuests);
         disks.open.push({ option, file: await openDisk(option) });
       }
       return disks;
@@ -44,6 +44,12 @@ export class Disks {
       await disks.close();
       throw error;
     }
+  }
+
+  /** The paths, by what is to be said of them. */
+  static filesOf(options: readonly DiskOption[]): Record<string, string> {
+    const name = (i: number) => (options.length === 1 ? '--disk' : `--disk (${i + 1})`);
+    return Object.fromEntries(options.map(({ path }, i) => [name(i), path]));
   }
 
   /** The disks of one more guest, in the order of the options: vda, vdb. `onError` is told of the first refusal of each. */
@@ -81,8 +87,8 @@ async function openDisk({ path, mode }: DiskOption): Promise<FileStore> {
   }
 }
 
-function checkShared({ path, mode }: DiskOption, nrGuests: number): void {
+function checkShared(verb: string, { path, mode }: DiskOption, nrGuests: number): void {
   if (mode !== 'rw' || nrGuests === 1) return;
   const right = `it must be '${path},overlay' or '${path},ro' for ${nrGuests} guests`;
-  throw new KernelError('EINVAL', 'boot', `--disk ${path} would be written by all guests at once; ${right}`);
+  throw new KernelError('EINVAL', verb, `--disk ${path} would be written by all guests at once; ${right}`);
 }

@@ -58,6 +58,11 @@ export interface GuestPlace {
   readonly complain: (message: string) => void;
 }
 
+/** For `tell`. */
+export function toStderr(text: string): void {
+  process.stderr.write(text);
+}
+
 /** Runs the guests to their ends; resolves with the command's exit code. Throws KernelError for what cannot work. */
 export async function runGuests(
   options: GuestRunOptions,

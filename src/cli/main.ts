@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { KernelError } from '../base/index.js';
 import { bootCommand } from './boot.js';
 import { exploreCommand } from './explore.js';
+import { lguestCommand } from './lguest.js';
 import { startCommand } from './start.js';
 import { stepCommand } from './step.js';
 
@@ -25,7 +26,7 @@ function createProgram(): Command {
     .description('Virtual memory for TypeScript hosts, with pte notifiers')
     .configureOutput({ outputError: (text, write) => write(`unpin: EINVAL: ${oneLine(text)}\n`) })
     .exitOverride();
-  for (const command of [startCommand(), bootCommand(), exploreCommand(), stepCommand()]) {
+  for (const command of [startCommand(), bootCommand(), lguestCommand(), exploreCommand(), stepCommand()]) {
     command.copyInheritedSettings(program);
     program.addCommand(command);
   }

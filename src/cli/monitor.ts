@@ -171,17 +171,17 @@ function infoGuests({ guests }: MonitorTarget): string {
   return `${table([['guest', 'state', 'RAM', 'resident', 'minor', 'major'], ...rows])}\n`;
 }
 
-const MODES: Record<number, string> = { 0: 'user', 1: 'supervisor' };
-
 function infoVcpus({ guests }: MonitorTarget): string {
-  const rows = guests.flatMap(({ name, vcpus }) =>
-    vcpus.map(({ id, hart }) => [
-      `${name}/${id}`,
-      MODES[hart.mode] ?? String(hart.mode),
-      `0x${hart.pc.toString(16).padStart(16, '0')}`,
-      hart.paging ? `0x${hart.satp.toString(16)}` : 'off',
-      String(hart.instret),
-    ]),
+  const rows = guests.flatMap((guest) =>
+    guest
+      .vcpuStates()
+      .map(({ id, mode, pc, root, instructions }) => [
+        `${guest.name}/${id}`,
+        mode,
+        `0x${pc.toString(16).padStart(16, '0')}`,
+        root,
+        String(instructions),
+      ]),
   );
   return `${table([['vcpu', 'mode', 'pc', 'satp', 'instructions'], ...rows])}\n`;
 }

@@ -72,7 +72,7 @@ export class LgCpu {
   readonly hypercalls: Hypercalls;
   readonly exceptions: Exceptions;
   readonly held: HeldPages;
-  private readonly nowMs: () => number;
+  readonly nowMs: () => number;
   private readonly wordsAddr: number;
   /** instret when the present instruction began to wait. */
   private waitingAt = -1;

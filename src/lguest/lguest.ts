@@ -69,6 +69,8 @@ export interface LguestStats {
   readonly victims: number;
   /** Shadow entries that notifiers took away. */
   readonly zapped: number;
+  /** When the kernel first returned to a process, by the environment's clock. */
+  readonly firstUserMs: number | undefined;
 }
 
 /** Pages of a guest, at most: what the frames of a host could hold, many times over. */
@@ -314,6 +316,7 @@ export class Lguest {
       switches: directories.nrSwitches,
       victims: directories.nrVictims,
       zapped: directories.nrZapped,
+      firstUserMs: traps.firstUserMs,
     };
   }
 

@@ -33,10 +33,13 @@ const STATUS = LGUEST_FRAME.status / 4;
 
 export class Traps {
   nrDelivered = 0;
+  /** By the environment's clock: when the kernel first returned to a process. */
+  firstUserMs: number | undefined;
   /** Where frames go when a trap comes out of U-mode; NaN: nowhere yet. */
   stackTop = Number.NaN;
   private readonly handlers = new Float64Array(LGUEST_NR_VECTORS);
   private readonly hart: Hart;
+  private readonly nowMs: () => number;
   private readonly mmu: GuestMmu;
   private readonly data: LguestData;
   private readonly access: GuestAccess;
@@ -47,6 +50,7 @@ export class Traps {
 
   constructor(cpu: LgCpu) {
     this.hart = cpu.hart;
+    this.nowMs = cpu.nowMs;
     this.mmu = cpu.mmu;
     this.data = cpu.data;
     this.access = cpu.access;
@@ -165,7 +169,9 @@ export class Traps {
     if (enabled !== LG_OK) return enabled;
     hart.setXWords(REG_SP, words[SP]!, words[SP + 1]!);
     hart.setXWords(REG_A0, words[A0]!, words[A0 + 1]!);
-    hart.returnTo((status & LGUEST_STATUS_PP) !== 0 ? MODE_SUPERVISOR : MODE_USER, words[EPC]!, words[EPC + 1]!);
+    const user = (status & LGUEST_STATUS_PP) === 0;
+    if (user && this.firstUserMs === undefined) this.firstUserMs = this.nowMs();
+    hart.returnTo(user ? MODE_USER : MODE_SUPERVISOR, words[EPC]!, words[EPC + 1]!);
     return LG_OK;
   }
 }

@@ -16,7 +16,7 @@ import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
 import { Gate } from './gate.js';
-import type { Guest } from './guest.js';
+import { type Guest, modeName, type VcpuState } from './guest.js';
 import type { GuestExit, GuestReport } from './report.js';
 
 /**
@@ -189,6 +189,16 @@ export class BoardGuest implements Guest {
   /** Its vCPUs; none once it has ended, when their harts are gone. */
   get vcpus(): readonly Vcpu[] {
     return this.ended === undefined ? this.allVcpus : [];
+  }
+
+  vcpuStates(): VcpuState[] {
+    return this.vcpus.map(({ id, hart }) => ({
+      id,
+      mode: modeName(hart.mode),
+      pc: hart.pc,
+      root: hart.paging ? `0x${hart.satp.toString(16)}` : 'off',
+      instructions: hart.instret,
+    }));
   }
 
   /** External faults so far. */

@@ -1,5 +1,4 @@
 import type { Mm } from '../mm/index.js';
-import type { Hart } from '../riscv/index.js';
 import type { GuestExit, GuestReport } from './report.js';
 
 /**
@@ -15,16 +14,32 @@ export interface Guest {
   run(): Promise<GuestReport>;
   /** Ends the guest from outside, at its next look at its requests. */
   kill(exit: 'killed' | 'timeout', reason: string): void;
-  /** Stops its vCPUs and its clock: when it resolves they are out of the guest until `resume`. Nothing to a guest that has ended. */
+  /** Stops its vCPUs: when it resolves they are out of the guest until `resume`. Nothing to a guest that has ended. */
   pause(): Promise<void>;
   resume(): void;
   readonly state: 'running' | 'paused' | GuestExit;
-  /** None once it has ended. */
-  readonly vcpus: readonly { readonly id: number; readonly hart: Hart }[];
+  /** Where its vCPUs stand; none once it has ended. */
+  vcpuStates(): readonly VcpuState[];
   /** External faults so far. */
   readonly faults: Readonly<GuestReport['faults']>;
   /** Bytes typed on its console. */
   input(bytes: Uint8Array): void;
   /** The terminal's size, in characters. */
   resize(columns: number, rows: number): void;
+}
+
+export interface VcpuState {
+  readonly id: number;
+  readonly mode: string;
+  readonly pc: bigint;
+  /** What translates addresses: the root's register or address, or 'off'. */
+  readonly root: string;
+  readonly instructions: number;
+}
+
+const MODES: Record<number, string> = { 0: 'user', 1: 'supervisor' };
+
+/** Of a hart's mode. */
+export function modeName(mode: number): string {
+  return MODES[mode] ?? String(mode);
 }

@@ -26,6 +26,18 @@ export interface GuestReport {
   residentPeakBytes: number;
   /** Where its memory was at the end, in KiB, under the names of /proc/pid/smaps_rollup. */
   smaps_rollup: SmapsRollup;
+  /** Of a guest by lguest: what the driver counted. */
+  lguest?: {
+    hypercalls: number;
+    /** Exceptions and interrupts that the guest was handed. */
+    traps: number;
+    interrupts: number;
+    /** LHCALL_NEW_PGTABLE, and those that took a page directory from another address space. */
+    switches: number;
+    victims: number;
+    /** Shadow entries that notifiers took away. */
+    zapped: number;
+  };
   /** Where the guest had a balloon: what was in it at the end, and what it gave back and took again in all. */
   balloon?: {
     actualBytes: number;

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { OutputFile } from '../../src/cli/files.js';
 import { openFileSwap } from '../../src/node/index.js';
-import { boot, type Result, testFolder, unpin } from './command.js';
+import { boot, expectRefused, NOBODY, testFolder, unpin } from './command.js';
 import { elfOf, imageOf, POWEROFF, truncatedImage } from './kernels.js';
 
 /** What cannot be is refused before a guest runs: one line, which begins with the errno and names the value; exit code 2. */
@@ -17,15 +17,6 @@ function file(name: string, bytes: Uint8Array | string): string {
   const where = path.join(folder, name);
   fs.writeFileSync(where, bytes);
   return where;
-}
-
-function expectRefused(result: Result, line: RegExp): void {
-  expect(result.hung).toBe(false);
-  expect(result.stderr.trim().split('\n')).toHaveLength(1);
-  expect(result.stderr).toMatch(line);
-  expect(result.stderr).not.toMatch(/\bat .*:\d+:\d+/);
-  expect(result.stdout).toBe('');
-  expect(result.code).toBe(2);
 }
 
 describe.concurrent('kernels', () => {
@@ -246,8 +237,6 @@ describe.concurrent('files that are written', () => {
     else await refusedHere(readonly);
   });
 });
-
-const NOBODY = 65534;
 
 async function refusedByCommand(readonly: string, root: boolean): Promise<void> {
   const nobody = root ? { uid: NOBODY } : {};

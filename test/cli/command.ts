@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 
 /**
  * Runs the real command, dist/cli/main.js (`npm run build` first), as a process of its own. One that is still there after
@@ -96,6 +97,19 @@ export function unpin(args: readonly string[], options: CommandOptions = {}): Co
 export function boot(args: readonly string[], options: CommandOptions = {}): Promise<Result> {
   return unpin(['boot', ...args], options).done;
 }
+
+/** Refused before anything ran: one line, which `line` matches, and no stack trace. */
+export function expectRefused(result: Result, line: RegExp): void {
+  expect(result.hung).toBe(false);
+  expect(result.stderr.trim().split('\n')).toHaveLength(1);
+  expect(result.stderr).toMatch(line);
+  expect(result.stderr).not.toMatch(/\bat .*:\d+:\d+/);
+  expect(result.stdout).toBe('');
+  expect(result.code).toBe(2);
+}
+
+/** A user without rights. */
+export const NOBODY = 65534;
 
 /** A folder of its own, for one test file. */
 export function testFolder(name: string): string {

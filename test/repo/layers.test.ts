@@ -22,12 +22,13 @@ const MAY_IMPORT: Record<string, string[]> = {
   riscv: ['base'],
   machine: ['base', 'riscv'],
   kvm: ['base', 'mm', 'riscv', 'machine'],
-  vmm: ['base', 'mm', 'riscv', 'machine', 'kvm'],
+  lguest: ['base', 'mm', 'riscv', 'machine'],
+  vmm: ['base', 'mm', 'riscv', 'machine', 'kvm', 'lguest'],
   rdma: ['base', 'mm'],
   node: ['base', 'mm', 'riscv', 'machine', 'kvm', 'rdma'],
   explore: ['base'],
   conformance: ['base', 'mm'],
-  cli: ['base', 'mm', 'notifier', 'guestram', 'riscv', 'machine', 'kvm', 'vmm', 'rdma', 'node', 'explore'],
+  cli: ['base', 'mm', 'notifier', 'guestram', 'riscv', 'machine', 'kvm', 'lguest', 'vmm', 'rdma', 'node', 'explore'],
 };
 const LAYERS = Object.keys(MAY_IMPORT);
 const SEES_NODE = ['node', 'explore', 'cli'];
