@@ -7,6 +7,7 @@
 #define REMAP_WINDOW 0x1000000000ul	/* remap.c: in each address space another */
 #define MEGA_WINDOW 0x1040000000ul	/* mega.c: in each address space another */
 #define DIRTY_WINDOW 0x2000000000ul	/* dirty.c */
-#define FILL_WINDOW 0x2040000000ul	/* fill.c: the rest of the kernel's address space */
+#define ALIAS_WINDOW 0x2040000000ul	/* alias.c */
+#define FILL_WINDOW 0x2080000000ul	/* fill.c: the rest of the kernel's address space */
 
 #endif

@@ -2,7 +2,7 @@
  * smphog: a guest with several harts, which do all that harts do to each other, and verify it.
  *
  * Parts are done one after the other by all harts at once (part.h). Parameters on the kernel command line: rounds=1, seed=1, parts=0x3ff (a bit for
- * each part, in the order of part.h), mib= (fill no more memory than that), harts= (use no more than these), flip= (spoil this page of fill's)
+ * each part, in the order of part.h; balloon and alias need a host that plays along, and must be named), mib= (fill no more memory than that), harts= (use no more than these), flip= (spoil this page of fill's)
  * and nofences=1 (leave out what orders harts), so that the verdict can be seen to fail. Ends in a power off by SBI, with the reason "system failure"
  * when anything was wrong.
  */
@@ -60,10 +60,20 @@ static u64 part_finish(u64 i)
 	return 0;
 }
 
-/* Only the boot hart finishes. No hart comes back from the last part but it. */
+/* hsm is the last one: no hart but the boot hart comes back from it. */
+static u64 nth_part(u64 n)
+{
+	if (n == NR_PARTS - 1)
+		return PART_hsm;
+	return n < PART_hsm ? n : n + 1;
+}
+
+/* Only the boot hart finishes. */
 static void run_parts(struct hart *me)
 {
-	for (u64 i = 0; i < NR_PARTS; i++) {
+	for (u64 n = 0; n < NR_PARTS; n++) {
+		u64 i = nth_part(n);
+
 		if (!(chosen >> i & 1))
 			continue;
 		barrier(me);
@@ -87,22 +97,27 @@ static void secondary_main(struct hart *me, u64 id)
 
 static void read_parameters(const char *bootargs)
 {
-	chosen = arg_number(bootargs, "parts=", (1ul << NR_PARTS) - 1);
+	chosen = arg_number(bootargs, "parts=", (1ul << (PART_hsm + 1)) - 1);
 	plan.rounds = arg_number(bootargs, "rounds=", 1);
 	plan.seed = arg_number(bootargs, "seed=", 1);
 	plan.flip = arg_number(bootargs, "flip=", NONE);
+	plan.alias = arg_number(bootargs, "alias=", 0);
+	plan.ram_start = board.memory.start;
 	no_fences = arg_number(bootargs, "nofences=", 0) != 0;
 	if (plan.rounds == 0)
 		die("rounds= must be at least 1");
 }
 
-/* Before any part runs, as nobody but the boot hart may take pages. mega comes late, as it leaves out pages until it
- * finds 2 MiB in a row. */
+/* Before any part runs, as nobody but the boot hart may take pages. alias comes first, as it needs pages at the start of RAM; mega late, as it leaves
+ * out pages until it finds 2 MiB in a row. */
 static void prepare_parts(void)
 {
-	for (u64 i = 0; i < NR_PARTS; i++)
+	for (u64 n = 0; n < NR_PARTS; n++) {
+		u64 i = (n + PART_alias) % NR_PARTS;
+
 		if (chosen >> i & 1)
 			part_prepare(i);
+	}
 }
 
 void main(u64 hart_id, const void *blob)

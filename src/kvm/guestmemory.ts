@@ -1,6 +1,6 @@
 import { KernelError } from '../base/index.js';
 import type { BalloonMemory, GuestMemory, GuestRun } from '../machine/index.js';
-import { FAULT_FLAG_WRITE, MADV_DONTNEED, PAGE_SIZE, pfnToPa } from '../mm/index.js';
+import { FAULT_FLAG_WRITE, MADV_DONTNEED_LOCKED, PAGE_SIZE, pfnToPa } from '../mm/index.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import type { Vm } from './vm.js';
 
@@ -83,7 +83,7 @@ export class VmMemory implements GuestMemory, BalloonMemory {
     return end - at;
   }
 
-  /** For a balloon: MADV_DONTNEED of all whole pages of `runs` that are RAM, and may be written. Others have their turn in between. */
+  /** For a balloon: MADV_DONTNEED of all whole pages of `runs` that are RAM, locked or not, and may be written. Others have their turn in between. */
   async discard(runs: readonly GuestRun[]): Promise<void> {
     for (const [n, { gpa, lenBytes }] of runs.entries()) {
       if (n % RUNS_PER_TURN === RUNS_PER_TURN - 1) await new Promise<void>((resolve) => this.vm.env.defer(resolve));
@@ -98,7 +98,7 @@ export class VmMemory implements GuestMemory, BalloonMemory {
       const first = Math.max(firstGfn, slot.baseGfn);
       const end = Math.min(endGfn, slot.baseGfn + slot.nrPages);
       if (first < end && (slot.flags & KVM_MEM_READONLY) === 0)
-        mm.madvise(slot.hva(first), (end - first) * PAGE_SIZE, MADV_DONTNEED);
+        mm.madvise(slot.hva(first), (end - first) * PAGE_SIZE, MADV_DONTNEED_LOCKED);
     }
   }
 

@@ -27,6 +27,7 @@ export interface SmpGuestOptions {
   ramBytes?: number;
   bootargs?: string;
   pin?: boolean;
+  balloon?: boolean;
 }
 
 export interface SmpWorldOptions {
@@ -79,6 +80,7 @@ export class SmpWorld {
 
   async boot(options: SmpGuestOptions = {}): Promise<SmpGuest> {
     const { image = 'smphog', nrVcpus = 1, threads = false, ramBytes = 16 * MIB, bootargs = '', pin = false } = options;
+    const balloon = options.balloon ? { targetBytes: 0 } : undefined;
     let console = '';
     const guest = await BoardGuest.create({
       name: `guest${this.nrGuests++}`,
@@ -90,6 +92,7 @@ export class SmpWorld {
       kernel: new Uint8Array(readFileSync(new URL(`../../guests/images/${image}.img`, import.meta.url))),
       bootargs,
       pin,
+      ...(balloon && { balloon }),
       gunzip: gunzipSync,
       console: (bytes) => {
         console += Buffer.from(bytes).toString('latin1');
