@@ -37,6 +37,16 @@ test('N3: frames of whole pages come back, and the guest finds zeros there, whic
   w.t.check();
 });
 
+test('N3: locked memory too, as a pinned guest has it', async () => {
+  const w = await SlotWorld.create(8);
+  worlds.push(w);
+  await w.t.store(w.gpa(2), 7n);
+  await w.t.mm.mlock(w.at(0), 8 * PAGE);
+  await new VmMemory(w.t.vm).discard([{ gpa: w.gpa(2), lenBytes: PAGE }]);
+  expect(await w.t.load(w.gpa(2))).toBe(0n);
+  w.t.check();
+});
+
 test('a read-only slot keeps what it has, and a VM that has ended is ENODEV', async () => {
   const w = await SlotWorld.create(8);
   worlds.push(w);
