@@ -35,8 +35,12 @@ export interface NicThreadHandle {
 /** What a NIC's thread begins with: structured-cloneable. */
 export interface NicThreadInit {
   readonly memory: WasmMemory;
-  /** Where its words are, and how many of each kind. */
-  readonly tablesAddr: number;
+  /** Byte addresses of what it shares with the mm thread. */
+  readonly stateAddr: number;
+  readonly regionsAddr: number;
+  readonly nrRegions: number;
+  readonly countersAddr: number;
+  readonly crcAddr: number;
 }
 
 /** Reliable streams of bytes, as TCP's. */

@@ -1,7 +1,9 @@
 /** A software RNIC whose registered memory is demand paged: verbs and connections (docs/design.md). */
 
+export { checkRdma } from './check.js';
 export type { CmAddr, CmEvent, CmId, ConnParam } from './cm.js';
 export * from './constants.js';
+export { type DeviceOptions, openDevice } from './device.js';
 export type {
   NicThreadHandle,
   NicThreadInit,
@@ -12,6 +14,7 @@ export type {
   StreamListener,
   StreamNet,
 } from './environment.js';
+export { type NicPort, runNicThread } from './nic/nic.js';
 export type {
   AsyncEvent,
   CompChannel,

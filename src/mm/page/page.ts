@@ -75,7 +75,10 @@ export function munlockPage(host: Host, pfn: number): void {
   clearFlag(host, pfn, PG_MLOCKED);
 }
 
-/** A poisoned subscription may map the frame: one reference for each of them (N19). False for the zero page, which is never another's. */
+/**
+ * The frame stays where it is and what it is: one reference for each poisoned subscription that may map it (N19), and for each who has pinned it for
+ * good (Linux: FOLL_LONGTERM). False for the zero page, which is never another's.
+ */
 export function pinPage(host: Host, pfn: number): boolean {
   if ((host.frames.flags[pfn]! & PG_RESERVED) !== 0) return false;
   const count = host.pins.get(pfn) ?? 0;
@@ -85,7 +88,7 @@ export function pinPage(host: Host, pfn: number): boolean {
   return true;
 }
 
-/** One of the subscriptions that may have mapped the frame is gone. */
+/** One of those who had it pinned is gone. */
 export function unpinPage(host: Host, pfn: number): void {
   const count = host.pins.get(pfn)!;
   if (count > 1) host.pins.set(pfn, count - 1);

@@ -1,0 +1,149 @@
+import { KernelError } from '../base/index.js';
+import { FAULT_FLAG_WRITE, FAULT_RETRY, MADV_WILLNEED, type Mm, PAGE_SIZE } from '../mm/index.js';
+import type { Mr } from './mr.js';
+import { FAILED_FAULT, FAILED_MEMORY } from './nic/access.js';
+import { CHILD_PAGES } from './nic/regiontable.js';
+import type { OdpTable } from './odptable.js';
+
+/**
+ * The network's page faults on the mm thread: what the NIC could not resolve from shared tables (nicmemory.ts). As hva_to_pfn for a vCPU: seq, the page with whatever waiting that
+ * takes, and under the region's lock an entry, unless a bracket came between.
+ *
+ * A region that is deregistered meanwhile is no error here (M41): the answer is 0, the NIC looks again, and what it finds then is true.
+ */
+
+export interface FaultCounts {
+  minorFaults: number;
+  majorFaults: number;
+  retries: number;
+}
+
+/** Where page `page` of the region is kept, and which page of that it is; undefined: the region is gone. May throw as `ImplicitRegion.childOf`. */
+interface Place {
+  readonly table: OdpTable;
+  readonly page: number;
+}
+
+function placeOf(mr: Mr, page: number): Place | undefined {
+  if (!mr.isLive) return undefined;
+  if (mr.implicit === undefined) return { table: mr.table!, page };
+  return { table: mr.implicit.childOf(page), page: page & (CHILD_PAGES - 1) };
+}
+
+/** Waits until page `page` is in the region's table, with the right; 0, or a FAILED_ code. Pages behind it, `nrPages` in all, as far as they can be had without waiting. */
+export async function serveFault(
+  mr: Mr,
+  page: number,
+  nrPages: number,
+  write: boolean,
+  counts: FaultCounts,
+  turn: () => Promise<void>,
+): Promise<number> {
+  let major = false;
+  for (;;) {
+    let result: number;
+    try {
+      result = tryInstall(mr, page, write);
+      if (result === FAULT_RETRY) {
+        major = true;
+        startReadAhead(mr, page, nrPages);
+        await mr.mm.faultIn(mr.vaOf(page), write ? FAULT_FLAG_WRITE : 0);
+        continue;
+      }
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      if (error.code === 'EBUSY') result = STALE;
+      else return mr.isLive ? failureOf(error) : 0;
+    }
+    if (result === STALE) {
+      counts.retries++;
+      await turn();
+      continue;
+    }
+    if (result < 0) return mr.isLive ? FAILED_FAULT : 0;
+    break;
+  }
+  if (major) counts.majorFaults++;
+  else counts.minorFaults++;
+  installBehind(mr, page + 1, nrPages - 1, write);
+  return 0;
+}
+
+/** A bracket came between. */
+const STALE = -100;
+/** Installed, or the region is gone. */
+const DONE = 0;
+
+/** One attempt that waits for nothing: DONE, STALE, or a FAULT_ code below 0. Throws as `placeOf`. */
+function tryInstall(mr: Mr, page: number, write: boolean): number {
+  const { mm } = mr;
+  if (mr.isLive && mm.exited) throw new KernelError('EFAULT', 'fault', `${mm.name} has exited`);
+  const place = placeOf(mr, page);
+  if (place === undefined || mr.pinned !== undefined) return DONE;
+  const { region } = place.table;
+  const va = mr.vaOf(page);
+  const seq = region.seq.readBegin();
+  const pfn = mm.tryGetPage(va, write ? FAULT_FLAG_WRITE : 0);
+  if (pfn < 0) return pfn;
+  const result = install(place, seq, va, pfn, write);
+  mm.putPage(pfn);
+  return result;
+}
+
+function install({ table, page }: Place, seq: number, va: number, pfn: number, write: boolean): number {
+  const { region } = table;
+  region.lock();
+  const stale = region.seq.readRetry(seq, va);
+  if (!stale) region.installLocked(page, pfn, write);
+  region.unlock();
+  return stale ? STALE : DONE;
+}
+
+/** What lies behind the page and is wanted soon: its I/O begins now, and nobody waits for it here. */
+function startReadAhead(mr: Mr, page: number, nrPages: number): void {
+  const nr = windowOf(mr, page, nrPages);
+  if (nr <= 1) return;
+  try {
+    mr.mm.madvise(mr.vaOf(page), nr * PAGE_SIZE, MADV_WILLNEED);
+  } catch {
+    // A hole in it, or a killed mm: the fault itself will tell.
+  }
+}
+
+/** Not beyond the region, nor so many that they would drive each other out. */
+function windowOf(mr: Mr, page: number, nrPages: number): number {
+  return Math.min(nrPages, mr.nrPages - page, mr.mm.host.frames.nrFrames >>> 4);
+}
+
+/** Pages [page, page + nrPages) that are there by now, up to the first that is not. Returns how many. */
+export function installBehind(mr: Mr, page: number, nrPages: number, write: boolean): number {
+  const nr = windowOf(mr, page, nrPages);
+  for (let k = 0; k < nr; k++) {
+    try {
+      if (tryInstall(mr, page + k, write) !== DONE) return k;
+    } catch {
+      return k;
+    }
+  }
+  return Math.max(nr, 0);
+}
+
+/** Page `page` if it can be had without a fault: it is mapped with the right (IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT). */
+export function installPresent(mr: Mr, page: number): boolean {
+  if (!isPresent(mr.mm, mr.vaOf(page) / PAGE_SIZE)) return false;
+  try {
+    return tryInstall(mr, page, false) === DONE;
+  } catch {
+    return false;
+  }
+}
+
+function isPresent(mm: Mm, vpn: number): boolean {
+  let present = false;
+  mm.forEachPresent(vpn, vpn + 1, () => (present = true));
+  return present;
+}
+
+function failureOf(error: KernelError): number {
+  return error.code === 'EFAULT' ? FAILED_FAULT : FAILED_MEMORY;
+}

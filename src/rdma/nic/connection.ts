@@ -1,0 +1,341 @@
+import type { Stream, StreamHandler } from '../environment.js';
+import {
+  type Crc32c,
+  MPA_DEPTH_NONE,
+  type MpaAgreed,
+  type MpaFrame,
+  MpaFrameReader,
+  type MpaOffer,
+  mpaAccept,
+  mpaFinish,
+  mpaReject,
+  mpaRequest,
+  RdmaStream,
+  TX_IDLE,
+} from '../wire/index.js';
+import type { ConnWish, FromNic } from './messages.js';
+import type { NicQp } from './nicqp.js';
+
+/**
+ * A connection in the NIC: a TCP stream, MPA's set-up on it, then the RDMAP stream of a queue pair. It moves bytes and waits; what they mean is the stream's, where they go the
+ * queue pair's.
+ *
+ *   initiator: connected -> request out -> reply in -> open          responder: request in -> (accept, reject) -> reply out -> open
+ *   open: bytes in -> receive; where memory is missing TCP is held back (pause) until it is there; transmit -> bytes out, two buffers of them in turn
+ *   the end: in order (disconnect: all that is posted goes out, then FIN); by Terminate; by the peer; by TCP
+ *
+ * What a peer can make it hold: a read buffer and one FPDU; before the set-up is done a small buffer, for no longer than SETUP_MS.
+ */
+
+/** MPA's set-up must be done by then. */
+const SETUP_MS = 10_000;
+/** A peer that does not close its side by then is cut off. */
+const CLOSE_MS = 5_000;
+const SETUP_BUFFER_BYTES = 1024;
+
+export interface ConnOwner {
+  readonly crc: Crc32c;
+  readonly counters: Float64Array;
+  readonly u8: Uint8Array;
+  setTimer(fn: () => void, ms: number): () => void;
+  post(message: FromNic): void;
+  /** It is over: nothing more will come of it. */
+  forget(conn: NicConn): void;
+  /** A responder's request is whole; false: there are too many that nobody has looked at. */
+  requested(conn: NicConn, wish: ConnWish): boolean;
+}
+
+export const BYTES_RECEIVED = 0;
+export const BYTES_SENT = 1;
+export const TERMINATES_SENT = 2;
+export const TERMINATES_RECEIVED = 3;
+export const NR_COUNTERS = 8;
+
+export class NicConn implements StreamHandler {
+  readonly id: number;
+  /** The listener that it came from; 0 of an initiator. */
+  readonly listener: number;
+  net!: Stream;
+  qp: NicQp | undefined;
+  private readonly owner: ConnOwner;
+  private readonly setupBuffer = new Uint8Array(SETUP_BUFFER_BYTES);
+  private buffer: Uint8Array = this.setupBuffer;
+  private reader: MpaFrameReader | undefined;
+  private request: MpaFrame | undefined;
+  private offer: MpaOffer | undefined;
+  private agreed: MpaAgreed | undefined;
+  private stream: RdmaStream | undefined;
+  private cancelTimer: (() => void) | undefined;
+  /** Bytes of `buffer` that the stream has not taken. */
+  private rxAt = 0;
+  private rxEnd = 0;
+  private paused = false;
+  private readonly free: Uint8Array[] = [];
+  private nrWriting = 0;
+  private closing = false;
+  private sentEnd = false;
+  private peerEnded = false;
+  private over = false;
+  private reason: string | undefined;
+
+  constructor(owner: ConnOwner, id: number, listener: number) {
+    this.owner = owner;
+    this.id = id;
+    this.listener = listener;
+    this.reader = new MpaFrameReader(listener === 0 ? 'reply' : 'request');
+    this.cancelTimer = owner.setTimer(() => this.abort('ETIMEDOUT', 'the MPA set-up took too long'), SETUP_MS);
+  }
+
+  get readBuffer(): Uint8Array {
+    return this.buffer;
+  }
+
+  // Setting up.
+
+  /** Of an initiator, before it connects. */
+  attach(qp: NicQp, wish: ConnWish): void {
+    this.qp = qp;
+    this.offer = { ird: wish.ird, ord: wish.ord, crc: true, privateData: wish.privateData };
+    const { rxAddr, txAddr, bufferBytes } = qp.place_;
+    const at = (addr: number): Uint8Array => new Uint8Array(this.owner.u8.buffer, addr, bufferBytes);
+    this.buffer = at(rxAddr);
+    this.free.push(at(txAddr), at(txAddr + bufferBytes));
+  }
+
+  connected(): void {
+    if (this.listener === 0) this.net.write(mpaRequest(this.offer!), () => {});
+  }
+
+  accept(qp: NicQp, wish: ConnWish): void {
+    if (this.over || this.request === undefined) return;
+    this.attach(qp, wish);
+    const { reply, agreed } = mpaAccept(this.request, this.offer!);
+    if (agreed === undefined) {
+      this.net.write(reply, () => {});
+      this.abort('EPROTO', 'the peer asks for what this side has not');
+      return;
+    }
+    this.agreed = agreed;
+    this.net.write(reply, () => {});
+    this.open(wish.privateData);
+    this.paused = false;
+    this.net.resume();
+  }
+
+  reject(privateData: Uint8Array): void {
+    if (this.over || this.request === undefined) return;
+    this.net.write(mpaReject(this.request, privateData), () => {});
+    this.end('rejected');
+  }
+
+  private open(peerPrivateData: Uint8Array): void {
+    const qp = this.qp!;
+    const { crc, ird, ord, rtr } = this.agreed!;
+    this.cancelTimer?.();
+    this.stream = new RdmaStream(qp, {
+      initiator: this.listener === 0,
+      crc: crc ? this.owner.crc : undefined,
+      ird,
+      ord,
+      rtr,
+    });
+    qp.stream = this.stream;
+    qp.ready = true;
+    qp.onResumeRx = () => this.pumpRx();
+    qp.onResumeTx = () => this.pumpTx();
+    qp.onEnded = ({ byPeer, reason }) => {
+      this.owner.counters[byPeer ? TERMINATES_RECEIVED : TERMINATES_SENT]!++;
+      this.reason ??= reason;
+    };
+    const wish = { privateData: peerPrivateData, ird, ord };
+    const { localAddr, peerAddr } = this.net;
+    this.owner.post({ type: 'established', conn: this.id, wish, localAddr, peerAddr });
+    this.pumpTx();
+  }
+
+  /** Bytes of the frame of the set-up; what follows it is the stream's. */
+  private feedSetup(nrBytes: number): void {
+    const reader = this.reader!;
+    const taken = reader.receive(this.buffer, 0, nrBytes);
+    if (reader.error !== undefined) return this.abort('EPROTO', reader.error);
+    const { frame } = reader;
+    if (frame === undefined) return;
+    this.reader = undefined;
+    if (this.listener === 0) this.replied(frame, taken, nrBytes);
+    else this.requestIn(frame, taken, nrBytes);
+  }
+
+  private replied(frame: MpaFrame, taken: number, nrBytes: number): void {
+    const outcome = mpaFinish(this.offer!, frame);
+    if (outcome.kind === 'rejected')
+      return this.abort('ECONNREFUSED', 'the peer has rejected the connection', outcome.privateData);
+    if (outcome.kind === 'failed') return this.refuseReply(outcome.code, outcome.reason);
+    this.agreed = outcome.agreed;
+    this.open(frame.privateData);
+    this.rxAt = taken;
+    this.rxEnd = nrBytes;
+    if (taken < nrBytes) this.pumpRx();
+  }
+
+  /** The peer is told why, by a Terminate message. */
+  private refuseReply(code: number, reason: string): void {
+    const stream = new RdmaStream(this.qp!, { initiator: true, crc: undefined, ird: 0, ord: 0 });
+    const out = this.free.pop()!;
+    stream.terminate(code, reason);
+    this.net.write(out.subarray(0, stream.transmit(out, 0, out.length)), () => {});
+    this.abort('EPROTO', reason);
+  }
+
+  private requestIn(frame: MpaFrame, taken: number, nrBytes: number): void {
+    if (taken < nrBytes) return this.abort('EPROTO', 'bytes follow the MPA request before its reply');
+    this.request = frame;
+    this.paused = true;
+    this.net.pause();
+    this.cancelTimer?.();
+    const { ird = MPA_DEPTH_NONE, ord = MPA_DEPTH_NONE } = frame.enhanced ?? {};
+    const wish = { privateData: frame.privateData, ird, ord };
+    if (!this.owner.requested(this, wish)) this.reject(new Uint8Array(0));
+  }
+
+  // Open.
+
+  data(nrBytes: number): void {
+    if (this.over) return;
+    if (this.reader !== undefined) return this.feedSetup(nrBytes);
+    this.owner.counters[BYTES_RECEIVED]! += nrBytes;
+    this.rxAt = 0;
+    this.rxEnd = nrBytes;
+    this.pumpRx();
+  }
+
+  private pumpRx(): void {
+    const { stream } = this;
+    if (stream === undefined || this.over) return;
+    if (this.rxAt < this.rxEnd || stream.rxStalled) this.rxAt = stream.receive(this.buffer, this.rxAt, this.rxEnd);
+    const holds = this.rxAt < this.rxEnd || stream.rxStalled;
+    this.holdBack(holds);
+    if (this.peerEnded && !holds) this.peerClosed();
+    this.pumpTx();
+  }
+
+  /** While memory is not there TCP keeps the peer from sending. */
+  private holdBack(hold: boolean): void {
+    if (hold === this.paused) return;
+    this.paused = hold;
+    if (hold) this.net.pause();
+    else this.net.resume();
+  }
+
+  pumpTx(): void {
+    const { stream, free } = this;
+    if (stream === undefined || this.over || this.sentEnd) return;
+    while (free.length > 0) {
+      const out = free[free.length - 1]!;
+      const end = stream.transmit(out, 0, out.length);
+      if (end === 0) break;
+      free.pop();
+      this.send(out, end);
+    }
+    if (this.mayEnd()) this.sendEnd();
+  }
+
+  private send(out: Uint8Array, end: number): void {
+    this.owner.counters[BYTES_SENT]! += end;
+    this.nrWriting++;
+    this.net.write(out.subarray(0, end), () => {
+      this.nrWriting--;
+      this.free.push(out);
+      if (!this.over) this.pumpTx();
+    });
+  }
+
+  /** Whether nothing more is to be sent: after the stream's end, or when all that was posted is done. */
+  private mayEnd(): boolean {
+    if (this.nrWriting > 0) return false;
+    if (this.qp!.failed) return true;
+    return this.closing && this.qp!.sq.isIdle() && this.stream!.txState === TX_IDLE;
+  }
+
+  private sendEnd(): void {
+    this.sentEnd = true;
+    this.qp!.fail(this.reason ?? 'disconnected', 0, false);
+    this.net.end();
+    this.cancelTimer = this.owner.setTimer(() => this.end('the peer does not close'), CLOSE_MS);
+    if (this.peerEnded) this.end(undefined);
+  }
+
+  // The end.
+
+  /** In order. */
+  disconnect(): void {
+    if (this.over) return;
+    this.closing = true;
+    if (this.stream === undefined) this.end('disconnected before it was set up');
+    else this.pumpTx();
+  }
+
+  ended(): void {
+    if (this.over) return;
+    this.peerEnded = true;
+    if (this.stream === undefined) this.abort('ECONNRESET', 'the peer has closed the connection during the set-up');
+    else this.pumpRx();
+  }
+
+  private peerClosed(): void {
+    const qp = this.qp!;
+    if (this.stream!.atBoundary && !qp.failed) {
+      this.reason ??= 'the peer has disconnected';
+      qp.fail(this.reason, 0, true);
+    } else if (!qp.failed) {
+      this.reason = 'the peer has closed the connection in the middle of a message';
+      qp.lost(this.reason);
+    }
+    if (this.sentEnd) this.end(undefined);
+  }
+
+  closed(error: Error | undefined): void {
+    if (this.over) return;
+    const { code } = (error ?? {}) as { code?: string };
+    if (this.stream === undefined)
+      return this.abort(code ?? 'ECONNRESET', error?.message ?? 'the connection is closed');
+    const reason = this.reason ?? error?.message ?? 'the connection is closed';
+    if (!this.peerEnded && !this.qp!.failed) this.qp!.lost(reason);
+    this.end(reason);
+  }
+
+  /** The set-up has failed. */
+  private abort(code: string, reason: string, privateData?: Uint8Array): void {
+    if (this.over) return;
+    const known = this.listener === 0 || this.request !== undefined;
+    if (known && this.stream === undefined)
+      this.owner.post({ type: 'connectFailed', conn: this.id, code, reason, privateData });
+    this.over = true;
+    this.finish();
+  }
+
+  /** It is down. */
+  private end(reason: string | undefined): void {
+    if (this.over) return;
+    this.over = true;
+    if (this.stream !== undefined) {
+      this.qp!.fail(reason ?? 'disconnected', 0, false);
+      this.owner.post({ type: 'disconnected', conn: this.id, reason: this.reason ?? reason });
+    }
+    this.finish();
+  }
+
+  private finish(): void {
+    this.cancelTimer?.();
+    if (this.sentEnd && this.nrWriting === 0 && this.peerEnded) this.net.destroy();
+    else if (this.stream === undefined) this.net.end();
+    else this.net.destroy();
+    this.owner.forget(this);
+  }
+
+  /** The queue pair, or the NIC, goes: at once. */
+  destroy(): void {
+    this.closing = true;
+    this.end('destroyed');
+    if (!this.over) this.abort('ECONNABORTED', 'destroyed');
+  }
+}

@@ -1,0 +1,274 @@
+import type { WasmMemory, Words } from '../../base/index.js';
+import { FAULT_FLAG_WRITE, RemoteMm } from '../../mm/index.js';
+import type { NicThreadInit, Stream, StreamHandler, StreamListener, StreamNet } from '../environment.js';
+import { createCrc32c } from '../wire/index.js';
+import type { Access } from './access.js';
+import { type ConnOwner, NicConn, NR_COUNTERS } from './connection.js';
+import { createCopyOps } from './copyops.js';
+import type { ConnWish, FromNic, ToNic } from './messages.js';
+import { NicMemory, type NicPages } from './nicmemory.js';
+import { NicQp, type QpOwner } from './nicqp.js';
+import { NicState } from './nicstate.js';
+import { RecvQueue } from './recvqueue.js';
+import { memoryWords } from './region.js';
+import { RegionTable } from './regiontable.js';
+
+/**
+ * The NIC: queue pairs, connections, and what the mm thread tells it. The same runs in a thread of its own (`runNicThread`), with nothing but shared memory and
+ * messages, and on the mm thread, where it asks the mm itself for pages.
+ */
+
+export interface NicPort {
+  post(message: FromNic): void;
+  setTimer(fn: () => void, ms: number): () => void;
+  readonly net: StreamNet;
+  /** On the mm thread: how its contexts resolve faults. */
+  pagesOf?(context: number): NicPages | undefined;
+}
+
+/** Requests of one listener that nobody has looked at, and connections in their set-up, are at most its backlog, each. */
+interface Listener {
+  net: StreamListener | undefined;
+  readonly backlog: number;
+  nrPending: number;
+}
+
+export class Nic implements QpOwner, ConnOwner {
+  readonly memory: WasmMemory;
+  readonly words: Words;
+  readonly nicMemory: NicMemory;
+  readonly crc;
+  readonly counters: Float64Array;
+  readonly u8: Uint8Array;
+  private readonly port: NicPort;
+  private readonly qps = new Map<number, NicQp>();
+  private readonly recvQueues = new Map<number, RecvQueue>();
+  private readonly conns = new Map<number, NicConn>();
+  private readonly connOfQp = new Map<number, NicConn>();
+  private readonly listeners = new Map<number, Listener>();
+  private readonly contexts = new Map<number, NicPages>();
+  private readonly faults = new Map<number, { access: Access; key: number; page: number }>();
+  private nextFault = 1;
+  private nextConn = -1;
+
+  constructor(init: NicThreadInit, port: NicPort) {
+    const { memory } = init;
+    this.memory = memory;
+    this.port = port;
+    this.u8 = new Uint8Array(memory.buffer);
+    this.words = memoryWords(memory);
+    this.crc = createCrc32c(memory, init.crcAddr);
+    this.counters = new Float64Array(memory.buffer, init.countersAddr, NR_COUNTERS);
+    const table = new RegionTable(this.words, init.regionsAddr, init.nrRegions);
+    const state = new NicState(memory, init.stateAddr);
+    this.nicMemory = new NicMemory(memory, this.words, state, table, createCopyOps(memory), {
+      request: (access, key, page, nrPages, write) => this.requestFault(access, key, page, nrPages, write),
+      pagesOf: (context) => this.contexts.get(context) ?? port.pagesOf?.(context),
+    });
+  }
+
+  post(message: FromNic): void {
+    this.port.post(message);
+  }
+
+  setTimer(fn: () => void, ms: number): () => void {
+    return this.port.setTimer(fn, ms);
+  }
+
+  recvQueueAt(address: number): RecvQueue {
+    let queue = this.recvQueues.get(address);
+    if (queue === undefined) this.recvQueues.set(address, (queue = new RecvQueue(this.words, address)));
+    return queue;
+  }
+
+  handle(message: ToNic): void {
+    switch (message.type) {
+      case 'openContext':
+        if (message.remote !== undefined)
+          this.contexts.set(message.context, remotePages(new RemoteMm(this.memory, message.remote)));
+        return;
+      case 'closeContext':
+        this.contexts.delete(message.context);
+        return this.post({ type: 'contextClosed', context: message.context });
+      case 'createQp':
+        this.qps.set(message.place.qpNum, new NicQp(this, message.place));
+        return;
+      case 'destroyQp':
+        return this.destroyQp(message.qpNum);
+      case 'failQp':
+        return this.failQp(message.qpNum, message.reason);
+      case 'doorbell':
+        return this.doorbell(message.qpNum);
+      case 'faulted':
+        return this.faulted(message.id, message.failed);
+      case 'stop':
+        return this.stop();
+      default:
+        return this.handleCm(message);
+    }
+  }
+
+  private handleCm(message: ToNic): void {
+    switch (message.type) {
+      case 'listen':
+        void this.listen(message.conn, message.addr, message.backlog);
+        return;
+      case 'connect':
+        return this.connect(message.conn, message.addr, message.qpNum, message.wish);
+      case 'accept':
+        return this.accept(message.conn, message.qpNum, message.wish);
+      case 'reject':
+        this.answered(message.conn);
+        return this.conns.get(message.conn)?.reject(message.privateData);
+      case 'disconnect':
+        return this.conns.get(message.conn)?.disconnect();
+      case 'closeConn':
+        return this.closeConn(message.conn);
+    }
+  }
+
+  // Queue pairs.
+
+  private doorbell(qpNum: number): void {
+    const qp = this.qps.get(qpNum);
+    if (qp === undefined) return;
+    // Before the ring is looked at: who posts later sees that the doorbell must be rung again. Pairs with `postSend`.
+    qp.sq.ring.arm(0);
+    if (qp.failed) qp.flush();
+    else this.connOfQp.get(qpNum)?.pumpTx();
+  }
+
+  private failQp(qpNum: number, reason: string): void {
+    const qp = this.qps.get(qpNum);
+    const conn = this.connOfQp.get(qpNum);
+    qp?.fail(reason, 0, false);
+    if (conn === undefined) return;
+    conn.pumpTx();
+  }
+
+  private destroyQp(qpNum: number): void {
+    const qp = this.qps.get(qpNum);
+    this.qps.delete(qpNum);
+    this.connOfQp.get(qpNum)?.destroy();
+    this.connOfQp.delete(qpNum);
+    if (qp !== undefined && !qp.place_.isSrq) this.recvQueues.delete(qp.place_.rqAddr);
+    this.post({ type: 'qpGone', qpNum });
+  }
+
+  // Faults.
+
+  private requestFault(access: Access, key: number, page: number, nrPages: number, write: boolean): void {
+    const id = this.nextFault++;
+    access.waiting = true;
+    this.faults.set(id, { access, key, page });
+    this.post({ type: 'fault', id, key, page, nrPages, write });
+  }
+
+  private faulted(id: number, failed: number): void {
+    const fault = this.faults.get(id);
+    if (fault === undefined) return;
+    this.faults.delete(id);
+    const { access, key, page } = fault;
+    access.waiting = false;
+    if (failed !== 0) access.fail(key, page, failed);
+    access.resume();
+  }
+
+  // Connections.
+
+  private async listen(conn: number, addr: { host: string; port: number }, backlog: number): Promise<void> {
+    const listener: Listener = { net: undefined, backlog, nrPending: 0 };
+    this.listeners.set(conn, listener);
+    try {
+      listener.net = await this.port.net.listen(addr, backlog, (stream) => this.incoming(conn, listener, stream));
+      if (!this.listeners.has(conn)) return listener.net.close();
+      this.post({ type: 'listening', conn, localAddr: listener.net.localAddr });
+    } catch (error) {
+      this.listeners.delete(conn);
+      const { code = 'EIO', message } = error as { code?: string; message: string };
+      this.post({ type: 'connectFailed', conn, code, reason: message, privateData: undefined });
+    }
+  }
+
+  private incoming(id: number, listener: Listener, stream: Stream): StreamHandler {
+    const conn = new NicConn(this, this.nextConn--, id);
+    conn.net = stream;
+    this.conns.set(conn.id, conn);
+    if (!this.listeners.has(id) || this.nrInSetup(id) > 2 * listener.backlog) conn.destroy();
+    return conn;
+  }
+
+  private nrInSetup(listener: number): number {
+    let nr = 0;
+    for (const conn of this.conns.values()) if (conn.listener === listener && conn.qp === undefined) nr++;
+    return nr;
+  }
+
+  requested(conn: NicConn, wish: ConnWish): boolean {
+    const listener = this.listeners.get(conn.listener);
+    if (listener === undefined || listener.nrPending >= listener.backlog) return false;
+    listener.nrPending++;
+    const { localAddr, peerAddr } = conn.net;
+    this.post({ type: 'connectRequest', listener: conn.listener, conn: conn.id, wish, localAddr, peerAddr });
+    return true;
+  }
+
+  /** A request was looked at. */
+  private answered(conn: number): void {
+    const listener = this.listeners.get(this.conns.get(conn)?.listener ?? 0);
+    if (listener !== undefined) listener.nrPending--;
+  }
+
+  private connect(id: number, addr: { host: string; port: number }, qpNum: number, wish: ConnWish): void {
+    const qp = this.qps.get(qpNum)!;
+    const conn = new NicConn(this, id, 0);
+    conn.attach(qp, wish);
+    this.conns.set(id, conn);
+    this.connOfQp.set(qpNum, conn);
+    conn.net = this.port.net.connect(addr, conn);
+  }
+
+  private accept(id: number, qpNum: number, wish: ConnWish): void {
+    this.answered(id);
+    const conn = this.conns.get(id);
+    const qp = this.qps.get(qpNum);
+    if (conn === undefined || qp === undefined) {
+      const reason = 'the peer has gone';
+      return this.post({ type: 'connectFailed', conn: id, code: 'ECONNRESET', reason, privateData: undefined });
+    }
+    this.connOfQp.set(qpNum, conn);
+    conn.accept(qp, wish);
+  }
+
+  private closeConn(id: number): void {
+    this.listeners.get(id)?.net?.close();
+    this.listeners.delete(id);
+    this.conns.get(id)?.destroy();
+  }
+
+  forget(conn: NicConn): void {
+    this.conns.delete(conn.id);
+    if (conn.qp !== undefined && this.connOfQp.get(conn.qp.place_.qpNum) === conn)
+      this.connOfQp.delete(conn.qp.place_.qpNum);
+  }
+
+  private stop(): void {
+    for (const id of [...this.listeners.keys()]) this.closeConn(id);
+    for (const conn of [...this.conns.values()]) conn.destroy();
+    this.post({ type: 'stopped' });
+  }
+}
+
+function remotePages(remote: RemoteMm): NicPages {
+  return {
+    tryGetPage: (va, flags) => remote.lookup(va, (flags & FAULT_FLAG_WRITE) !== 0),
+    putPage: () => {},
+    mapZero: (va) => remote.mapZero(va),
+  };
+}
+
+/** What runs in a NIC's thread: a worker calls it with what it was sent, and hands each later message to what it returns. */
+export function runNicThread(init: NicThreadInit, port: NicPort): (message: unknown) => void {
+  const nic = new Nic(init, port);
+  return (message) => nic.handle(message as ToNic);
+}
