@@ -1,7 +1,6 @@
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import * as A from '../../src/lguest/index.js';
 import { LguestDeath } from '../../src/lguest/index.js';
-import { checkHost } from '../../src/mm/index.js';
 import { csrrs, csrrw, ECALL, SRET, sfenceVma, WFI } from '../isa/assemble.js';
 import {
   A0,
@@ -204,22 +203,27 @@ const DEEDS: readonly (readonly [string, RegExp, Deed])[] = [
   ],
 ];
 
+const host = newHost(512);
+const device = newDevice(host);
+let neighbour: TestGuest;
+
+beforeAll(async () => {
+  neighbour = await TestGuest.paged({ host, device });
+  await neighbour.store(neighbour.va(DATA * PAGE), 7n);
+});
+
+afterAll(() => neighbour.end());
+
 test.each(DEEDS)('%s kills the guest that does it', async (_name, reason, deed) => {
-  const host = newHost(384);
-  const device = newDevice(host);
-  const [t, other] = [await TestGuest.paged({ host, device }), await TestGuest.paged({ host, device })];
-  await other.store(other.va(DATA * PAGE), 7n);
+  const t = await TestGuest.paged({ host, device });
   await expect(deed(t)).rejects.toThrow(reason);
   const death = await t.lg.run().catch((error: unknown) => error);
   expect(death).toBeInstanceOf(LguestDeath);
   expect((death as LguestDeath).how).toBe('killed');
   t.check();
-  expect(await other.load(other.va(DATA * PAGE))).toBe(7n);
-  other.check();
   t.end();
-  expect(await other.load(other.va(DATA * PAGE))).toBe(7n);
-  other.end();
-  checkHost(host);
+  expect(await neighbour.load(neighbour.va(DATA * PAGE))).toBe(7n);
+  neighbour.check();
 });
 
 const INITS: readonly (readonly [string, RegExp, bigint, bigint])[] = [

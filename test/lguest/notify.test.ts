@@ -1,0 +1,322 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { KVM_EXIT_MMIO, Kvm } from '../../src/kvm/index.js';
+import { LHCALL_NEW_PGTABLE, LHCALL_SET_PTE } from '../../src/lguest/index.js';
+import {
+  checkHost,
+  MADV_DONTNEED,
+  MemorySwap,
+  mmuNotifierRegister,
+  mmuNotifierUnregister,
+  PAGE_SIZE,
+} from '../../src/mm/index.js';
+import { nodeEnvironment } from '../../src/node/index.js';
+import { addi } from '../isa/assemble.js';
+import { LOOP } from '../kvm/guestcode.js';
+import { TestVm } from '../kvm/testvm.js';
+import {
+  A2,
+  FIRST_DATA_PAGE as DATA,
+  newHost,
+  notify,
+  PAGE,
+  PTE,
+  pte,
+  TestGuest,
+  type TestGuestOptions,
+  words,
+  ZERO,
+} from './testguest.js';
+
+/** The driver and the host's mm: what the host does to a guest's pages, the guest sees, and nothing of it is pinned. */
+
+const guests: TestGuest[] = [];
+
+async function paged(options: TestGuestOptions = {}): Promise<TestGuest> {
+  const t = await TestGuest.paged(options);
+  guests.push(t);
+  for (let page = DATA; page < t.ramPages; page++) await t.write64(page * PAGE, BigInt(page));
+  return t;
+}
+
+afterEach(() => {
+  for (const t of guests.splice(0)) t.end();
+});
+
+const V = 0x500000n;
+const RW = PTE.V | PTE.R | PTE.W | PTE.U;
+
+describe('S10: the guest is bumped out when an entry that it may be using goes', () => {
+  test('of a page in several address spaces, all entries go, and no others', async () => {
+    const t = await paged();
+    const kernel = t.va(DATA * PAGE);
+    await t.map(V, DATA, RW);
+    await t.map(V + 4096n, DATA + 1, RW);
+    const other = await t.newRoot();
+    for (const root of [t.root, other]) {
+      await t.hcall(LHCALL_NEW_PGTABLE, BigInt(root));
+      await t.load(kernel);
+    }
+    await t.hcall(LHCALL_NEW_PGTABLE, BigInt(t.root));
+    await t.load(V);
+    await t.load(V + 4096n);
+    const { zapped } = t.lg.stats;
+    const { minor } = t.lg.stats.faults;
+    t.mm.madvise(t.base + DATA * PAGE, PAGE, MADV_DONTNEED);
+    expect(t.lg.stats.zapped - zapped).toBe(2);
+    t.check();
+    expect(await t.load(V)).toBe(0n);
+    expect(await t.load(kernel)).toBe(0n);
+    expect(await t.load(V + 4096n)).toBe(BigInt(DATA + 1));
+    expect(t.lg.stats.faults.minor - minor).toBe(2);
+    t.check();
+  });
+
+  test('M46: host copy-on-write does not leave the guest on the old page', async () => {
+    const t = await paged();
+    const va = t.va(DATA * PAGE);
+    await t.store(va, 1n);
+    expect(await t.load(va)).toBe(1n);
+    const child = t.mm.fork();
+    t.check();
+    // The launcher writes: the page is copied, and the guest must see the copy.
+    await t.mm.write(t.base + DATA * PAGE, new Uint8Array([2]));
+    t.check();
+    expect(await t.load(va)).toBe(2n);
+    // The guest writes: its copy, not the child's.
+    await t.load(va + 4096n);
+    await t.store(va + 4096n, 3n);
+    t.check();
+    const seen = new Uint8Array(8);
+    await child.read(t.base + (DATA + 1) * PAGE, seen);
+    expect(seen[0]).toBe(DATA + 1);
+    await child.read(t.base + DATA * PAGE, seen);
+    expect(seen[0]).toBe(1);
+    expect(await t.load(va + 4096n)).toBe(3n);
+    child.exit();
+    t.check();
+  });
+
+  test('N20: what a guest writes after a fork of its launcher, the child does not see', async () => {
+    const t = await paged();
+    const va = t.va(DATA * PAGE);
+    await t.store(va, 1n);
+    const child = t.mm.fork();
+    await t.store(va, 2n);
+    const seen = new Uint8Array(1);
+    await child.read(t.base + DATA * PAGE, seen);
+    expect(seen[0]).toBe(1);
+    expect(await t.read64(DATA * PAGE)).toBe(2n);
+    child.exit();
+  });
+
+  test('code that was decoded goes with its page', async () => {
+    const t = await paged();
+    const page = DATA * PAGE;
+    await t.lg.memory.write(page, words(addi(A2, ZERO, 1), ...notify(77)));
+    await t.must(t.call(page), 77);
+    expect(t.lg.getreg(A2)).toBe(1n);
+    t.evict();
+    t.check();
+    const other = t.host.createMm();
+    const va = other.mmap(0, 100 * PAGE, 3, 0x22);
+    for (let i = 0; i < 100; i++) await other.write(va + i * PAGE, new Uint8Array(PAGE).fill(0xff));
+    other.exit();
+    await t.must(t.call(page), 77);
+    // The launcher's disk reads other code into it.
+    await t.lg.memory.write(page, words(addi(A2, ZERO, 2), ...notify(78)));
+    await t.must(t.call(page), 78);
+    expect(t.lg.getreg(A2)).toBe(2n);
+    t.mm.madvise(t.base + page, PAGE, MADV_DONTNEED);
+    t.check();
+    await t.mm.write(t.base + page, words(addi(A2, ZERO, 3), ...notify(79)));
+    await t.must(t.call(page), 79);
+    expect(t.lg.getreg(A2)).toBe(3n);
+  });
+
+  test('N14: what the guest used is young, once', async () => {
+    const t = await paged();
+    await t.load(t.va(DATA * PAGE));
+    const [sub] = [...t.mm.notifiers.all()];
+    const young = () => sub!.ops.clearFlushYoung!(sub!, t.base + DATA * PAGE, t.base + (DATA + 1) * PAGE);
+    const { brackets } = t.host.vmstat;
+    expect([young(), young()]).toEqual([true, false]);
+    t.check();
+    await t.load(t.va(DATA * PAGE));
+    expect([young(), young()]).toEqual([true, false]);
+    expect(t.host.vmstat.brackets).toBe(brackets);
+  });
+
+  test('N3: nothing is shown while a bracket is open; the guest goes on when it has ended', async () => {
+    const t = await paged();
+    await t.load(t.va(DATA * PAGE));
+    const { notifiers } = t.mm;
+    const seen: string[] = [];
+    // Another driver, whose callback comes after ours, and in which ours has let go already.
+    const sub = mmuNotifierRegister(t.mm, t.base, t.base + t.ramPages * PAGE, {
+      invalidateRangeStart: () => {
+        seen.push(`start ${t.lg.cpu.directories.count(DATA, DATA + 1, false)} ${t.lg.cpu.invalidate.inProgress}`);
+      },
+      invalidateRangeEnd: () => {
+        seen.push(`end ${t.lg.cpu.invalidate.inProgress}`);
+      },
+    });
+    t.mm.madvise(t.base + DATA * PAGE, PAGE, MADV_DONTNEED);
+    expect(seen).toEqual(['start 0 1', 'end 0']);
+    expect(notifiers.nrSubscriptions).toBe(2);
+    expect(sub.poisoned).toBeUndefined();
+    expect(await t.load(t.va(DATA * PAGE))).toBe(0n);
+  });
+});
+
+test('N26: the smallest host, full of others, is enough for an instruction over two pages under three tables each', async () => {
+  const host = newHost(96, new MemorySwap({ sizeBytes: 2 ** 22 }));
+  const t = await paged({ host, ramPages: 64 });
+  const other = host.createMm();
+  const va = other.mmap(0, 80 * PAGE, 3, 0x22);
+  const hog = async () => {
+    for (let i = 0; i < 80; i++) await other.write(va + i * PAGE, new Uint8Array([i]));
+  };
+  await t.map(V, DATA, RW);
+  await t.map(V + 4096n, DATA + 1, RW);
+  for (let round = 0; round < 6; round++) {
+    await hog();
+    await t.store(V + 4092n, BigInt(round));
+    await hog();
+    expect(await t.load(V + 4092n)).toBe(BigInt(round));
+    t.check();
+  }
+  other.exit();
+});
+
+test('two lguest guests and a kvm guest share one host, whose memory does not hold them', async () => {
+  const host = newHost(96, new MemorySwap({ sizeBytes: 2 ** 22 }));
+  const kvm = new Kvm(host, nodeEnvironment(), { nrDecodedPages: 16 });
+  const vm = await TestVm.create({ host, kvm, ramPages: 64, nrShadowPages: 16 });
+  const [a, b] = [await paged({ host }), await paged({ host })];
+  const each = async (fn: (page: number) => Promise<unknown>) => {
+    for (let page = DATA; page < 64; page++) await fn(page);
+  };
+  await Promise.all([
+    each((page) => a.store(a.va(page * PAGE), BigInt(page + 1000))),
+    each((page) => b.store(b.va(page * PAGE), BigInt(page + 2000))),
+    each((page) => vm.store(vm.gpa(page), BigInt(page + 3000))),
+  ]);
+  await Promise.all([
+    each(async (page) => expect(await a.load(a.va(page * PAGE))).toBe(BigInt(page + 1000))),
+    each(async (page) => expect(await b.load(b.va(page * PAGE))).toBe(BigInt(page + 2000))),
+    each(async (page) => expect(await vm.load(vm.gpa(page))).toBe(BigInt(page + 3000))),
+  ]);
+  expect(host.vmstat.pswpout).toBeGreaterThan(0);
+  for (const t of [a, b]) t.check();
+  vm.check();
+  vm.destroy();
+  expect(KVM_EXIT_MMIO).toBe(6);
+});
+
+describe('ends', () => {
+  test('the launcher’s mm exits under the guest: it dies, and keeps nothing', async () => {
+    const t = await TestGuest.paged();
+    await t.load(t.va(DATA * PAGE));
+    t.mm.exit();
+    await expect(t.load(t.va(DATA * PAGE))).rejects.toThrow(/no memory for guest-physical page/);
+    expect(t.lg.cpu.directories.count(0, t.ramPages, false)).toBe(0);
+    t.lg.close();
+    checkHost(t.host);
+    expect(t.host.frames.nrFrames - t.host.frames.nrFree).toBe(0);
+  });
+
+  test('its memory is unmapped: it dies, with a reason', async () => {
+    const t = await paged();
+    await t.load(t.va(DATA * PAGE));
+    t.mm.munmap(t.base + DATA * PAGE, PAGE);
+    await expect(t.load(t.va(DATA * PAGE))).rejects.toThrow(/no memory for guest-physical page 0x20000: EFAULT/);
+    t.check();
+  });
+
+  test('M37: its launcher closes it while it waits for a page, or halts, or had its turn: run comes back, and no frame is kept', async () => {
+    const t = await TestGuest.paged();
+    const closed = 'the device was closed';
+    t.evict();
+    const waiting = expect(t.load(t.va(DATA * PAGE))).rejects.toThrow(closed);
+    t.lg.close();
+    await waiting;
+    const device = t.device;
+    const again = await TestGuest.paged({ host: t.host, device });
+    const halting = expect(again.call(0x80, 10n)).rejects.toThrow(closed);
+    await new Promise((resolve) => setImmediate(resolve));
+    again.lg.close();
+    await halting;
+    const third = await TestGuest.paged({ host: t.host, device });
+    const spinning = expect(third.call(await third.code(LOOP))).rejects.toThrow(closed);
+    third.lg.close();
+    third.lg.close();
+    await spinning;
+    expect(() => third.lg.getreg(1)).toThrow('EBADF: getreg: the device is closed');
+    await expect(third.lg.initialize({ base: 0, pfnLimit: 1, start: 0 })).rejects.toThrow('EBADF');
+    third.lg.irq(3);
+    for (const { mm } of [t, again, third]) {
+      expect(mm.notifiers.nrSubscriptions).toBe(0);
+      mm.exit();
+    }
+    checkHost(t.host);
+    expect(t.host.frames.nrFrames).toBe(t.host.frames.nrFree);
+  });
+
+  test('M37: it cannot be closed under a callback, and is whole after the refusal', async () => {
+    const t = await paged();
+    let refused: unknown;
+    const sub = mmuNotifierRegister(t.mm, t.base, t.base + PAGE, {
+      invalidateRangeStart: () => {
+        try {
+          t.lg.close();
+        } catch (error) {
+          refused = error;
+        }
+      },
+    });
+    t.mm.madvise(t.base + DATA * PAGE, PAGE, MADV_DONTNEED);
+    t.mm.fork().exit();
+    expect(String(refused)).toContain('EDEADLK');
+    mmuNotifierUnregister(sub);
+    expect(await t.load(t.va((DATA + 1) * PAGE))).toBe(BigInt(DATA + 1));
+    t.check();
+  });
+
+  test('N19: its subscription is poisoned: it dies', async () => {
+    const t = await TestGuest.paged();
+    const { ops } = [...t.mm.notifiers.all()][0]!;
+    ops.invalidateRangeEnd = () => {
+      throw new Error('broken');
+    };
+    t.mm.madvise(t.base, PAGE, MADV_DONTNEED);
+    await new Promise((resolve) => setImmediate(resolve));
+    await expect(t.lg.run()).rejects.toThrow('the host tells it nothing more: ');
+    t.lg.close();
+    t.mm.exit();
+    checkHost(t.host);
+  });
+});
+
+test('the checker sees what it should', async () => {
+  const t = await paged();
+  const { tables } = t.lg.cpu.directories;
+  const va = t.va(DATA * PAGE);
+  const child = t.mm.fork();
+  await t.load(va);
+  const index = t.lg.cpu.directories.rmap.first(DATA);
+  const spte = tables.entries[index]!;
+  tables.entries[index] = spte | PTE.W;
+  expect(() => t.check()).toThrow('BUG N5');
+  tables.entries[index] = spte + PAGE_SIZE;
+  expect(() => t.check()).toThrow('BUG N3');
+  tables.entries[index] = 0;
+  expect(() => t.check()).toThrow('BUG S10');
+  tables.entries[index] = spte;
+  t.check();
+  t.lg.cpu.hart.tlbFill(0x7000, spte >>> 12, 1, 0);
+  expect(() => t.check()).toThrow('BUG S10: the TLB');
+  t.lg.cpu.hart.tlbFlushAll();
+  child.exit();
+  await t.hcall(LHCALL_SET_PTE, BigInt(t.root), va, pte(DATA, RW));
+  t.check();
+});
