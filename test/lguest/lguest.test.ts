@@ -1,10 +1,25 @@
 import { afterEach, expect, test } from 'vitest';
-import { TestGuest, type TestGuestOptions } from './testguest.js';
+import {
+  LGUEST_REG_PC,
+  LGUEST_SHUTDOWN_POWEROFF,
+  LGUEST_SHUTDOWN_RESTART,
+  LguestDevice,
+  type LguestInit,
+  LHCALL_NOTIFY,
+  LHCALL_SHUTDOWN,
+} from '../../src/lguest/index.js';
+import { Host } from '../../src/mm/index.js';
+import { nodeEnvironment } from '../../src/node/index.js';
+import { addi, ECALL } from '../isa/assemble.js';
+import { LOOP } from '../kvm/guestcode.js';
+import { A0, A1, FIRST_DATA_PAGE as DATA, DONE, newDevice, notify, PAGE, TestGuest, ZERO } from './testguest.js';
+
+/** The device's requests, as a launcher makes them. */
 
 const guests: TestGuest[] = [];
 
-async function paged(options: TestGuestOptions = {}): Promise<TestGuest> {
-  const t = await TestGuest.paged(options);
+async function made(make: Promise<TestGuest>): Promise<TestGuest> {
+  const t = await make;
   guests.push(t);
   return t;
 }
@@ -13,14 +28,194 @@ afterEach(() => {
   for (const t of guests.splice(0)) t.end();
 });
 
-test('smoke', async () => {
-  const t = await paged();
-  await t.store(t.va(30 * 4096), 77n);
-  expect(await t.load(t.va(30 * 4096))).toBe(77n);
-  expect(await t.read64(30 * 4096)).toBe(77n);
+test('initialize refuses what cannot be, and a second time', async () => {
+  const t = await made(TestGuest.bare());
+  const again = { base: t.base, pfnLimit: 64, start: 0 };
+  await expect(t.lg.initialize(again)).rejects.toThrow('EEXIST: initialize: the guest is initialized already');
+  const other = t.device.open(t.mm);
+  const refuses = (change: Partial<LguestInit>, message: string) =>
+    expect(other.initialize({ ...again, ...change })).rejects.toThrow(`EINVAL: initialize: ${message}`);
+  await refuses({ base: 100 }, 'base 100 must be a multiple of 4096');
+  await refuses({ base: 2 ** 39 }, 'base');
+  await refuses({ pfnLimit: 0 }, 'pfnLimit 0 must be an integer from 1 to 16777216 pages');
+  await refuses({ pfnLimit: 1.5 }, 'pfnLimit 1.5');
+  await refuses({ deviceLimit: 63 }, 'deviceLimit 63 must be an integer from pfnLimit 64');
+  await refuses({ pgdir: 12 }, "pgdir 12 must be a multiple of 4096 in the guest's memory");
+  await refuses({ pgdir: 64 * PAGE }, 'pgdir');
+  await refuses({ start: 0.5 }, 'start 0.5 must be an address');
+  expect(() => other.irq(0)).toThrow('ENOENT: lguest: the guest must be initialized first');
+  await expect(other.run()).rejects.toThrow('ENOENT');
+  other.close();
+});
+
+test('no room in the arena is ENOMEM, and leaves nothing behind', async () => {
+  const host = new Host({ frames: 64, arenaBytes: 1.2 * 2 ** 20 });
+  const device = new LguestDevice(host, nodeEnvironment(), { nrDecodedPages: 16 });
+  const filler: number[] = [];
+  for (let bytes = 2 ** 18; bytes >= 8; bytes /= 2) {
+    try {
+      for (;;) filler.push(host.arenaAlloc(bytes, 4), bytes);
+    } catch {}
+  }
+  const mm = host.createMm();
+  const lg = device.open(mm);
+  await expect(lg.initialize({ base: 0x10000, pfnLimit: 16, start: 0 })).rejects.toThrow('ENOMEM');
+  expect(mm.notifiers.nrSubscriptions).toBe(0);
+  for (let i = 0; i < filler.length; i += 2) host.arenaFree(filler[i]!, filler[i + 1]!);
+  await lg.initialize({ base: 0x10000, pfnLimit: 16, start: 0 });
+  lg.close();
+});
+
+test('registers: getreg and setreg; all 0 at power on but what the launcher sets', async () => {
+  const t = await made(TestGuest.bare({ init: { start: 0x8000 } }));
+  expect(t.lg.getreg(LGUEST_REG_PC)).toBe(0x8000n);
+  for (let reg = 1; reg < 32; reg++) expect(t.lg.getreg(reg)).toBe(0n);
+  t.lg.setreg(31, -1n);
+  expect(t.lg.getreg(31)).toBe(2n ** 64n - 1n);
+  expect(() => t.lg.setreg(32, 0n)).toThrow('EINVAL: setreg: setreg 32 must be an integer from 0 to 31');
+  expect(() => t.lg.getreg(-1)).toThrow('EINVAL');
+});
+
+test('pgdir: a guest whose first tables its launcher has made', async () => {
+  const t = await TestGuest.paged();
+  t.lg.close();
+  const lg = t.device.open(t.mm);
+  const code = new Uint8Array(Uint32Array.from([addi(A0, ZERO, 0), LOOP]).buffer);
+  await t.mm.write(t.base + DATA * PAGE, code);
+  await lg.initialize({ base: t.base, pfnLimit: 64, start: t.va(DATA * PAGE), pgdir: t.root });
+  const running = lg.run();
+  setTimeout(() => lg.signal(), 1);
+  await expect(running).rejects.toThrow('EINTR: run: a signal came');
+  expect(lg.getreg(LGUEST_REG_PC)).toBe(t.va(DATA * PAGE + 4));
+  lg.close();
+  t.mm.exit();
+});
+
+test('run: LHCALL_NOTIFY comes out with its number, from the ring before the ecall itself', async () => {
+  const t = await made(TestGuest.create());
+  await t.ring(0, [LHCALL_NOTIFY, 0xfedcba9876543210n], [LHCALL_NOTIFY, 2n]);
+  const code = await t.code(addi(A0, ZERO, LHCALL_NOTIFY), addi(A1, ZERO, 3), ECALL, ...notify(DONE));
+  expect(await t.call(code)).toEqual({ trap: 0x1f, addr: 0xfedcba9876543210n, insn: 0 });
+  // An interrupt does not come between.
+  t.lg.irq(1);
+  expect((await t.lg.run()).addr).toBe(2n);
+  expect(t.lg.getreg(A0)).toBe(BigInt(LHCALL_NOTIFY));
+  expect((await t.lg.run()).addr).toBe(3n);
+  expect(t.lg.getreg(A0)).toBe(0n);
+  await t.must(t.lg.run());
+  expect(t.lg.stats.hypercalls).toBe(6);
+});
+
+test('a shutdown is the end, in the guest’s own words', async () => {
+  for (const [how, reason] of [
+    ['poweroff', LGUEST_SHUTDOWN_POWEROFF],
+    ['restart', LGUEST_SHUTDOWN_RESTART],
+  ] as const) {
+    const t = await made(TestGuest.create());
+    await t.write(DATA * PAGE + 4090, new TextEncoder().encode('all done\x1b[2J\0secret'));
+    const death = t.hcall(LHCALL_SHUTDOWN, BigInt(DATA * PAGE + 4090), BigInt(reason));
+    await expect(death).rejects.toMatchObject({ name: 'LguestDeath', how, message: 'all done?[2J' });
+    await expect(t.lg.run()).rejects.toMatchObject({ how });
+    t.lg.kill('too late');
+    await expect(t.lg.run()).rejects.toMatchObject({ how });
+  }
+});
+
+test('one run at a time; a signal ends it, and it goes on in the next; kill ends the guest', async () => {
+  const t = await made(TestGuest.create());
+  const spinning = t.call(await t.code(LOOP));
+  await expect(t.lg.run()).rejects.toThrow('EBUSY: run: the guest runs already');
+  t.lg.signal();
+  await expect(spinning).rejects.toThrow('EINTR');
+  const again = t.lg.run();
+  setTimeout(() => t.lg.kill('its time is up'), 1);
+  await expect(again).rejects.toMatchObject({ how: 'killed', message: 'its time is up' });
+});
+
+test('guests that compute have their turns, and others’ timers theirs', async () => {
+  const t = await made(TestGuest.create());
+  const other = await made(TestGuest.create({ host: t.host, device: t.device }));
+  const spinning = [t, other].map(async (g) => g.call(await g.code(addi(A1, A1, 1), 0xffdff06f)));
+  let nrTimers = 0;
+  const timer = setInterval(() => nrTimers++, 1);
+  while (nrTimers < 5) await new Promise((resolve) => setTimeout(resolve, 1));
+  clearInterval(timer);
+  for (const g of [t, other]) g.lg.signal();
+  for (const spin of spinning) await expect(spin).rejects.toThrow('EINTR');
+  for (const g of [t, other]) expect(g.lg.stats.instructions).toBeGreaterThan(1000);
+});
+
+test('blockWhenAlone: the only guest blocks while its page is read', async () => {
+  const t = await made(TestGuest.paged({ options: { blockWhenAlone: true } }));
+  await t.store(t.va(DATA * PAGE), 9n);
+  t.evict();
+  let nrTurns = 0;
+  const count = () => {
+    nrTurns++;
+    immediate = setImmediate(count);
+  };
+  let immediate = setImmediate(count);
+  expect(await t.load(t.va(DATA * PAGE))).toBe(9n);
+  clearImmediate(immediate);
+  expect(nrTurns).toBe(0);
+});
+
+test('the launcher’s devices reach guest memory, over pages, absent ones too; not beyond', async () => {
+  const t = await made(TestGuest.create());
+  const { memory } = t.lg;
+  const bytes = Uint8Array.from({ length: 10000 }, (_, i) => i);
+  await memory.write(DATA * PAGE + 100, bytes);
+  t.evict();
+  const seen = new Uint8Array(10000);
+  await memory.read(DATA * PAGE + 100, seen);
+  expect(seen).toEqual(bytes);
+  await memory.store16(DATA * PAGE, 0xabcd);
+  t.evict();
+  expect(await memory.load16(DATA * PAGE)).toBe(0xabcd);
+  t.evict();
+  await memory.store16(DATA * PAGE + 2, 0x1234);
+  expect(await t.read32(DATA * PAGE)).toBe(0x1234abcd);
+  const beyond = 'EFAULT: guestMemory: guest-physical bytes 0x3ffff to 0x40001 must be below 0x40000';
+  expect(() => memory.read(64 * PAGE - 1, new Uint8Array(2))).toThrow(beyond);
+  expect(() => memory.write(-1, bytes)).toThrow('EFAULT');
+  expect(() => memory.load16(64 * PAGE)).toThrow('EFAULT');
+  t.check();
+});
+
+test('S10: nothing is locked: a guest of any size runs under a memlock limit of 64 KiB, and of 0', async () => {
+  for (const rlimitMemlock of [65536, 0]) {
+    const t = await made(TestGuest.paged({ rlimitMemlock, ramPages: 128 }));
+    for (let page = DATA; page < 128; page++) await t.store(t.va(page * PAGE), BigInt(page));
+    expect(t.mm.procStatus().VmLck).toBe(0);
+    expect(t.host.stats().pinnedFrames).toBe(0);
+    t.check();
+    t.evict();
+    expect(t.mm.residentPages).toBe(0);
+    expect(await t.load(t.va(DATA * PAGE))).toBe(BigInt(DATA));
+  }
+});
+
+test('S10: pinning, as in 2007, is for those who may: EPERM, ENOMEM, or locked until it is closed', async () => {
+  const pin = (rlimitMemlock: number) => TestGuest.bare({ rlimitMemlock, init: { pin: true } });
+  await expect(pin(0)).rejects.toThrow('EPERM: mlock: RLIMIT_MEMLOCK');
+  await expect(pin(65536)).rejects.toThrow('ENOMEM: mlock: 256 KiB cannot be locked');
+  const t = await pin(256 * 1024);
+  guests.push(t);
+  expect(t.mm.procStatus().VmLck).toBe(256);
+  expect(t.host.stats().pinnedFrames).toBe(64);
   t.check();
   t.evict();
-  t.check();
-  expect(await t.load(t.va(30 * 4096))).toBe(77n);
-  t.check();
+  expect(t.mm.residentPages).toBe(64);
+  t.lg.close();
+  expect(t.mm.procStatus().VmLck).toBe(0);
+  t.evict();
+  expect(t.mm.residentPages).toBe(0);
+});
+
+test('a device without options makes guests too', async () => {
+  const t = await made(TestGuest.create());
+  const device = newDevice(t.host, { nrShadowTables: 1 });
+  const small = await made(TestGuest.paged({ host: t.host, device }));
+  await small.store(small.va(DATA * PAGE), 1n);
+  small.check();
 });
