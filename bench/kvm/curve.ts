@@ -1,9 +1,9 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { chartPage, type Series } from '../lib/chart.js';
 import { flag, markdownTable, median } from '../lib/common.js';
+import { secondsOfGuests } from '../lib/unpinrun.js';
 
 /**
  * The overcommit curve: how long guests take when the frames of the host are a fraction of their RAM, against guests whose RAM is locked. Each is
@@ -20,11 +20,7 @@ const CHART = 'docs/results/kvm-curve.svg';
 
 /** Seconds until the last guest is done. */
 function run(args: readonly string[], json: string): number {
-  const boot = ['dist/cli/main.js', 'boot', '--ram', `${RAM_MIB}M`, '--swap-size', '1G', '--json', json, ...args];
-  const { status, stderr } = spawnSync(process.execPath, boot, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`bench: unpin boot ${args.join(' ')} ended with ${status}: ${stderr}`);
-  const { guests } = JSON.parse(readFileSync(json, 'utf8')) as { guests: { wallMs: number }[] };
-  return Math.max(...guests.map(({ wallMs }) => wallMs)) / 1000;
+  return secondsOfGuests(['boot', '--ram', `${RAM_MIB}M`, '--swap-size', '1G', ...args], json);
 }
 
 /** Medians of the runs: pinned, then each fraction; all of them in turn in each run. */

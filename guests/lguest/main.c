@@ -3,7 +3,7 @@
  *
  * The first process fills an arena; in each pass it forks children, which find it as it was, rewrite parts of it for themselves, and
  * write and read back blocks of the disk; then it looks at its own once more (user.c). Parameters on the kernel command line: passes=2, seed=1, mib= (use no more
- * memory than that), children=6, flip= (spoil this page of the arena, so that the verdict must be a failure), bench= (rounds of benchmarks instead of the work).
+ * memory than that), children=6, blocks=16 (of the disk, for each child), flip= (spoil this page of the arena, so that the verdict must be a failure), bench= (rounds of benchmarks instead of the work).
  * Runs on what platform.h asks for, and ends in a power off.
  */
 #include "args.h"
@@ -18,8 +18,6 @@
 #define MIN_PAGES 64
 #define NO_FLIP (~0ul)
 #define MAX_CHILDREN (NR_PROCESSES - 1)
-/* Of the disk, for each child. */
-#define BLOCKS_EACH 16
 /* Page tables and stacks of a process beside the tables of its arena. */
 #define PAGES_EACH 16
 
@@ -63,16 +61,17 @@ static void finish(void)
 	platform_off();
 }
 
-static u64 blocks_each(u64 children)
+/* As many as were asked for, or as the disk has. */
+static u64 blocks_each(u64 asked, u64 children)
 {
 	u64 nr = children ? platform_disk_blocks() / children : 0;
 
-	return nr < BLOCKS_EACH ? nr : BLOCKS_EACH;
+	return nr < asked ? nr : asked;
 }
 
 void main(void)
 {
-	u64 passes, children, rounds;
+	u64 passes, children, blocks, rounds;
 
 	va_offset = PAGE_OFFSET;
 	board.bootargs += PAGE_OFFSET;
@@ -80,6 +79,7 @@ void main(void)
 	platform_start(&board);
 	passes = arg_number(board.bootargs, "passes=", 2);
 	children = arg_number(board.bootargs, "children=", 6);
+	blocks = arg_number(board.bootargs, "blocks=", 16);
 	rounds = arg_number(board.bootargs, "bench=", 0);
 	if (passes == 0 || children > MAX_CHILDREN)
 		die("passes= must be at least 1, and children= at most %lu", (u64)MAX_CHILDREN);
@@ -89,6 +89,6 @@ void main(void)
 	say("%lu MiB of RAM, %lu pages free, %lu blocks of disk; %lu pages to work on", (board.memory.end - board.memory.start) / MIB,
 	    free_before, platform_disk_blocks(), nr_pages);
 	system_call_init(nr_pages, passes);
-	process_run_first((u64[]){ nr_pages, arg_number(board.bootargs, "seed=", 1) << 8, passes, children, blocks_each(children), rounds,
+	process_run_first((u64[]){ nr_pages, arg_number(board.bootargs, "seed=", 1) << 8, passes, children, blocks_each(blocks, children), rounds,
 				   arg_number(board.bootargs, "flip=", NO_FLIP) }, finish);
 }

@@ -7,11 +7,14 @@
 #include "sbi.h"
 #include "sv39.h"
 
-#define SATP_SV39 (8ul << 60)
+/* Spaces that the hart may have translations of at once, by their ASIDs; the kernel's has 0 for ever. */
+#define NR_SPACES 17
 #define SSTATUS_SUM (1ul << 18)
 #define EXT_BASE 0x10
 
-static u64 present_root, interval;
+static u64 interval;
+/* By ASID; 0: none. */
+static u64 roots[NR_SPACES], present, asids;
 
 void platform_boot(void)
 {
@@ -32,6 +35,7 @@ static void arm(void)
 
 void platform_start(const struct board *board)
 {
+	asids = nr_asids();
 	WRITE_CSR(stvec, (u64)trap_entry);
 	SET_CSR(sstatus, SSTATUS_SUM);
 	SET_CSR(sie, SIE_STIE);
@@ -39,18 +43,57 @@ void platform_start(const struct board *board)
 	arm();
 }
 
-void platform_use_root(u64 root)
+static void sfence_vma_asid(u64 asid)
 {
-	present_root = root;
-	WRITE_CSR(satp, SATP_SV39 | root >> PAGE_SHIFT);
-	sfence_vma_all();
+	__asm__ volatile("sfence.vma zero, %0" ::"r"(asid) : "memory");
 }
 
+/* Of the root; NR_SPACES where it has none. */
+static u64 asid_of(u64 root)
+{
+	u64 asid = 0;
+
+	while (asid < NR_SPACES && roots[asid] != root)
+		asid++;
+	return asid;
+}
+
+/* A root that is new takes an ASID that nobody has; when there is none, all but the kernel's are given anew. */
+static u64 give_asid(u64 root)
+{
+	u64 asid = asid_of(0);
+
+	if (asid == NR_SPACES) {
+		sfence_vma_all();
+		for (asid = NR_SPACES - 1; asid > 1; asid--)
+			roots[asid] = 0;
+	}
+	roots[asid] = root;
+	return asid;
+}
+
+void platform_use_root(u64 root)
+{
+	u64 asid = asid_of(root);
+
+	if (asid == NR_SPACES)
+		asid = give_asid(root);
+	present = asid;
+	satp_write(root, asids >= NR_SPACES ? asid : 0);
+	if (asids < NR_SPACES)
+		sfence_vma_all();
+}
+
+/* What the hart may remember of the entry goes: of a space that it does not use now, all of it. */
 static void set(u64 root, u64 va, u64 *entry, u64 value)
 {
+	u64 asid = asid_of(root);
+
 	*(volatile u64 *)entry = value;
-	if (root == present_root)
+	if (asid == present)
 		sfence_vma(va);
+	else if (asid < NR_SPACES && asids >= NR_SPACES)
+		sfence_vma_asid(asid);
 }
 
 void platform_set_pgd(u64 root, u64 va, u64 *entry, u64 value)
@@ -70,7 +113,10 @@ void platform_set_pte(u64 root, u64 va, u64 *entry, u64 value)
 
 void platform_flush_user(void)
 {
-	sfence_vma_all();
+	if (asids >= NR_SPACES)
+		sfence_vma_asid(present);
+	else
+		sfence_vma_all();
 }
 
 void platform_sync(void)
