@@ -76,10 +76,16 @@ export class CheckedMmu extends KvmMmu {
     this.hart = hart;
     this.check = check;
     (hart as TaggedHart).onFill = (pfn, write) => check.checkOwner(pfn, write);
+    const { fast } = this;
+    const pteAddress = fast.pteAddress.bind(fast);
+    fast.pteAddress = (gpa, write) => this.checkRead(pteAddress(gpa, write), write);
   }
 
   override pteAddress(gpa: number, write: boolean): number {
-    const address = super.pteAddress(gpa, write);
+    return this.checkRead(super.pteAddress(gpa, write), write);
+  }
+
+  private checkRead(address: number, write: boolean): number {
     if (address <= 0) return address;
     const pfn = Math.floor(address / PAGE_SIZE);
     this.read.push(pfn, Atomics.load(this.check.generation, pfn));

@@ -68,7 +68,7 @@ export class KvmMmu implements HartMmu, PteSource {
   private readonly pages: HostPages;
   private readonly nowMs: () => number;
   private readonly walk: Sv39Walk;
-  private readonly fast: FastFault;
+  protected readonly fast: FastFault;
   private readonly prefetch: Prefetch;
 
   /** @param i32 all of the host's memory. */
@@ -90,16 +90,41 @@ export class KvmMmu implements HartMmu, PteSource {
     if (!hart.paging) return this.translateBare(hart, va, access);
     const user = hart.mode === MODE_USER;
     const spte = this.tables.shadow.peek(this.root, vpnOf(va));
-    if (spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr)) return this.fill(hart, va, spte, access, user);
-    return this.translateLocked(hart, va, access, user);
+    if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr))
+      return this.translateLocked(hart, va, access, user);
+    this.noteRegion(hart, va);
+    return this.fill(hart, va, spte, access, user);
+  }
+
+  /** The next TLB miss of the region of `va`, which was looked up just now, need not come here. */
+  private noteRegion(hart: Hart, va: number): void {
+    const { leaf, leafGeneration, level, pool } = this.tables.shadow;
+    hart.refill.put(vpnOf(va) >>> 9, leafGeneration, pool.addrOf(leaf), level);
   }
 
   /** A shadow entry is writable only where the guest's pte is dirty already. */
   private fill(hart: Hart, va: number, spte: number, access: Access, user: boolean): MmuResult {
     const { level } = this.tables.shadow;
-    if (level > 0) this.superpages.note(vpnOf(va), level);
+    if (level > 0) this.noteSuperpage(hart, vpnOf(va), level);
     hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
     return MMU_OK;
+  }
+
+  private noteSuperpage(hart: Hart, vpn: number, level: number): void {
+    this.superpages.note(vpn, level);
+    hart.refill.setSuperpages(this.superpages.first, this.superpages.last);
+  }
+
+  private forgetSuperpages(): void {
+    this.superpages.clear();
+    this.hart.refill.setSuperpages(this.superpages.first, this.superpages.last);
+  }
+
+  private setRoot(handle: number): void {
+    const { pool } = this.tables.shadow;
+    this.root = handle;
+    if (handle < 0) this.hart.refill.setRoot(0, 0);
+    else this.hart.refill.setRoot(pool.idOf(handle), pool.idAddrOf(pool.pageOf(handle)));
   }
 
   /** By the shadow table, else by the guest's, in one hold of the lock as long as every page that it takes is there. */
@@ -108,13 +133,15 @@ export class KvmMmu implements HartMmu, PteSource {
     const { shadow } = tables;
     if (user && this.firstUserMs === undefined) this.firstUserMs = this.nowMs();
     tables.lock();
-    if (this.root < 0 || !shadow.isLive(this.root)) this.root = shadow.getRoot(hart.satp, hart.hartId);
+    if (this.root < 0 || !shadow.isLive(this.root)) this.setRoot(shadow.getRoot(hart.satp, hart.hartId));
     const index = shadow.lookup(this.root, vpnOf(va));
     let spte = shadow.spte(index);
     let result: number = MMU_OK;
     const { generation } = shadow;
-    if (spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr)) shadow.markAccessed(index);
-    else {
+    if (spte !== 0 && permits(spte, access, user, hart.sum, hart.mxr)) {
+      shadow.markAccessed(index);
+      this.noteRegion(hart, va);
+    } else {
       result = this.walk.walk(this.fast, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
       spte = result === MMU_OK ? this.enterLocked(va, access, generation) : 0;
     }
@@ -252,7 +279,7 @@ export class KvmMmu implements HartMmu, PteSource {
   /** The hart has flushed from its TLB what was named; a superpage goes as a whole. */
   sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
     const { tables } = this;
-    if (va === undefined) this.superpages.clear();
+    if (va === undefined) this.forgetSuperpages();
     else if (this.superpages.covers(vpnOf(va))) this.flushTlb();
     tables.lock();
     tables.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
@@ -260,9 +287,9 @@ export class KvmMmu implements HartMmu, PteSource {
   }
 
   satpWritten(hart: Hart): void {
-    this.superpages.clear();
+    this.forgetSuperpages();
     this.tables.lock();
-    this.root = hart.paging ? this.tables.shadow.getRoot(hart.satp, hart.hartId) : -1;
+    this.setRoot(hart.paging ? this.tables.shadow.getRoot(hart.satp, hart.hartId) : -1);
     this.tables.unlock();
   }
 
@@ -274,12 +301,12 @@ export class KvmMmu implements HartMmu, PteSource {
 
   flushTlb(): void {
     this.hart.tlbFlushAll();
-    this.superpages.clear();
+    this.forgetSuperpages();
   }
 
   /** While it is outside: satp may have changed behind its back, by another hart's start. */
   forgetRoot(): void {
-    this.root = -1;
+    this.setRoot(-1);
   }
 }
 

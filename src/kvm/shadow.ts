@@ -91,6 +91,9 @@ export class ShadowPages {
   private readonly cache = new LeafCache();
   /** Level of the guest's pte that the last look-up's entry comes from. */
   level = 0;
+  /** The leaf page of the last look-up, and the generation that it was good for. */
+  leaf = -1;
+  leafGeneration = 0;
   /** Where the last `install` has entered what it returned; -1: nowhere. */
   installed = -1;
   private readonly syncPath = (root: number, vpn: number): void => this.sync.syncPath(root, vpn);
@@ -151,18 +154,32 @@ export class ShadowPages {
 
   /**
    * The shadow entry of `vpn` (27 bits), or 0, without the lock: 0 may mean that it takes the lock to know. For a thread whose TLB
-   * is flushed by request, and who acknowledges that later: the entry may be going. Its use shows already (SPTE_A).
+   * is flushed by request, and who acknowledges that later: the entry may be going. Its use shows: who takes the entry away sees SPTE_A in what he takes.
+   *
+   * The twin of riscv/refill.ts, which does the same in WebAssembly. Where the page becomes another's between the look and the mark, an entry of the same word may be
+   * marked that nobody used, which is only less than it could be; but not a link, whose word is below all frames: no entry has it.
    */
   peek(handle: number, vpn: number): number {
     const { pool } = this;
     const generation = pool.words.load(POOL_GENERATION);
     const leaf = this.cache.get(handle, vpn >>> 9, generation);
     if (leaf < 0) return 0;
-    const spte = pool.entries.load(leaf * ENTRIES + (vpn & 511));
-    // The page may have been evicted, and be another's by now, before the entry was read: then this has moved.
-    if ((spte & SPTE_A) === 0 || pool.words.load(POOL_GENERATION) !== generation) return 0;
+    const index = leaf * ENTRIES + (vpn & 511);
+    const spte = pool.entries.load(index);
+    if (spte === 0 || !this.isStill(handle, generation)) return 0;
+    if ((spte & SPTE_A) === 0) {
+      if (pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;
+      if (!this.isStill(handle, generation)) return 0;
+    }
     this.level = this.cache.level(handle, vpn >>> 9);
+    this.leaf = leaf;
+    this.leafGeneration = generation;
     return spte;
+  }
+
+  /** A leaf page may have been evicted, and be another's by now: then the generation has moved, or begun anew without the root. */
+  private isStill(handle: number, generation: number): boolean {
+    return this.pool.words.load(POOL_GENERATION) === generation && this.pool.isLive(handle);
   }
 
   /** Index of the leaf entry of `vpn` (27 bits), or -1 where there is none. The root is live. Takes note of the fences. Sets `level`. */
@@ -171,6 +188,8 @@ export class ShadowPages {
     if (leaf < 0) leaf = this.lookupSlow(handle, vpn);
     else this.level = this.cache.level(handle, vpn >>> 9);
     if (leaf < 0) return -1;
+    this.leaf = leaf;
+    this.leafGeneration = this.pool.generation;
     const index = leaf * ENTRIES + (vpn & 511);
     return this.pool.entries.readOnce(index) === 0 ? -1 : index;
   }
@@ -295,10 +314,10 @@ export class ShadowPages {
     if ((slot.direct.readOnce(i) & DIRECT_T) !== 0) this.onZap(ANY_VPN);
   }
 
-  /** Takes the right to write from every entry of a chain. Who calls it flushes all TLBs. */
+  /** Takes the right to write from every entry of a chain, and no mark that `peek` may be setting. Who calls it flushes all TLBs. */
   protectChain(head: number): void {
     for (let index = head - 1; index >= 0; index = this.tree.rmap.after(index))
-      this.pool.entries.writeOnce(index, this.spte(index) & ~SPTE_W);
+      this.pool.entries.fetchAnd(index, ~SPTE_W);
   }
 
   /**

@@ -118,6 +118,8 @@ export class ShadowPool {
   readonly nrPages: number;
   /** The entries of all pages, and beside each the words of rmap.ts. */
   readonly entries: Words;
+  /** Address of the generation, for what reads it in WebAssembly. */
+  readonly generationAddr: number;
   readonly gfns: Words;
   readonly next: Words;
   readonly prev: Words;
@@ -125,6 +127,8 @@ export class ShadowPool {
   /** Words of the pages; by page and PAGE_*: `get`, `set`. */
   readonly pages: Words;
   private readonly hash: Words;
+  private readonly pagesAddr: number;
+  private readonly entriesAddr: number;
 
   constructor(memory: { buffer: SharedArrayBuffer }, descriptor: ShadowDescriptor) {
     const { nrPages } = descriptor;
@@ -136,9 +140,12 @@ export class ShadowPool {
     };
     this.descriptor = descriptor;
     this.nrPages = nrPages;
+    this.generationAddr = at + POOL_GENERATION * 4;
     this.words = take(NR_POOL_WORDS);
     this.hash = take(nrBuckets(nrPages));
+    this.pagesAddr = at;
     this.pages = take(nrPages * WORDS_PER_PAGE);
+    this.entriesAddr = at;
     this.entries = take(nrPages * ENTRIES);
     this.gfns = take(nrPages * ENTRIES);
     this.next = take(nrPages * ENTRIES);
@@ -275,6 +282,21 @@ export class ShadowPool {
   /** Number of the page with its birth: not another page's, and not this one's when it is taken anew. */
   handle(page: number): number {
     return this.get(page, BIRTH) * MAX_SHADOW_PAGES + page;
+  }
+
+  /** A number above 0 that no other page has, as long as its birth's number does not come round. */
+  idOf(handle: number): number {
+    return Math.floor(handle / MAX_SHADOW_PAGES);
+  }
+
+  /** Address of the word that has `idOf` as long as the page is what it is. */
+  idAddrOf(page: number): number {
+    return this.pagesAddr + (page * WORDS_PER_PAGE + BIRTH) * 4;
+  }
+
+  /** Address of the words of its entries. */
+  addrOf(page: number): number {
+    return this.entriesAddr + page * ENTRIES * 4;
   }
 
   pageOf(handle: number): number {

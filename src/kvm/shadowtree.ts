@@ -159,8 +159,9 @@ export class ShadowTree {
       this.unlink(index);
       return;
     }
-    if ((pool.entries.readOnce(index) & SPTE_A) !== 0) this.mayBeInTlbs(this.rmap.gfn(index));
-    this.remove(index);
+    this.rmap.remove(index);
+    // By exchange: `peek` marks it without the lock.
+    if ((pool.entries.exchange(index, 0) & SPTE_A) !== 0) this.mayBeInTlbs(this.rmap.gfn(index));
   }
 
   /** Takes a leaf entry away whose direct entry goes too. */

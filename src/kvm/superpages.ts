@@ -3,9 +3,11 @@
  * has pages of 4 KiB alone, and a fence of one address in a superpage concerns all of it: where an address lies in the hull, the whole
  * TLB goes. Pages are 27 bits of vpn, so that a kernel's superpages, which lie high, do not make hulls that reach user space.
  */
+const NO_FIRST = 2 ** 27;
+
 export class SuperpageRange {
-  private first = Number.POSITIVE_INFINITY;
-  private last = -1;
+  first = NO_FIRST;
+  last = -1;
 
   /** The TLB gets a page of a superpage; level 1: of 2 MiB, 2: of 1 GiB. */
   note(vpn: number, level: number): void {
@@ -20,7 +22,7 @@ export class SuperpageRange {
 
   /** The TLB was flushed. */
   clear(): void {
-    this.first = Number.POSITIVE_INFINITY;
+    this.first = NO_FIRST;
     this.last = -1;
   }
 }

@@ -48,6 +48,7 @@ export class VcpuCore {
     this.hart = hartBase === 0 ? engine.createHart(options) : engine.attachHart(hartBase, options);
     this.mmu.hart = this.hart;
     if (frameCheck !== undefined) this.checked!.attach(this.hart, frameCheck);
+    this.hart.refill.setGeneration(tables.shadow.pool.generationAddr);
     this.timer = new VcpuTimer(this.hart, clock);
     this.state.hartBase = this.hart.base;
   }

@@ -53,7 +53,7 @@ export class VcpuThread {
     this.core = core;
     this.state = core.state;
     this.mail = new VcpuMail(vm.host.memory, vm.tables.mailAddr(core.id));
-    this.recordsBytes = RiscvEngine.bytesOf(vm.state.nrThreadDecodedPages);
+    this.recordsBytes = RiscvEngine.bytesOf(vm.state.nrThreadDecodedPages, vm.host.memory.buffer.byteLength);
     this.recordsAddr = vm.host.arenaAlloc(this.recordsBytes, 64);
     this.area = createRemote(vm.mm);
   }

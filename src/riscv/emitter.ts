@@ -91,7 +91,7 @@ export abstract class Emitter implements Emit {
       .op('i32And');
   }
 
-  /** With va's low word on the stack: leaves for $slow unless all of its bytes are in the TLB; sets `address`. */
+  /** With va's low word on the stack: leaves by `miss` unless all of its bytes are in the TLB; sets `address`. */
   private translate(table: number, lenBytes: number): void {
     const { c } = this;
     c.set(this.address);
@@ -101,7 +101,10 @@ export abstract class Emitter implements Emit {
     c.get(this.va);
     // An access that ends in the next page carries its last byte's page, which cannot be in this entry.
     if (lenBytes > 1) c.i64(lenBytes - 1).op('i64Add');
-    c.i64(-4096).op('i64And').op('i64Ne').brIf(this.slow);
+    c.i64(-4096)
+      .op('i64And')
+      .op('i64Ne')
+      .brIf(this.miss(table === L.TLB_WRITE));
     c.get(this.address)
       .get(this.entry)
       .mem('i32Load', table + 8)
@@ -126,6 +129,11 @@ export abstract class Emitter implements Emit {
     c.get(HART).get(this.va).get(this.address);
     this.call('stale');
     c.end();
+  }
+
+  /** Where to go when the TLB lacks the page of `va`. */
+  protected miss(_write: boolean): Label {
+    return this.slow;
   }
 
   private effectiveAddress(): void {

@@ -69,13 +69,13 @@ export class RiscvEngine {
     this.runWasm = run;
     this.fill = pageOps.fill;
     const nrPages = options.nrDecodedPages ?? DEFAULT_DECODED_PAGES;
-    const base = options.alloc(DecodedPages.lenBytes(nrPages), 64);
+    const base = options.alloc(DecodedPages.lenBytes(nrPages, buffer.byteLength), 64);
     this.records = new DecodedPages(buffer, base, nrPages, pageOps, () => this.forgetRecords());
   }
 
-  /** Bytes that `nrDecodedPages` take of its memory. */
-  static bytesOf(nrDecodedPages: number): number {
-    return DecodedPages.lenBytes(nrDecodedPages);
+  /** Bytes that `nrDecodedPages` take of a memory of `memoryBytes`. */
+  static bytesOf(nrDecodedPages: number, memoryBytes: number): number {
+    return DecodedPages.lenBytes(nrDecodedPages, memoryBytes);
   }
 
   private imports(): Record<string, unknown> {

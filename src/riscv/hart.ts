@@ -4,6 +4,7 @@ import type { RiscvEngine } from './engine.js';
 import { HART_EXIT_BUDGET, HART_EXIT_REQUEST, type HartExit, MODE_SUPERVISOR, MODE_USER } from './exits.js';
 import * as L from './layout.js';
 import { ACCESS_EXEC, ACCESS_READ, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W } from './mmu.js';
+import { RefillTable } from './refill.js';
 import { Slow } from './slow.js';
 
 /**
@@ -34,6 +35,8 @@ export class Hart {
   readonly base: number;
   readonly csr: CsrFile;
   readonly mmu: HartMmu;
+  /** What its MMU lets it look up by itself. */
+  readonly refill: RefillTable;
   /** See HartOptions. */
   readonly deprivileged: boolean;
   /** Instructions retired, as of the last exit. */
@@ -66,6 +69,8 @@ export class Hart {
     this.i32 = engine.i32;
     this.i64 = engine.i64;
     if (!options.attach) engine.fill(base, 0, L.HART_BYTES);
+    this.refill = new RefillTable(this.i32, base);
+    this.i32[(base + L.CODE_MAP) >>> 2] = engine.records.codeMap;
     this.csr = new CsrFile(this, options.now);
     this.slowPath = new Slow(this);
     if (options.attach) return;
@@ -325,7 +330,7 @@ export class Hart {
   }
 
   tlbFlushAll(): void {
-    this.engine.fill(this.base + L.DTLB, 0xff, L.HART_BYTES - L.DTLB);
+    this.engine.fill(this.base + L.DTLB, 0xff, L.TLB_END - L.DTLB);
   }
 
   itlbFlushPage(va: number): void {
@@ -345,7 +350,7 @@ export class Hart {
   private flushPageFrom(first: number, va: number): void {
     const low = va & ~0xfff;
     const offset = (low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES);
-    for (let table = first; table < L.HART_BYTES; table += L.TLB_TABLE_BYTES) {
+    for (let table = first; table < L.TLB_END; table += L.TLB_TABLE_BYTES) {
       const at = (this.base + table + offset) >>> 2;
       if (this.i32[at] === low) {
         this.i32[at] = -1;

@@ -13,6 +13,7 @@ import {
 } from './handlers.js';
 import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
+import { emitRefill } from './refill.js';
 
 /**
  * Generates the interpreter: one WebAssembly function `run(hart, budget)`, which returns what is left of the budget.
@@ -25,6 +26,7 @@ import * as L from './layout.js';
  *   $slow      the current instruction, or the decoding of it, is done by `env.slow` in TypeScript
  *   $jumpOut   a jump has left the page or met a request: compute pc, go to $top
  *   $dispatch  the next record
+ *   $missRead, $missWrite   the TLB lacks the page of a load or store: refilled (refill.ts), and once more; else $slow
  *
  * WHY one br_table and records, and not a call for each instruction: measured 337 against 160 M instructions a second.
  */
@@ -45,8 +47,9 @@ export function generateInterpreter(options: EmitOptions): Uint8Array {
   const stale = options.tagsAddr === undefined ? undefined : module.importFunc('stale', [I32, I64, I32], []);
   const helpers = new Map([...emitHelpers(module), ...emitFpFunctions(module)]);
   if (stale !== undefined) helpers.set('stale', stale);
+  const refill = emitRefill(module, options.tagsAddr);
   const { code } = module.func('run', [I32, I32], [I32]);
-  new Interpreter(code, helpers, options).emit(fetch, slow);
+  new Interpreter(code, helpers, options).emit(fetch, slow, refill);
   emitFill(module);
   emitCopy(module);
   emitSamePage(module);
@@ -112,6 +115,8 @@ class Interpreter extends Emitter {
   private top!: Label;
   private jumpOut!: Label;
   private dispatch!: Label;
+  private missRead!: Label;
+  private missWrite!: Label;
   private form!: Handler;
 
   constructor(code: Code, helpers: ReadonlyMap<string, number>, options: EmitOptions) {
@@ -122,7 +127,7 @@ class Interpreter extends Emitter {
     [this.pageVa, this.pcLocal] = [i64(), i64()];
   }
 
-  emit(fetch: number, slow: number): void {
+  emit(fetch: number, slow: number, refill: number): void {
     const { c } = this;
     c.get(HART).mem('i64Load', L.PC).set(this.pcLocal);
     this.leave = c.block();
@@ -131,7 +136,13 @@ class Interpreter extends Emitter {
     this.slow = c.block();
     this.jumpOut = c.block();
     this.dispatch = c.loop();
+    this.missRead = c.block();
+    this.missWrite = c.block();
     this.emitDispatch();
+    c.end();
+    this.emitMiss(refill, 1);
+    c.end();
+    this.emitMiss(refill, 0);
     c.end().op('unreachable').end();
     this.setPcFromRecord();
     c.br(this.top).end();
@@ -165,6 +176,15 @@ class Interpreter extends Emitter {
 
   private storeState(): void {
     this.c.get(HART).get(this.pcLocal).mem('i64Store', L.PC).get(HART).get(LEFT).mem('i32Store', L.BUDGET_LEFT);
+  }
+
+  /** The instruction is done again, which then takes no more off the budget. */
+  private emitMiss(refill: number, write: 0 | 1): void {
+    const { c } = this;
+    c.get(HART).get(this.va);
+    this.dtlb();
+    c.i32(write).call(refill).if();
+    c.get(LEFT).i32(1).op('i32Add').set(LEFT).br(this.dispatch).end().br(this.slow);
   }
 
   private emitSlow(slow: number): void {
@@ -348,6 +368,10 @@ class Interpreter extends Emitter {
   jumpRegister(target: () => void): void {
     target();
     this.c.set(this.pcLocal).br(this.top);
+  }
+
+  protected override miss(write: boolean): Label {
+    return write ? this.missWrite : this.missRead;
   }
 
   protected dtlb(): void {

@@ -72,7 +72,22 @@ export const DTLB = 1024;
 export const ITLB = DTLB + NR_CTX * TLB_CTX_BYTES;
 export const ITLB_CTX_BYTES = TLB_TABLE_BYTES;
 
-export const HART_BYTES = ITLB + 2 * ITLB_CTX_BYTES;
+export const TLB_END = ITLB + 2 * ITLB_CTX_BYTES;
+
+/** What a TLB miss looks at before it asks the MMU (refill.ts): a table of regions of 512 pages. */
+export const REFILL = TLB_END;
+export const REFILL_ENTRIES = 256;
+export const REFILL_ENTRY_BYTES = 16;
+/** Number of the present address space in it, 0 for none, and where that number is while the space lives; address of the generation; the hull of superpages. */
+export const REFILL_ROOT = 896;
+export const REFILL_GENERATION = 900;
+export const REFILL_FIRST = 904;
+export const REFILL_LAST = 908;
+/** Address of the bitmap of host pages that have decoded code, in the thread that runs the hart. */
+export const CODE_MAP = 912;
+export const REFILL_ROOT_AT = 916;
+
+export const HART_BYTES = REFILL + REFILL_ENTRIES * REFILL_ENTRY_BYTES;
 
 /** Decoded code: a record of 8 bytes for each 2 bytes of a page, and two more that look up the next page. */
 export const RECORD_BYTES = 8;

@@ -33,6 +33,8 @@ export class DecodedPages {
   private readonly base: number;
   private readonly nrPages: number;
   private readonly copies: number;
+  /** Address of a bitmap of all host pages: those that have records. */
+  readonly codeMap: number;
   private readonly ops: PageOps;
   private readonly onDrop: () => void;
   /** Host page to page of records + 1. */
@@ -50,15 +52,17 @@ export class DecodedPages {
     this.base = base;
     this.nrPages = nrPages;
     this.copies = base + nrPages * L.DECODED_PAGE_BYTES;
+    this.codeMap = this.copies + nrPages * 4096;
+    ops.fill(this.codeMap, 0, mapBytes(buffer.byteLength));
     this.ops = ops;
     this.onDrop = onDrop;
     this.hostPageOf = new Int32Array(nrPages).fill(-1);
     this.sureAt = new Int32Array(nrPages);
   }
 
-  /** Bytes that `nrPages` of them take. */
-  static lenBytes(nrPages: number): number {
-    return nrPages * (L.DECODED_PAGE_BYTES + 4096);
+  /** Bytes that `nrPages` of them take in a memory of `memoryBytes`. */
+  static lenBytes(nrPages: number, memoryBytes: number): number {
+    return nrPages * (L.DECODED_PAGE_BYTES + 4096) + mapBytes(memoryBytes);
   }
 
   /** Others may have written pages since: none is used again before it has been compared. The caller flushes the fetch TLBs. */
@@ -67,7 +71,7 @@ export class DecodedPages {
   }
 
   has(hostPage: number): boolean {
-    return this.slotOf.has(hostPage);
+    return ((this.u8[this.codeMap + (hostPage >>> 3)]! >>> (hostPage & 7)) & 1) === 1;
   }
 
   /** Address of the page's records; makes them, undecoded, where there are none: then `created` is true. */
@@ -96,6 +100,7 @@ export class DecodedPages {
     this.sureAt[slot] = this.doubts;
     this.endPage(address + L.PAGE_RECORD_BYTES);
     this.slotOf.set(hostPage, slot);
+    this.u8[this.codeMap + (hostPage >>> 3)]! |= 1 << (hostPage & 7);
     this.hostPageOf[slot] = hostPage;
     return address;
   }
@@ -111,6 +116,7 @@ export class DecodedPages {
     const slot = this.slotOf.get(hostPage);
     if (slot === undefined) return;
     this.slotOf.delete(hostPage);
+    this.u8[this.codeMap + (hostPage >>> 3)]! &= ~(1 << (hostPage & 7));
     this.hostPageOf[slot] = -1;
     this.onDrop();
   }
@@ -167,4 +173,9 @@ export class DecodedPages {
     this.u16[record >>> 1] = handlerOf(decoded);
     return decoded;
   }
+}
+
+/** A bit for each page of the memory, in whole blocks of 64 bytes. */
+function mapBytes(memoryBytes: number): number {
+  return Math.ceil(memoryBytes / 4096 / 512) * 64;
 }

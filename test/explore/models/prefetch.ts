@@ -1,45 +1,25 @@
 import { model } from 'unpin/explore';
-import { checkVm, Kvm } from 'unpin/kvm';
-import { Host, MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from 'unpin/mm';
-import { CSR } from 'unpin/riscv';
+import { checkVm } from 'unpin/kvm';
+import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE } from 'unpin/mm';
+import {
+  FIRST,
+  LEAF,
+  LEAF_FLAGS,
+  NEIGHBOUR,
+  NR_PAGES,
+  OTHER,
+  pteOf,
+  RAM,
+  READ,
+  RW,
+  type State,
+  setup,
+} from '../pagedguest.js';
 
 /**
  * kvm's shadow fault in one hold of the lock, and what it enters beside its page (fastfault.ts, prefetch.ts), in a thread of a vCPU's own, against all that may
  * happen to a neighbour: the host takes it away, its slot goes and another comes, the guest changes its pte and fences.
  */
-
-const RAM = 0x8000_0000;
-const RW = PROT_READ | PROT_WRITE;
-const [ROOT, MIDDLE, LEAF, FIRST, NEIGHBOUR, OTHER] = [0, 1, 2, 3, 4, 5];
-const NR_PAGES = 6;
-const LEAF_FLAGS = 0xc7n;
-const READ = 0;
-
-/** A guest of one page table over its pages, that has just read the first of two neighbours. */
-function setup() {
-  const host = new Host({ frames: 64, arenaBytes: 2 ** 20, pageTables: 12, defer: (fn) => void setImmediate(fn) });
-  const env = { nowMs: () => 0, defer: (fn: () => void) => void setImmediate(fn), setTimer: () => () => {} };
-  const mm = host.createMm();
-  const va = mm.mmap(0, NR_PAGES * 4096, RW, MAP_PRIVATE | MAP_ANONYMOUS);
-  const put = (page: number, index: number, pte: bigint) =>
-    mm.writeSync(va + page * 4096 + index * 8, new Uint8Array(BigUint64Array.of(pte).buffer));
-  put(ROOT, 2, pteOf(MIDDLE, 1n));
-  put(MIDDLE, 0, pteOf(LEAF, 1n));
-  for (let page = 0; page < NR_PAGES; page++) put(LEAF, page, pteOf(page, LEAF_FLAGS));
-  for (let page = FIRST; page < NR_PAGES; page++) put(page, 0, BigInt(page));
-  const vm = new Kvm(host, env, { nrDecodedPages: 4 }).createVm(mm, { nrShadowPages: 3 });
-  vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: NR_PAGES * 4096, userspaceAddr: va });
-  const vcpu = vm.createVcpu(0);
-  vcpu.hart.csr.write(CSR.satp, RAM / 4096, 8 << 28);
-  vcpu.core.mmu.translate(vcpu.hart, RAM + (FIRST - 1) * 4096, READ);
-  return { host, mm, va, vm, vcpu, other: 0 };
-}
-
-type State = ReturnType<typeof setup>;
-
-function pteOf(page: number, flags: bigint): bigint {
-  return (BigInt(RAM / 4096 + page) << 10n) | flags;
-}
 
 /** In sequence: the pages that follow are entered too. */
 const fault = ({ vcpu }: State) => void vcpu.core.mmu.translate(vcpu.hart, RAM + FIRST * 4096, READ);

@@ -1,0 +1,208 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { Words } from '../../src/base/index.js';
+import { ShadowPages } from '../../src/kvm/shadow.js';
+import { SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from '../../src/kvm/spte.js';
+import { Host } from '../../src/mm/index.js';
+import {
+  ACCESS_EXEC,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  type Access,
+  CSR,
+  type HartMmu,
+  MMU_OK,
+  MMU_WAIT,
+  MODE_SUPERVISOR,
+  MODE_USER,
+  permits,
+  RIGHT_X,
+  RiscvEngine,
+} from '../../src/riscv/index.js';
+import { ld, sd } from '../isa/assemble.js';
+import { A0, A1, code } from './guestcode.js';
+
+/**
+ * The TLB miss that is answered in WebAssembly (riscv/refill.ts) beside its twin in TypeScript, `ShadowPages.peek`: for any word, mode and right both say the same, and
+ * the hart's MMU is asked for nothing else.
+ */
+
+const PAGE = 4096;
+const NR_GFNS = 64;
+const SATP = (8n << 60n) | 1n;
+const SUM = 1 << 18;
+const PTE_D = 128;
+const CODE_VA = 0x10000;
+const RIGHTS = [SPTE_V, SPTE_R, SPTE_W, SPTE_X, SPTE_U, SPTE_A];
+
+class World {
+  readonly host = new Host({ frames: 64, arenaBytes: 2 ** 20 });
+  readonly shadow: ShadowPages;
+  readonly engine: RiscvEngine;
+  readonly hart;
+  readonly asked: Access[] = [];
+  readonly frame: number;
+  readonly root: number;
+  private readonly code: number;
+
+  constructor(vpn: number) {
+    const { host } = this;
+    const page = () => host.arenaAlloc(PAGE, PAGE) >>> 12;
+    [this.frame, this.code] = [page(), page()];
+    const direct = new Words(host.memory, host.arenaAlloc(NR_GFNS * 4, 8), NR_GFNS);
+    const rmap = new Words(host.memory, host.arenaAlloc(NR_GFNS * 4, 8), NR_GFNS);
+    for (let i = 0; i < NR_GFNS; i++) {
+      direct.writeOnce(i, (this.frame << 12) | 3);
+      rmap.writeOnce(i, 0);
+    }
+    const slot = { baseGfn: 0, direct, rmap };
+    const slots = { find: (gfn: number) => (gfn < NR_GFNS ? slot : undefined) };
+    this.shadow = ShadowPages.create(host, slots, 8, () => {});
+    this.engine = new RiscvEngine({
+      ...{ memory: host.memory, nrDecodedPages: 4, free: () => {} },
+      alloc: (lenBytes, align) => host.arenaAlloc(lenBytes, align),
+    });
+    const mmu: HartMmu = {
+      translate: (hart, va, access) => {
+        if (access === ACCESS_EXEC) {
+          hart.tlbFill(va, this.code, RIGHT_X, access);
+          return MMU_OK;
+        }
+        this.asked.push(access);
+        return MMU_WAIT;
+      },
+      sfenceVma: () => {},
+      satpWritten: () => {},
+    };
+    this.hart = this.engine.createHart({ hartId: 0, mmu, now: () => 0 });
+    this.hart.csr.write(CSR.satp, 1, 8 << 28);
+    this.root = this.shadow.getRoot(SATP, 0);
+    const walk = { gpa: 9 * PAGE, flags: SPTE_R | SPTE_W | SPTE_U | PTE_D, level: 0, tables: [3, 2, 1] };
+    this.shadow.install(this.root, vpn, walk, this.shadow.generation);
+    host.u8.set(code(ld(A1, 0, A0), sd(A1, 0, A0)), this.code * PAGE);
+    host.u8[this.frame * PAGE] = 77;
+  }
+
+  /** What the owner of the hart does when it has looked the region up; an address space in `root`. */
+  note(vpn: number, level = 0): void {
+    const { shadow, hart, root } = this;
+    const { pool } = shadow;
+    hart.refill.setGeneration(pool.generationAddr);
+    hart.refill.setRoot(pool.idOf(root), pool.idAddrOf(pool.pageOf(root)));
+    shadow.lookup(root, vpn);
+    hart.refill.put(vpn >>> 9, shadow.leafGeneration, pool.addrOf(shadow.leaf), level);
+  }
+
+  get index(): number {
+    return this.shadow.installed;
+  }
+
+  /** Loads or stores at `va` by the hart; whether its MMU was not asked. */
+  access(va: bigint, access: Access): boolean {
+    const { hart, asked } = this;
+    hart.tlbFlushAll();
+    asked.length = 0;
+    hart.pc = BigInt(CODE_VA + (access === ACCESS_WRITE ? 4 : 0));
+    hart.setX(A0, va);
+    hart.setX(A1, 5n);
+    hart.run(1);
+    return asked.length === 0 && hart.pc === BigInt(CODE_VA + (access === ACCESS_WRITE ? 8 : 4));
+  }
+}
+
+function vaOf(vpn: number): bigint {
+  return BigInt((vpn << 5) >> 5) * 4096n;
+}
+
+const caseOf = fc.record({
+  vpn: fc.constantFrom(0x12345, 0x7fffe00, 0x4000123, 511),
+  rights: fc.subarray(RIGHTS),
+  user: fc.boolean(),
+  sum: fc.boolean(),
+  access: fc.constantFrom<Access>(ACCESS_READ, ACCESS_WRITE),
+  spoiled: fc.constantFrom('no', 'no', 'no', 'generation', 'root', 'other region', 'not canonical', 'other space'),
+});
+
+test('N3 N14: the hart refills its TLB where its twin would, and nowhere else', () => {
+  let nrFilled = 0;
+  fc.assert(
+    fc.property(caseOf, ({ vpn, rights, user, sum, access, spoiled }) => {
+      const w = new World(vpn);
+      const { shadow, hart } = w;
+      w.note(vpn);
+      hart.setMode(user ? MODE_USER : MODE_SUPERVISOR);
+      hart.csr.write(CSR.sstatus, sum ? SUM : 0, 0);
+      const word = (w.frame << 12) | rights.reduce((a, b) => a | b, 0);
+      const put = () => shadow.pool.entries.writeOnce(w.index, word);
+      let asked: number = vpn;
+      if (spoiled === 'generation') shadow.pool.nextGeneration();
+      if (spoiled === 'root') shadow.tree.evict(shadow.pool.pageOf(w.root));
+      if (spoiled === 'other region') asked = vpn ^ (1 << 17);
+      put();
+      const space = spoiled === 'other space' ? shadow.getRoot(SATP + 5n, 0) : w.root;
+      if (space !== w.root)
+        hart.refill.setRoot(shadow.pool.idOf(space), shadow.pool.idAddrOf(shadow.pool.pageOf(space)));
+      const spte = shadow.peek(space, asked);
+      const expected = spoiled !== 'not canonical' && spte !== 0 && permits(spte, access, user, sum, false);
+      put();
+      const va = vaOf(asked) ^ (spoiled === 'not canonical' ? 1n << 40n : 0n);
+      const filled = w.access(va, access);
+      expect(filled).toBe(expected);
+      expect(shadow.pool.entries.readOnce(w.index)).toBe(filled ? word | SPTE_A : word);
+      if (!filled) return;
+      nrFilled++;
+      if (access === ACCESS_READ) expect(hart.getX(A1)).toBe(77n);
+      else expect(w.host.u8[w.frame * PAGE]).toBe(5);
+      const entries: boolean[] = [];
+      hart.forEachTlbEntry((_va, hostAddress, write) => {
+        expect(hostAddress).toBe(w.frame * PAGE);
+        entries.push(write);
+      });
+      expect(entries.sort()).toEqual([false, true].filter((write) => (word & (write ? SPTE_W : SPTE_R)) !== 0));
+    }),
+    { numRuns: 300 },
+  );
+  expect(nrFilled).toBeGreaterThan(20);
+});
+
+const FULL = SPTE_V | SPTE_R | SPTE_W | SPTE_A;
+
+test('N3: a page that has decoded code is refilled for reading alone', () => {
+  const w = new World(5);
+  w.note(5);
+  w.shadow.pool.entries.writeOnce(w.index, (w.frame << 12) | FULL);
+  w.engine.recordsOf(w.frame);
+  expect([w.access(vaOf(5), ACCESS_READ), w.access(vaOf(5), ACCESS_WRITE)]).toEqual([true, false]);
+  w.access(vaOf(5), ACCESS_READ);
+  const writable: boolean[] = [];
+  w.hart.forEachTlbEntry((_va, _host, write) => writable.push(write));
+  expect(writable).toEqual([false]);
+  w.engine.records.drop(w.frame);
+  expect(w.access(vaOf(5), ACCESS_WRITE)).toBe(true);
+});
+
+test('pages of superpages are refilled inside the hull that was noted', () => {
+  const w = new World(600);
+  w.note(600, 1);
+  w.shadow.pool.entries.writeOnce(w.index, (w.frame << 12) | FULL);
+  const tries = [
+    [1, 0],
+    [512, 599],
+    [601, 1023],
+    [512, 1023],
+  ] as const;
+  const answers = tries.map(([first, last]) => {
+    w.hart.refill.setSuperpages(first, last);
+    return w.access(vaOf(600), ACCESS_READ);
+  });
+  expect(answers).toEqual([false, false, false, true]);
+});
+
+test('an access across pages, a right that is known to lack and no address space go to the MMU', () => {
+  const w = new World(5);
+  w.note(5);
+  w.shadow.pool.entries.writeOnce(w.index, (w.frame << 12) | FULL);
+  expect(w.access(vaOf(5) + 4092n, ACCESS_READ)).toBe(false);
+  w.hart.refill.setRoot(0, 0);
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(false);
+});
