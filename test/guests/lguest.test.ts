@@ -77,7 +77,7 @@ test('S10: with memory enough it says what it says on a hart of its own', async 
   expect(world.consoles[0]).toMatch(NATIVE);
   expect(report).toMatchObject({ exit: 'poweroff', reason: '', faults: { major: 0 } });
   expect(report!.bootMs).toBeGreaterThan(0);
-  // Seven processes take turns on four page directories.
+  // Six children take turns on four page directories.
   expect(report!.lguest!.victims).toBeGreaterThan(0);
   expect(world.host.stats().framesFree).toBe(world.host.stats().frames);
   await world.host.stop();
