@@ -34,7 +34,7 @@ export interface CmEvent {
   readonly privateData: Uint8Array;
   readonly responderResources: number;
   readonly initiatorDepth: number;
-  /** DISCONNECTED: why, in one line. */
+  /** DISCONNECTED: why, in one line; absent where a side has asked for it. */
   readonly reason?: string;
 }
 

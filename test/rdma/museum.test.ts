@@ -6,6 +6,7 @@ import {
   IBV_ACCESS_REMOTE_READ,
   IBV_ADVISE_MR_ADVICE_PREFETCH,
   IBV_ADVISE_MR_FLAG_FLUSH,
+  IBV_SEND_INLINE,
   IBV_WC_REM_ACCESS_ERR,
   IBV_WC_SUCCESS,
   IBV_WR_RDMA_READ,
@@ -286,4 +287,23 @@ describe('S11', () => {
     expect(w.host.stats().pinnedFrames).toBe(0);
     w.check();
   });
+});
+
+test('who waits for a page asks for it once, whatever else comes and goes on its connection', async () => {
+  await start();
+  const [{ va, mr }, there] = [await w.region(w.b, 1), await w.region(w.a, 1)];
+  const open = bracket(w.b.mm, va, 1);
+  open.start();
+  const reading = read(mr, va, 100);
+  await w.turns(20);
+  // Each request of its own asks the sender of the response, too, whether it can go on.
+  for (let n = 0; n < 50; n++) {
+    const wr = { opcode: IBV_WR_RDMA_WRITE, sendFlags: IBV_SEND_INLINE, inlineData: pattern(8, n) } as const;
+    await w.send(w.b, { ...wr, remoteAddr: there.va, rkey: there.mr.rkey });
+  }
+  open.end();
+  expect((await reading).status).toBe(IBV_WC_SUCCESS);
+  await w.turns(50);
+  const { minorFaults, majorFaults } = w.device.stats();
+  expect(minorFaults + majorFaults).toBeLessThan(6);
 });

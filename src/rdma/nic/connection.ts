@@ -77,6 +77,8 @@ export class NicConn implements StreamHandler {
   private peerEnded = false;
   private over = false;
   private reason: string | undefined;
+  /** The peer has closed between messages, and nothing had failed. */
+  private inOrder = false;
 
   constructor(owner: ConnOwner, id: number, listener: number) {
     this.owner = owner;
@@ -284,8 +286,8 @@ export class NicConn implements StreamHandler {
   private peerClosed(): void {
     const qp = this.qp!;
     if (this.stream!.atBoundary && !qp.failed) {
-      this.reason ??= 'the peer has disconnected';
-      qp.fail(this.reason, 0, true);
+      this.inOrder = true;
+      qp.fail('the peer has disconnected', 0, true);
     } else if (!qp.failed) {
       this.reason = 'the peer has closed the connection in the middle of a message';
       qp.lost(this.reason);
@@ -300,7 +302,7 @@ export class NicConn implements StreamHandler {
       return this.abort(code ?? 'ECONNRESET', error?.message ?? 'the connection is closed');
     const reason = this.reason ?? error?.message ?? 'the connection is closed';
     if (!this.peerEnded && !this.qp!.failed) this.qp!.lost(reason);
-    this.end(reason);
+    this.end(this.inOrder ? this.reason : reason);
   }
 
   /** The set-up has failed. */

@@ -245,8 +245,12 @@ export class NicMemory {
 
   // Faults.
 
-  /** 1: look again; 0: the mm thread is asked; or why the page cannot be had. */
+  /**
+   * 1: look again; 0: the mm thread is asked; or why the page cannot be had. WHY one request at a time: who waits is asked for more by all that comes and goes
+   * on its connection, and each answer would have made another request.
+   */
   private fault(access: Access, key: number, to: number, lenBytes: number, write: boolean): number {
+    if (access.waiting) return 0;
     for (let stale = 0; stale < MAX_STALE; stale++) {
       const result = this.tryFault(key, to, write);
       if (result > 0) return 1;
