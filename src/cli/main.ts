@@ -5,6 +5,7 @@ import { KernelError } from '../base/index.js';
 import { bootCommand } from './boot.js';
 import { exploreCommand } from './explore.js';
 import { lguestCommand } from './lguest.js';
+import { rdmaCommand } from './rdma/command.js';
 import { startCommand } from './start.js';
 import { stepCommand } from './step.js';
 
@@ -26,8 +27,16 @@ function createProgram(): Command {
     .description('Virtual memory for TypeScript hosts, with pte notifiers')
     .configureOutput({ outputError: (text, write) => write(`unpin: EINVAL: ${oneLine(text)}\n`) })
     .exitOverride();
-  for (const command of [startCommand(), bootCommand(), lguestCommand(), exploreCommand(), stepCommand()]) {
+  for (const command of [
+    startCommand(),
+    bootCommand(),
+    lguestCommand(),
+    rdmaCommand(),
+    exploreCommand(),
+    stepCommand(),
+  ]) {
     command.copyInheritedSettings(program);
+    for (const verb of command.commands) verb.copyInheritedSettings(program);
     program.addCommand(command);
   }
   return program;

@@ -1,0 +1,55 @@
+import { KernelError } from '../../base/index.js';
+import { IBV_SEND_INLINE, IBV_WC_SUCCESS, IBV_WR_SEND, type WorkCompletion, wcStatusStr } from '../../rdma/index.js';
+import type { Remote } from './remote.js';
+import { ECHO_BYTES } from './service.js';
+
+/** A message there and back. */
+
+export interface PingReport {
+  readonly count: number;
+  /** Round trips, microseconds. */
+  readonly minUs: number;
+  readonly medianUs: number;
+  readonly maxUs: number;
+}
+
+const SHOWN = 10;
+
+export async function ping(remote: Remote, count: number): Promise<PingReport> {
+  const times: number[] = [];
+  for (let n = 0; n < count; n++) {
+    const us = await pingOnce(remote, n);
+    times.push(us);
+    if (n < SHOWN) process.stdout.write(`${ECHO_BYTES} bytes back: ping ${n + 1}, ${us.toFixed(0)} µs\n`);
+  }
+  const sorted = times.sort((a, b) => a - b);
+  const [minUs, medianUs, maxUs] = [sorted[0]!, sorted[count >> 1]!, sorted[count - 1]!];
+  process.stdout.write(
+    `${count} pings: ${minUs.toFixed(0)} µs at least, ${medianUs.toFixed(0)} median, ${maxUs.toFixed(0)} at most\n`,
+  );
+  return { count, minUs, medianUs, maxUs };
+}
+
+/** Microseconds until message `n` has come back. Throws KernelError where another one does. */
+export async function pingOnce({ qp, recvCq, buffers, rnic }: Remote, n: number): Promise<number> {
+  const message = Buffer.alloc(ECHO_BYTES, `ping ${n} `);
+  const { addr, lkey } = buffers;
+  qp.postRecv({ wrId: n, sgList: [{ addr, length: ECHO_BYTES, lkey }] });
+  const began = performance.now();
+  qp.postSend({ wrId: n, opcode: IBV_WR_SEND, sendFlags: IBV_SEND_INLINE, inlineData: message });
+  await nextOf(recvCq);
+  const us = (performance.now() - began) * 1000;
+  const back = Buffer.alloc(ECHO_BYTES);
+  await rnic.mm.read(addr, back);
+  if (!back.equals(message)) throw new KernelError('EPROTO', 'ping', `message ${n} must come back as it went`);
+  return us;
+}
+
+/** The next completion, a good one. Throws KernelError EIO: what became of the connection. */
+export async function nextOf(cq: AsyncIterable<WorkCompletion>): Promise<WorkCompletion> {
+  for await (const wc of cq) {
+    if (wc.status === IBV_WC_SUCCESS) return wc;
+    throw new KernelError('EIO', 'pollCq', `request ${wc.wrId}: ${wcStatusStr(wc.status)}`);
+  }
+  throw new KernelError('EIO', 'pollCq', 'the queue is gone');
+}

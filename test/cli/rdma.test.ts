@@ -1,0 +1,128 @@
+import fs from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { type Command, expectRefused, type Result, testFolder, unpin } from './command.js';
+
+/** `unpin rdma`: two processes, and what is refused. */
+
+const folder = testFolder('rdma');
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+const rdma = (...args: string[]): Promise<Result> => unpin(['rdma', ...args]).done;
+const file = (name: string) => path.join(folder, name);
+const read = (name: string) => JSON.parse(fs.readFileSync(file(name), 'utf8'));
+
+async function startServer(...args: string[]): Promise<{ server: Command; port: string }> {
+  const server = unpin(['rdma', 'server', '--port', '0', ...args]);
+  await server.until(/port \d+\n/);
+  return { server, port: /port (\d+)\n/.exec(server.stdout)![1]! };
+}
+
+describe('server and client', () => {
+  test('S11: a region four times the memory that serves it is written and read back, and nothing is pinned', async () => {
+    const sizes = ['--region', '16M', '--frames', '4M', '--swap-size', '64M'];
+    const { server, port } = await startServer('--once', '--json', file('server.json'), ...sizes);
+    const client = await rdma('client', '--port', port, '--verify', '--json', file('client.json'));
+    expect([client.stderr, client.code]).toEqual(['', 0]);
+    expect(client.stdout).toMatch(/10 pings: [\s\S]*verified 16 MiB: 0 bytes wrong/);
+    const { code, stderr } = await server.done;
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/1 connections; received 16[.\d]* MiB[\s\S]*faults \d+ minor, \d+ major[\s\S]*pinned 0/);
+    expect(read('client.json')).toMatchObject({ bytesVerified: 2 ** 24, mismatches: 0, ping: { count: 10 } });
+    const report = read('server.json');
+    expect(report).toMatchObject({
+      server: { regionBytes: 2 ** 24, connections: [{ end: 'disconnected', pings: 10 }], device: { pinnedPages: 0 } },
+      host: { frames: 1024, pinnedFrames: 0, poisoned: 0 },
+    });
+    expect(report.host.swapInPages).toBeGreaterThan(1000);
+    expect(report.server.device.majorFaults).toBeGreaterThan(0);
+  });
+
+  test('the bench measures; a second client finds what the first one left; SIGTERM ends the server with its report', async () => {
+    const { server, port } = await startServer('--region', '1M', '--frames', '4M', '--json', file('two.json'));
+    const bench = ['--bench', '--seconds', '1', '--count', '1', '--json', file('bench.json')];
+    const client = await rdma('client', '--port', port, ...bench);
+    expect([client.stderr, client.code]).toEqual(['', 0]);
+    expect(client.stdout).toMatch(/atomic +\d+ µs +\d+ µs[\s\S]*write +\d+ MB\/s/);
+    expect(read('bench.json').bench.bytesPerSecond.read).toBeGreaterThan(0);
+    expect((await rdma('client', '--port', port, '--count', '2')).code).toBe(0);
+    server.process.kill('SIGTERM');
+    expect((await server.done).code).toBe(143);
+    expect(read('two.json').server.connections).toHaveLength(2);
+  });
+
+  test('--pin pins where --memlock allows it', async () => {
+    const { server, port } = await startServer(
+      '--once',
+      '--pin',
+      '--region',
+      '1M',
+      '--memlock',
+      '1M',
+      '--frames',
+      '4M',
+      '--json',
+      file('pin.json'),
+    );
+    expect((await rdma('client', '--port', port, '--verify')).code).toBe(0);
+    expect((await server.done).code).toBe(0);
+    expect(read('pin.json').server).toMatchObject({ pinned: true, device: { pinnedPages: 256, majorFaults: 0 } });
+  });
+
+  test('a peer that speaks another protocol ends alone', async () => {
+    const { server, port } = await startServer('--region', '1M', '--frames', '4M');
+    const socket = net.connect(Number(port), '127.0.0.1');
+    socket.write('GET / HTTP/1.1\r\n\r\n'.repeat(10));
+    await new Promise((resolve) => socket.on('close', resolve).resume());
+    expect((await rdma('client', '--port', port, '--verify')).code).toBe(0);
+    server.process.kill('SIGINT');
+    expect((await server.done).code).toBe(130);
+  });
+});
+
+describe('what is refused', () => {
+  const REFUSALS: [string, string[], RegExp][] = [
+    [
+      'a region that may not be pinned',
+      ['server', '--port', '0', '--pin', '--region', '1M'],
+      /^unpin: ENOMEM: .*memlock/i,
+    ],
+    ['a port that is none', ['server', '--port', '70000'], /'70000' must be a whole number from 0 to 65535/],
+    ['a region that is no size', ['server', '--region', 'big'], /'big' must be a size such as 128M/],
+    [
+      'a report that cannot be written',
+      ['server', '--port', '0', '--json', '/nowhere/x'],
+      /report '\/nowhere\/x' must be a file/,
+    ],
+    [
+      'an address that is not ours',
+      ['server', '--host', '192.0.2.1', '--port', '0'],
+      /^unpin: E[A-Z]+: .*192\.0\.2\.1/,
+    ],
+    ['a server that is not there', ['client', '--port', '1'], /^unpin: ECONNREFUSED: .*127\.0\.0\.1/],
+    ['a verb that is none', ['serve'], /unknown command/],
+  ];
+
+  test.each(REFUSALS)('%s', async (_, args, message) => {
+    expectRefused(await rdma(...args), message);
+  });
+
+  test('a port that is in use', async () => {
+    const holder = net.createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => holder.once('listening', resolve));
+    const { port } = holder.address() as net.AddressInfo;
+    const result = await rdma('server', '--port', String(port));
+    holder.close();
+    expectRefused(result, /^unpin: EADDRINUSE: /);
+  });
+
+  test('a peer that is no unpin rdma server', async () => {
+    const other = net.createServer((socket) => socket.end('220 hello\r\n')).listen(0, '127.0.0.1');
+    await new Promise((resolve) => other.once('listening', resolve));
+    const { port } = other.address() as net.AddressInfo;
+    const result = await rdma('client', '--port', String(port));
+    other.close();
+    expectRefused(result, /^unpin: (EPROTO|ECONNRESET): /);
+  });
+});
