@@ -1,7 +1,12 @@
-# Debian packages for riscv64 on a machine of any architecture, as any user: what scripts/debian-guest and scripts/debian-disk share.
+# Debian packages of one architecture and release on a machine of any, as any user: what the scripts debian-* here share.
 #
-# Sourced, with $me (the name in messages), $dir (where apt's own state goes, absolute) and $mirror (a URL, or empty) set. Then
+# Sourced, with $me (the name in messages), $dir (where apt's own state goes, absolute) and $mirror (a URL, or empty) set; $arch, $release
+# and $suites (names under which a mirror may have it) are riscv64 and trixie unless they are set as well. Then
 # check_needs COMMAND:PACKAGE..., write_apt_config, update_lists, and apt-get -c "$dir/apt/apt.conf".
+
+arch=${arch:-riscv64}
+release=${release:-trixie}
+suites=${suites:-trixie stable}
 
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
@@ -33,8 +38,8 @@ write_apt_config() {
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
-APT::Architecture "riscv64";
-APT::Architectures { "riscv64"; };
+APT::Architecture "$arch";
+APT::Architectures { "$arch"; };
 APT::Sandbox::User "$(id -un)";
 Acquire::Retries "3";
 Acquire::Languages "none";
@@ -57,10 +62,10 @@ machine_mirrors() {
 
 # update_from MIRROR SUITE
 update_from() {
-  echo "deb [arch=riscv64 signed-by=$keyring] $1 $2 main" >"$dir/apt/sources.list"
+  echo "deb [arch=$arch signed-by=$keyring] $1 $2 main" >"$dir/apt/sources.list"
   say "reading the package list of $1 $2"
   apt-get -c "$dir/apt/apt.conf" -qq --error-on=any update 2>"$dir/apt/update.log" || return 1
-  grep -qx 'Codename: trixie' "$dir"/apt/lists/*_InRelease ||
+  grep -qx "Codename: $release" "$dir"/apt/lists/*_InRelease ||
     { echo "'$2' is another release there" >"$dir/apt/update.log"; return 1; }
 }
 
@@ -68,12 +73,12 @@ update_from() {
 update_lists() {
   candidates=${mirror:-$(machine_mirrors)}
   for candidate in $candidates; do
-    for suite in trixie stable; do
+    for suite in $suites; do
       if update_from "$candidate" "$suite"; then return; fi
-      say "no Debian trixie for riscv64 there:"
+      say "no Debian $release for $arch there:"
       sed 's/^/  /' "$dir/apt/update.log" >&2
     done
   done
-  if [ -n "$mirror" ]; then fail "--mirror $mirror must be a Debian mirror that has trixie for riscv64"; fi
-  fail "this machine's apt knows no Debian mirror that has trixie (Ubuntu's have none): give one with --mirror URL"
+  if [ -n "$mirror" ]; then fail "--mirror $mirror must be a Debian mirror that has $release for $arch"; fi
+  fail "this machine's apt knows no Debian mirror that has $release (Ubuntu's have none): give one with --mirror URL"
 }
