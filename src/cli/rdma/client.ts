@@ -1,3 +1,4 @@
+import { formatSize } from '../args.js';
 import { OutputFile } from '../files.js';
 import { HostRun } from '../hostrun.js';
 import { type BenchReport, bench, benchText } from './bench.js';
@@ -50,6 +51,7 @@ export async function rdmaClient(options: RdmaClientOptions): Promise<number> {
 
 async function work(remote: Remote, options: RdmaClientOptions): Promise<Report> {
   const { host, port, count, seconds } = options;
+  process.stdout.write(`connected to ${host} port ${port}: ${formatSize(remote.served.length)} of memory\n`);
   const report: { -readonly [K in keyof Report]: Report[K] } = {
     ...{ peer: `${host} port ${port}`, regionBytes: remote.served.length },
   };

@@ -6,7 +6,6 @@ import {
   type MemoryRegion,
   type QueuePair,
 } from '../../rdma/index.js';
-import { formatSize } from '../args.js';
 import type { RdmaClientOptions } from './command.js';
 import { decodeRegion, mapMemory, type Rnic, type ServedRegion } from './service.js';
 
@@ -28,7 +27,11 @@ export interface Remote {
 }
 
 /** Throws KernelError: nobody listens, or no `unpin rdma server`. */
-export async function connect(rnic: Rnic, id: CmId, { host, port }: RdmaClientOptions): Promise<Remote> {
+export async function connect(
+  rnic: Rnic,
+  id: CmId,
+  { host, port }: Pick<RdmaClientOptions, 'host' | 'port'>,
+): Promise<Remote> {
   const { context, pd, mm } = rnic;
   const [sendCq, recvCq] = [context.createCq(4 * DEPTH), context.createCq(4 * DEPTH)];
   const cap = { maxSendWr: 2 * DEPTH, maxRecvWr: DEPTH, maxSendSge: 1, maxRecvSge: 1, maxInlineData: 64 };
@@ -38,6 +41,5 @@ export async function connect(rnic: Rnic, id: CmId, { host, port }: RdmaClientOp
   const served = decodeRegion(privateData);
   const lenBytes = DEPTH * BUFFER_BYTES;
   const buffers = await pd.regMr(mapMemory(mm, lenBytes), lenBytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
-  process.stdout.write(`connected to ${host} port ${port}: ${formatSize(served.length)} of memory\n`);
   return { served, rnic, qp, sendCq, recvCq, buffers };
 }

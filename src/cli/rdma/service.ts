@@ -66,9 +66,9 @@ export interface Rnic {
   readonly pd: ProtectionDomain;
 }
 
-export function openRnic(host: Host, name: string, rlimitMemlock?: number): Rnic {
+export function openRnic(host: Host, name: string, rlimitMemlock?: number, env = nodeRdmaEnvironment()): Rnic {
   const mm = host.createMm({ name, ...(rlimitMemlock === undefined ? {} : { rlimitMemlock }) });
-  const device = openDevice(host, nodeRdmaEnvironment());
+  const device = openDevice(host, env);
   const context = device.openContext(mm);
   return { mm, device, context, pd: context.allocPd() };
 }

@@ -1,0 +1,233 @@
+import net from 'node:net';
+import { nextOf } from '../../src/cli/rdma/ping.js';
+import { movePieces, type Piece } from '../../src/cli/rdma/pipeline.js';
+import { connect, type Remote } from '../../src/cli/rdma/remote.js';
+import { arenaBytes, openRnic } from '../../src/cli/rdma/service.js';
+import { Host } from '../../src/mm/index.js';
+import { IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE } from '../../src/rdma/index.js';
+import { digits, markdownTable, median, quantile } from '../lib/common.js';
+import { PeerLink } from './link.js';
+import { environment } from './peer.js';
+
+/**
+ * Bandwidth, processor time and latency of one connection to memory that is pinned, on demand and there, on demand with no entries, prefetched, and
+ * swapped out; beside plain TCP and the swap file alone. All in turn in each round; what is reported are medians, and of ratios the median of the rounds' own.
+ */
+
+const BLOCK_BYTES = 65536;
+const LATENCY_SAMPLES = 500;
+const SEED = 12345;
+
+interface State {
+  readonly name: string;
+  readonly remote: 'pinned' | 'demand';
+  /** What is done to the memory before each stretch. */
+  readonly before: readonly ('invalidate' | 'evict' | 'prefetch')[];
+}
+
+const STATES: readonly State[] = [
+  { name: 'pinned', remote: 'pinned', before: [] },
+  { name: 'on demand, resident', remote: 'demand', before: [] },
+  { name: 'on demand, no entries (minor faults)', remote: 'demand', before: ['invalidate'] },
+  { name: 'on demand, swapped out, then prefetched', remote: 'demand', before: ['evict', 'prefetch'] },
+  { name: 'on demand, swapped out (major faults)', remote: 'demand', before: ['evict'] },
+];
+const TCP = 'node:net alone';
+const SWAP = 'the swap file alone';
+
+/** Of one stretch: bytes a second, and processor seconds of both processes for a GiB. */
+interface Stretch {
+  readonly rate: number;
+  readonly cpu: number;
+}
+
+export async function measure(script: string, regionBytes: number, rounds: number): Promise<string> {
+  const peer = await PeerLink.start(script, regionBytes);
+  const host = new Host({ frames: 4096, arenaBytes: arenaBytes(2 ** 24), defer: (fn) => setImmediate(fn) });
+  const remotes = { pinned: await remoteOf(host, peer, 'pinned'), demand: await remoteOf(host, peer, 'demand') };
+  const bench = new Bench(peer, remotes, regionBytes);
+  await bench.open();
+  const texts = [await bench.bandwidths(rounds), await bench.latencies(rounds)];
+  for (const { rnic } of Object.values(remotes)) await rnic.device.close();
+  bench.close();
+  peer.stop();
+  return texts.join('\n\n');
+}
+
+async function remoteOf(host: Host, peer: PeerLink, kind: 'pinned' | 'demand'): Promise<Remote> {
+  const port = await peer.ask<number>('serve', kind);
+  const rnic = openRnic(host, kind, undefined, environment());
+  return connect(rnic, rnic.context.createId(), { host: '127.0.0.1', port });
+}
+
+class Bench {
+  private readonly peer: PeerLink;
+  private readonly remotes: Record<'pinned' | 'demand', Remote>;
+  private readonly regionBytes: number;
+  private sink!: net.Socket;
+  private source!: net.Socket;
+
+  constructor(peer: PeerLink, remotes: Record<'pinned' | 'demand', Remote>, regionBytes: number) {
+    this.peer = peer;
+    this.remotes = remotes;
+    this.regionBytes = regionBytes;
+  }
+
+  async open(): Promise<void> {
+    const dial = async (port: number) => {
+      const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
+      await new Promise((resolve) => socket.once('connect', resolve));
+      return socket;
+    };
+    this.sink = await dial(await this.peer.ask<number>('sink'));
+    this.source = await dial(await this.peer.ask<number>('source'));
+  }
+
+  close(): void {
+    this.sink.destroy();
+    this.source.destroy();
+  }
+
+  async bandwidths(rounds: number): Promise<string> {
+    const writes = new Map<string, Stretch[]>();
+    const reads = new Map<string, Stretch[]>();
+    const push = (to: Map<string, Stretch[]>, name: string, stretch: Stretch) =>
+      to.set(name, [...(to.get(name) ?? []), stretch]);
+    for (let round = -1; round < rounds; round++) {
+      const measured: [Map<string, Stretch[]>, string, Stretch][] = [];
+      measured.push([writes, TCP, await this.stretch(() => this.tcpWrite())]);
+      measured.push([reads, TCP, await this.stretch(() => this.tcpRead())]);
+      for (const { name, remote, before } of STATES) {
+        for (const [to, opcode] of [
+          [writes, IBV_WR_RDMA_WRITE],
+          [reads, IBV_WR_RDMA_READ],
+        ] as const) {
+          for (const call of before) await this.peer.ask(call);
+          measured.push([to, name, await this.stretch(() => this.moveAll(this.remotes[remote], opcode))]);
+        }
+      }
+      const rate = await this.peer.ask<number>('swapRate');
+      measured.push([reads, SWAP, { rate, cpu: Number.NaN }]);
+      if (round >= 0) for (const [to, name, stretch] of measured) push(to, name, stretch);
+      process.stderr.write(`bench: rdma: bandwidth, round ${round + 1} of ${rounds}\n`);
+    }
+    return [bandwidthTable('WRITE', writes), bandwidthTable('READ', reads)].join('\n\n');
+  }
+
+  private async stretch(work: () => Promise<void>): Promise<Stretch> {
+    const { user, system } = process.cpuUsage();
+    const theirs = await this.peer.ask<number>('cpuUs');
+    const began = performance.now();
+    await work();
+    const seconds = (performance.now() - began) / 1000;
+    const ours = process.cpuUsage({ user, system });
+    const cpuUs = ours.user + ours.system + (await this.peer.ask<number>('cpuUs')) - theirs;
+    return { rate: this.regionBytes / seconds, cpu: (cpuUs / 1e6) * (2 ** 30 / this.regionBytes) };
+  }
+
+  private async moveAll(remote: Remote, opcode: typeof IBV_WR_RDMA_WRITE | typeof IBV_WR_RDMA_READ): Promise<void> {
+    const { regionBytes } = this;
+    function* blocks(): Generator<Piece, void> {
+      for (let offset = 0; offset < regionBytes; offset += BLOCK_BYTES) yield { offset, length: BLOCK_BYTES };
+    }
+    await movePieces(remote, opcode, blocks(), {});
+    // Behind the writes, so that they have all arrived.
+    if (opcode === IBV_WR_RDMA_WRITE) await this.readOnce(remote, 0, 8);
+  }
+
+  private async tcpWrite(): Promise<void> {
+    const { sink, regionBytes } = this;
+    const block = Buffer.alloc(BLOCK_BYTES, 1);
+    sink.write(lengthOf(regionBytes));
+    const answered = new Promise((resolve) => sink.once('data', resolve));
+    for (let left = regionBytes; left > 0; left -= BLOCK_BYTES)
+      if (!sink.write(block)) await new Promise((resolve) => sink.once('drain', resolve));
+    await answered;
+  }
+
+  private async tcpRead(): Promise<void> {
+    const { source, regionBytes } = this;
+    let left = regionBytes;
+    await new Promise<void>((resolve) => {
+      const take = (bytes: Buffer): void => {
+        left -= bytes.length;
+        if (left > 0) return;
+        source.off('data', take);
+        resolve();
+      };
+      source.on('data', take);
+      source.write(lengthOf(regionBytes));
+    });
+  }
+
+  private async readOnce({ qp, sendCq, buffers, served }: Remote, offset: number, length: number): Promise<void> {
+    const sgList = [{ addr: buffers.addr, length, lkey: buffers.lkey }];
+    const wr = { wrId: 0, opcode: IBV_WR_RDMA_READ, sendFlags: IBV_SEND_SIGNALED, sgList } as const;
+    qp.postSend({ ...wr, remoteAddr: served.addr + offset, rkey: served.rkey });
+    await nextOf(sendCq);
+  }
+
+  /** READ of 4 KiB, a page at a time, pages in random order. */
+  async latencies(rounds: number): Promise<string> {
+    const us = new Map<string, number[]>(STATES.map(({ name }) => [name, []]));
+    for (let round = -1; round < rounds; round++) {
+      for (const { name, remote, before } of STATES) {
+        for (const call of before) await this.peer.ask(call);
+        for (const page of randomPages(this.regionBytes / 4096, LATENCY_SAMPLES)) {
+          const began = performance.now();
+          await this.readOnce(this.remotes[remote], page * 4096, 4096);
+          if (round >= 0) us.get(name)!.push((performance.now() - began) * 1000);
+        }
+      }
+      process.stderr.write(`bench: rdma: latency, round ${round + 1} of ${rounds}\n`);
+    }
+    return latencyTable(us);
+  }
+}
+
+function lengthOf(bytes: number): Buffer {
+  const buffer = Buffer.alloc(8);
+  buffer.writeBigUInt64LE(BigInt(bytes));
+  return buffer;
+}
+
+/** `count` different pages of `nrPages`, far from each other, so that no read-ahead has them. */
+function randomPages(nrPages: number, count: number): number[] {
+  const step = Math.floor(nrPages / count);
+  const pages = Array.from({ length: count }, (_, i) => i * step);
+  for (let i = count - 1, x = SEED; i > 0; i--) {
+    x = (Math.imul(x, 1103515245) + 12345) >>> 0;
+    const j = x % (i + 1);
+    [pages[i], pages[j]] = [pages[j]!, pages[i]!];
+  }
+  return pages;
+}
+
+function bandwidthTable(what: string, stretches: Map<string, Stretch[]>): string {
+  const ratio = (name: string, to: string, value: (stretch: Stretch) => number) => {
+    const base = stretches.get(to)!;
+    const ratios = stretches.get(name)!.map((stretch, i) => value(stretch) / value(base[i]!));
+    return `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`;
+  };
+  const rows = [...stretches].map(([name, all]) => [
+    name,
+    digits(median(all.map(({ rate }) => rate)) / 1e6),
+    ratio(name, TCP, ({ rate }) => rate),
+    name === SWAP ? '' : digits(median(all.map(({ cpu }) => cpu))),
+    name === SWAP || name === TCP ? '' : ratio(name, STATES[0]!.name, ({ cpu }) => cpu),
+    stretches.has(SWAP) ? ratio(name, SWAP, ({ rate }) => rate) : '',
+  ]);
+  const head = [`${what}, 64 KiB each`, 'MB/s', 'of TCP', 'CPU s/GiB', 'CPU of pinned', 'of the swap file'];
+  return markdownTable(head, rows);
+}
+
+function latencyTable(us: Map<string, number[]>): string {
+  const base = median(us.get(STATES[0]!.name)!);
+  const rows = [...us].map(([name, all]) => [
+    name,
+    digits(quantile(all, 0.5)),
+    digits(quantile(all, 0.99)),
+    name === STATES[0]!.name ? '' : digits(median(all) - base),
+  ]);
+  return markdownTable(['READ of 4 KiB, one at a time, µs', 'p50', 'p99', 'p50 above pinned'], rows);
+}

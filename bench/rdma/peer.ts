@@ -1,0 +1,217 @@
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createMemory, type WasmMemory } from '../../src/base/index.js';
+import { arenaBytes, encodeRegion, mapMemory, openRnic, type Rnic } from '../../src/cli/rdma/service.js';
+import { Host, MADV_PAGEOUT, PAGE_SIZE, PROT_READ, PROT_WRITE, type SwapDevice } from '../../src/mm/index.js';
+import { nodeRdmaEnvironment, openFileSwap } from '../../src/node/index.js';
+import {
+  type CmId,
+  IBV_ACCESS_LOCAL_WRITE,
+  IBV_ACCESS_ON_DEMAND,
+  IBV_ACCESS_REMOTE_READ,
+  IBV_ACCESS_REMOTE_WRITE,
+  IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+  IBV_ADVISE_MR_FLAG_FLUSH,
+  type MemoryRegion,
+  RDMA_CM_EVENT_CONNECT_REQUEST,
+  type RdmaEnvironment,
+} from '../../src/rdma/index.js';
+
+/**
+ * The other process: a host whose memory is served, pinned and on demand, and a plain TCP server that takes and gives bytes. It does what it is told by messages:
+ * `[id, name, argument]`, answered by `[id, result]`.
+ */
+
+const RIGHTS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+const RLIM_INFINITY = Number.MAX_SAFE_INTEGER;
+/** Slots of one read of the swap device, and reads under way: what read-ahead does. */
+const CLUSTER = 16;
+const IN_FLIGHT = 16;
+
+/** Where a NIC's thread has its script: this is a bundle, elsewhere. */
+export function environment(): RdmaEnvironment {
+  return nodeRdmaEnvironment({ nicWorker: new URL('../dist/node/nicworker.js', import.meta.url) });
+}
+
+/** Runs until its parent has gone. */
+export async function runPeer(): Promise<void> {
+  const peer = await Peer.open(Number(process.argv[2]));
+  process.on('disconnect', () => process.exit());
+  process.on('message', ([id, name, argument]: [number, PeerCall, string]) => {
+    void Promise.resolve(peer[name](argument)).then((result) => process.send!([id, result ?? null]));
+  });
+  process.send!('ready');
+}
+
+export type PeerCall =
+  | 'serve'
+  | 'invalidate'
+  | 'evict'
+  | 'prefetch'
+  | 'cpuUs'
+  | 'sink'
+  | 'source'
+  | 'swapRate'
+  | 'faults';
+
+class Peer {
+  private readonly regionBytes: number;
+  private readonly rnic: Rnic;
+  private demand: MemoryRegion | undefined;
+
+  private constructor(host: Host, regionBytes: number) {
+    this.regionBytes = regionBytes;
+    this.rnic = openRnic(host, 'peer', RLIM_INFINITY, environment());
+  }
+
+  static async open(regionBytes: number): Promise<Peer> {
+    const swap = await openFileSwap(swapPath('host'), { sizeBytes: 4 * regionBytes, unlinked: true });
+    const host = new Host({
+      ...{ frames: (3 * regionBytes) / PAGE_SIZE, arenaBytes: arenaBytes(4 * regionBytes), swap },
+      ...{ now: () => performance.now(), defer: (fn: () => void) => setImmediate(fn), sameFilled: false },
+    });
+    return new Peer(host, regionBytes);
+  }
+
+  /** A region, 'pinned' or 'demand', all of it written; the port where it is had. */
+  async serve(kind: string): Promise<number> {
+    const { mm, pd, context } = this.rnic;
+    const va = mapMemory(mm, this.regionBytes);
+    const block = Uint8Array.from({ length: 2 ** 20 }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
+    for (let at = 0; at < this.regionBytes; at += block.length) await mm.write(va + at, block);
+    const mr = await pd.regMr(va, this.regionBytes, kind === 'pinned' ? RIGHTS : RIGHTS | IBV_ACCESS_ON_DEMAND);
+    if (kind === 'demand') this.demand = mr;
+    const listener = context.createId();
+    await listener.bindAddr({ host: '127.0.0.1', port: 0 });
+    await listener.listen();
+    void this.acceptAll(listener, encodeRegion({ addr: va, length: mr.length, rkey: mr.rkey }));
+    return listener.localAddr!.port;
+  }
+
+  private async acceptAll(listener: CmId, privateData: Uint8Array): Promise<void> {
+    for await (const { event, id } of listener.events) {
+      if (event !== RDMA_CM_EVENT_CONNECT_REQUEST) continue;
+      const cq = this.rnic.context.createCq(64);
+      id.createQp(this.rnic.pd, { sendCq: cq, recvCq: cq });
+      await id.accept({ privateData, responderResources: 64 });
+    }
+  }
+
+  /** The pages stay, the NIC's entries go: what comes is a minor fault. */
+  invalidate(): void {
+    const { addr, length } = this.demand!;
+    this.rnic.mm.mprotect(addr, length, PROT_READ);
+    this.rnic.mm.mprotect(addr, length, PROT_READ | PROT_WRITE);
+  }
+
+  /** All pages go to the swap device: major faults. */
+  async evict(): Promise<void> {
+    const { addr, length } = this.demand!;
+    const { mm } = this.rnic;
+    for (;;) {
+      let nrPresent = 0;
+      mm.forEachPresent(addr / PAGE_SIZE, (addr + length) / PAGE_SIZE, () => nrPresent++);
+      if (nrPresent === 0) return;
+      mm.madvise(addr, length, MADV_PAGEOUT);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  prefetch(): Promise<void> {
+    const { addr, length, lkey } = this.demand!;
+    const sgList = [{ addr, length, lkey }];
+    return this.rnic.pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
+  }
+
+  cpuUs(): number {
+    const { user, system } = process.cpuUsage();
+    return user + system;
+  }
+
+  faults(): string {
+    const { minorFaults, majorFaults } = this.rnic.device.stats();
+    return `${minorFaults} ${majorFaults}`;
+  }
+
+  /** A port where bytes are taken: the first 8 say how many, and one byte goes back when they are there. */
+  sink(): Promise<number> {
+    return listen((socket) => {
+      let left = -1;
+      return (bytes: Uint8Array) => {
+        if (left < 0) left = Number(Buffer.from(bytes.buffer, bytes.byteOffset).readBigUInt64LE(0)) + 8;
+        left -= bytes.length;
+        if (left === 0) socket.write('.');
+        if (left === 0) left = -1;
+      };
+    });
+  }
+
+  /** A port where bytes are given, as many as the 8 that come in say. */
+  source(): Promise<number> {
+    const block = Buffer.alloc(65536, 1);
+    return listen((socket) => (bytes: Uint8Array) => {
+      let left = Number(Buffer.from(bytes.buffer, bytes.byteOffset).readBigUInt64LE(0));
+      const more = (): void => {
+        for (; left > 0; left -= block.length) {
+          if (socket.write(block)) continue;
+          left -= block.length;
+          socket.once('drain', more);
+          return;
+        }
+      };
+      more();
+    });
+  }
+
+  /** Bytes a second that a swap file itself reads, in the runs that read-ahead asks for; a file of its own, as large as the region. */
+  async swapRate(): Promise<number> {
+    const { regionBytes } = this;
+    const swap = await openFileSwap(swapPath('alone'), { sizeBytes: regionBytes, unlinked: true });
+    const memory = createMemory(IN_FLIGHT * CLUSTER * PAGE_SIZE);
+    new Uint8Array(memory.buffer).forEach((_, i, bytes) => {
+      bytes[i] = i * 7;
+    });
+    await moveAll(memory, regionBytes / PAGE_SIZE, (slots, frames) => swap.write(slots, frames));
+    const began = performance.now();
+    await moveAll(memory, regionBytes / PAGE_SIZE, (slots, frames) => swap.read(slots, frames));
+    const seconds = (performance.now() - began) / 1000;
+    await swap.close();
+    return regionBytes / seconds;
+  }
+}
+
+/** All slots of a device, CLUSTER at a time, IN_FLIGHT such runs at once. */
+async function moveAll(memory: WasmMemory, nrSlots: number, move: SwapDevice['read']): Promise<void> {
+  let next = 0;
+  const mover = async (k: number): Promise<void> => {
+    const frames = Array.from(
+      { length: CLUSTER },
+      (_, i) => new Uint8Array(memory.buffer, (k * CLUSTER + i) * PAGE_SIZE, PAGE_SIZE),
+    );
+    while (next < nrSlots) {
+      const first = next;
+      next += CLUSTER;
+      await move(
+        frames.map((_, i) => first + i),
+        frames,
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, (_, k) => mover(k)));
+}
+
+function swapPath(name: string): string {
+  return join(tmpdir(), `bench-rdma-${process.pid}-${name}.swap`);
+}
+
+/** A TCP server with buffers of its own to read into, as a NIC has. */
+function listen(onSocket: (socket: net.Socket) => (bytes: Uint8Array) => void): Promise<number> {
+  const server = net.createServer({ noDelay: true, highWaterMark: 65536 }, (socket) => {
+    socket.on('error', () => {});
+    socket.on('data', onSocket(socket));
+  });
+  return new Promise((resolve) =>
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as net.AddressInfo).port)),
+  );
+}
