@@ -57,12 +57,18 @@ class EventQueue implements AsyncIterable<CmEvent> {
     this.wake?.();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<CmEvent, void> {
+  [Symbol.asyncIterator](): AsyncIterator<CmEvent, void> {
+    return { next: () => this.nextEvent(), return: async () => ({ done: true, value: undefined }) };
+  }
+
+  private async nextEvent(): Promise<IteratorResult<CmEvent, void>> {
     for (;;) {
-      const event = this.events.shift();
-      if (event !== undefined) yield event;
-      else if (this.ended) return;
-      else await new Promise<void>((resolve) => (this.wake = resolve));
+      const value = this.events.shift();
+      if (value !== undefined) return { done: false, value };
+      if (this.ended) return { done: true, value: undefined };
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
     }
   }
 }

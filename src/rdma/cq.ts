@@ -101,12 +101,19 @@ export class CqImpl implements CompletionQueue {
     else this.channel?.notify(this);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<WorkCompletion, void> {
+  [Symbol.asyncIterator](): AsyncIterator<WorkCompletion, void> {
+    return { next: () => this.nextCompletion(), return: async () => ({ done: true, value: undefined }) };
+  }
+
+  private async nextCompletion(): Promise<IteratorResult<WorkCompletion, void>> {
     while (!this.destroyed) {
-      const wc = this.poll() ?? this.armAndPoll();
-      if (wc === undefined) await new Promise<void>((resolve) => (this.wake = resolve));
-      else yield wc;
+      const value = this.poll() ?? this.armAndPoll();
+      if (value !== undefined) return { done: false, value };
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
     }
+    return { done: true, value: undefined };
   }
 
   /** Armed first, looked at then: what comes in between is found, what comes later is told. */

@@ -1,7 +1,7 @@
 import { KernelError, type Words } from '../base/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { ContextImpl } from './context.js';
-import type { RdmaEnvironment } from './environment.js';
+import type { NicThreadInit, RdmaEnvironment } from './environment.js';
 import type { Mr } from './mr.js';
 import { BYTES_RECEIVED, BYTES_SENT, NR_COUNTERS, TERMINATES_RECEIVED, TERMINATES_SENT } from './nic/connection.js';
 import type { FromNic, ToNic } from './nic/messages.js';
@@ -47,6 +47,8 @@ export class DeviceImpl implements Device {
   readonly bufferBytes: number;
   readonly state: NicState;
   readonly link: NicLink;
+  /** What a NIC's thread begins with. */
+  readonly init: NicThreadInit;
   /** What regions that are gone have counted. */
   readonly past = { minorFaults: 0, retries: 0 };
   readonly counts = { minorFaults: 0, majorFaults: 0, retries: 0, pageInvalidations: 0, pagePrefetches: 0 };
@@ -91,8 +93,8 @@ export class DeviceImpl implements Device {
     this.state = new NicState(host.memory, stateAddr);
     this.counters = new Float64Array(host.memory.buffer, countersAddr, NR_COUNTERS);
     this.regions = new RegionTable(this.words, regionsAddr, maxMr);
-    const init = { memory: host.memory, stateAddr, regionsAddr, nrRegions: maxMr, countersAddr, crcAddr };
-    this.link = new NicLink(this, init, threaded);
+    this.init = { memory: host.memory, stateAddr, regionsAddr, nrRegions: maxMr, countersAddr, crcAddr };
+    this.link = new NicLink(this, this.init, threaded);
   }
 
   private block(lenBytes: number): number {

@@ -28,7 +28,6 @@ export class NicLink {
     this.device = device;
     this.threaded = threaded;
     if (threaded) this.startThread(init);
-    else this.startHere(init);
   }
 
   private startThread(init: NicThreadInit): void {
@@ -46,10 +45,11 @@ export class NicLink {
     });
   }
 
-  private startHere(init: NicThreadInit): void {
+  /** With the first message: a device that nobody uses has none. */
+  private nicHere(): Nic {
     const { device } = this;
     const { env } = device;
-    this.nic = new Nic(init, {
+    return new Nic(device.init, {
       post: (message) => {
         this.fromNic.push(message);
         this.deliverSoon();
@@ -82,7 +82,8 @@ export class NicLink {
 
   private deliver(): void {
     this.isDelivering = false;
-    for (const message of this.toNic.splice(0)) this.nic!.handle(message);
+    this.nic ??= this.nicHere();
+    for (const message of this.toNic.splice(0)) this.nic.handle(message);
     for (const message of this.fromNic.splice(0)) this.received(message);
   }
 

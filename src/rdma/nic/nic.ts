@@ -1,7 +1,7 @@
 import type { WasmMemory, Words } from '../../base/index.js';
 import { FAULT_FLAG_WRITE, RemoteMm } from '../../mm/index.js';
 import type { NicThreadInit, Stream, StreamHandler, StreamListener, StreamNet } from '../environment.js';
-import { createCrc32c } from '../wire/index.js';
+import { type Crc32c, createCrc32c } from '../wire/index.js';
 import type { Access } from './access.js';
 import { type ConnOwner, NicConn, NR_COUNTERS } from './connection.js';
 import { createCopyOps } from './copyops.js';
@@ -37,10 +37,11 @@ export class Nic implements QpOwner, ConnOwner {
   readonly memory: WasmMemory;
   readonly words: Words;
   readonly nicMemory: NicMemory;
-  readonly crc;
   readonly counters: Float64Array;
   readonly u8: Uint8Array;
   private readonly port: NicPort;
+  private readonly crcAddr: number;
+  private crcOf: Crc32c | undefined;
   private readonly qps = new Map<number, NicQp>();
   private readonly recvQueues = new Map<number, RecvQueue>();
   private readonly conns = new Map<number, NicConn>();
@@ -57,7 +58,7 @@ export class Nic implements QpOwner, ConnOwner {
     this.port = port;
     this.u8 = new Uint8Array(memory.buffer);
     this.words = memoryWords(memory);
-    this.crc = createCrc32c(memory, init.crcAddr);
+    this.crcAddr = init.crcAddr;
     this.counters = new Float64Array(memory.buffer, init.countersAddr, NR_COUNTERS);
     const table = new RegionTable(this.words, init.regionsAddr, init.nrRegions);
     const state = new NicState(memory, init.stateAddr);
@@ -65,6 +66,10 @@ export class Nic implements QpOwner, ConnOwner {
       request: (access, key, page, nrPages, write) => this.requestFault(access, key, page, nrPages, write),
       pagesOf: (context) => this.contexts.get(context) ?? port.pagesOf?.(context),
     });
+  }
+
+  get crc(): Crc32c {
+    return (this.crcOf ??= createCrc32c(this.memory, this.crcAddr));
   }
 
   post(message: FromNic): void {
