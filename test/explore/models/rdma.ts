@@ -6,6 +6,7 @@ import {
   Host,
   MAP_ANONYMOUS,
   MAP_FIXED,
+  MAP_NORESERVE,
   MAP_PRIVATE,
   MemorySwap,
   MMU_NOTIFY_CLEAR,
@@ -34,7 +35,7 @@ const PAGE = 4096;
 const VA = 0x4000_0000;
 const CHILD = 2 ** 21;
 const RW = PROT_READ | PROT_WRITE;
-const ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+const ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
 const ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_ON_DEMAND;
 const RIGHT = IBV_ACCESS_REMOTE_WRITE;
 /** Words of a region (nic/region.ts). */
@@ -213,6 +214,7 @@ const lateEntry: Mutant = {
     },
     { file: NOTIFY, find: '// One wait a bracket, however many pages it has. device.state.awaitCopy();', replace: '' },
   ],
+  preemptions: 2,
   fails,
 };
 
@@ -333,9 +335,14 @@ const UNPLUG_WAIT = 'region.unlock(); this.device.state.awaitCopy(); }';
 const deregMutants: readonly Mutant[] = [
   {
     name: 'deregistration does not wait for the copy in flight',
-    file: ODP,
-    find: UNPLUG_WAIT,
-    replace: 'region.unlock(); }',
+    edits: [
+      { file: ODP, find: UNPLUG_WAIT, replace: 'region.unlock(); }' },
+      {
+        file: NOTIFY,
+        find: 'table.zapAllLocked(); region.unlock(); device.state.awaitCopy();',
+        replace: 'table.zapAllLocked(); region.unlock();',
+      },
+    ],
     fails,
   },
   {
