@@ -1,6 +1,6 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { chartPage, type Series } from '../lib/chart.js';
 import { flag, markdownTable, median } from '../lib/common.js';
 import { secondsOfGuests } from '../lib/unpinrun.js';
@@ -17,31 +17,64 @@ const FRACTIONS = [1.1, 0.9, 0.75, 0.6, 0.5, 0.4, 0.3];
 /** Beside locked RAM. */
 const SPARE_MIB = 8;
 const CHART = 'docs/results/kvm-curve.svg';
+/** What was measured so far; gone when all is. */
+const UNFINISHED = '.cache/kvm-curve.json';
 
 /** Seconds until the last guest is done. */
 function run(args: readonly string[], json: string): number {
   return secondsOfGuests(['boot', '--ram', `${RAM_MIB}M`, '--swap-size', '1G', ...args], json);
 }
 
-/** Medians of the runs: pinned, then each fraction; all of them in turn in each run. */
-function measureGuests(nr: number, runs: number, json: string): number[] {
+/** Pinned, then each fraction. */
+function configurations(nr: number): string[][] {
   const sizes = FRACTIONS.map((fraction) => `${Math.ceil(nr * RAM_MIB * fraction)}M`);
-  const configurations = [
-    ['--pin', '--frames', `${nr * RAM_MIB + SPARE_MIB}M`],
-    ...sizes.map((size) => ['--frames', size]),
-  ];
-  const seconds: number[][] = configurations.map(() => []);
-  for (let i = 0; i < runs; i++) {
-    for (const [c, args] of configurations.entries()) seconds[c]!.push(run(['--guests', String(nr), ...args], json));
-    process.stderr.write(`bench: ${nr} guests: run ${i + 1} of ${runs}\n`);
-  }
-  return seconds.map(median);
+  const pinned = ['--pin', '--frames', `${nr * RAM_MIB + SPARE_MIB}M`];
+  return [pinned, ...sizes.map((size) => ['--frames', size])].map((args) => ['--guests', String(nr), ...args]);
 }
 
-export async function measureCurve(runs: number): Promise<string> {
+/** Seconds that were measured, by the arguments of `unpin boot`; in a file, so that who is interrupted goes on where he was. */
+class Measured {
+  private readonly path: string;
+  private readonly seconds: Record<string, number[]>;
+
+  constructor(path: string) {
+    this.path = path;
+    this.seconds = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
+  }
+
+  of(args: readonly string[]): readonly number[] {
+    return this.seconds[args.join(' ')] ?? [];
+  }
+
+  add(args: readonly string[], seconds: number): void {
+    this.seconds[args.join(' ')] = [...this.of(args), seconds];
+    mkdirSync(dirname(this.path), { recursive: true });
+    writeFileSync(this.path, JSON.stringify(this.seconds));
+  }
+}
+
+/** Everything once, then everything again: `runs` times, or as often as the time allows, but once. */
+function measureAll(measured: Measured, runs: number, endMs: number, json: string): void {
+  for (let i = 0; i < runs; i++) {
+    for (const nr of GUESTS) {
+      for (const args of configurations(nr)) {
+        if (measured.of(args).length > i) continue;
+        if (i > 0 && Date.now() > endMs) return;
+        measured.add(args, run(args, json));
+      }
+      process.stderr.write(`bench: run ${i + 1} of ${runs}: ${guestsText(nr)}\n`);
+    }
+  }
+}
+
+/** Medians of at most `runs` runs, as many as `minutes` have room for. */
+export async function measureCurve(runs: number, minutes: number): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), 'unpin-bench-'));
   try {
-    const results = GUESTS.map((nr) => measureGuests(nr, runs, join(folder, 'report.json')));
+    const measured = new Measured(UNFINISHED);
+    measureAll(measured, runs, Date.now() + minutes * 60_000, join(folder, 'report.json'));
+    const results = GUESTS.map((nr) => configurations(nr).map((args) => median(measured.of(args))));
+    rmSync(UNFINISHED, { force: true });
     if (!flag('write')) return tableOf(results);
     writeFileSync(CHART, draw(results));
     return `![time to finish by frames as a fraction of RAM](${basename(CHART)})\n\n${tableOf(results)}`;
