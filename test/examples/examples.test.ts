@@ -27,6 +27,12 @@ test('guestram.ts is about twenty lines', () => {
   expect(lines.filter((line) => line.trim() !== '').length).toBeLessThanOrEqual(22);
 });
 
+test('kvm.ts: a guest and a device that doubles, from 1 to 1024', () => {
+  const { status, stdout, stderr } = run('examples/kvm.ts');
+  const said = Array.from({ length: 11 }, (_, i) => `KVM_EXIT_MMIO at 0x40000000: ${2 ** i}\n`);
+  expect([status, stdout, stderr]).toEqual([0, said.join(''), '']);
+});
+
 test('pico.ts: rp2040js sorts 3 MiB in 1 MiB of memory, as JavaScript does', () => {
   const { status, stdout, stderr } = run('examples/pico.ts');
   expect(stderr).toBe('');
