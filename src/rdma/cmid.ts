@@ -172,6 +172,7 @@ export class CmIdImpl implements CmId {
   }
 
   async accept(param: ConnParam = {}): Promise<void> {
+    if (this.state === 'down') throw new KernelError('ECONNRESET', 'accept', 'the peer has gone');
     this.expect('accept', 'asked');
     const wish = this.wishOf('accept', param);
     const qp = this.takeQp('accept');

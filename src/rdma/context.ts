@@ -240,6 +240,7 @@ export class ContextImpl implements Context {
     for (const id of [...this.ids.values()]) id.deviceDied(reason);
     for (const qp of this.qps.values()) qp.failed(reason);
     this.isGone = true;
+    this.area?.recover();
     this.onClosedByNic();
     this.event(IBV_EVENT_DEVICE_FATAL, reason, {});
     for (const cq of this.cqs.values()) cq.notified();

@@ -211,6 +211,7 @@ export class DeviceImpl implements Device {
     if (this.dead !== undefined) return;
     this.dead = reason;
     this.state.over();
+    for (const region of this.mrs().flatMap((mr) => mr.liveRegions())) region.breakLock();
     for (const context of this.contexts.values()) context.deviceDied(reason);
   }
 

@@ -30,7 +30,7 @@ export interface NicPort {
 interface Listener {
   net: StreamListener | undefined;
   readonly backlog: number;
-  nrPending: number;
+  readonly pending: Set<number>;
 }
 
 export class Nic implements QpOwner, ConnOwner {
@@ -182,7 +182,7 @@ export class Nic implements QpOwner, ConnOwner {
   // Connections.
 
   private async listen(conn: number, addr: { host: string; port: number }, backlog: number): Promise<void> {
-    const listener: Listener = { net: undefined, backlog, nrPending: 0 };
+    const listener: Listener = { net: undefined, backlog, pending: new Set() };
     this.listeners.set(conn, listener);
     try {
       listener.net = await this.port.net.listen(addr, backlog, (stream) => this.incoming(conn, listener, stream));
@@ -211,17 +211,16 @@ export class Nic implements QpOwner, ConnOwner {
 
   requested(conn: NicConn, wish: ConnWish): boolean {
     const listener = this.listeners.get(conn.listener);
-    if (listener === undefined || listener.nrPending >= listener.backlog) return false;
-    listener.nrPending++;
+    if (listener === undefined || listener.pending.size >= listener.backlog) return false;
+    listener.pending.add(conn.id);
     const { localAddr, peerAddr } = conn.net;
     this.post({ type: 'connectRequest', listener: conn.listener, conn: conn.id, wish, localAddr, peerAddr });
     return true;
   }
 
-  /** A request was looked at. */
+  /** A request was looked at, or is gone. */
   private answered(conn: number): void {
-    const listener = this.listeners.get(this.conns.get(conn)?.listener ?? 0);
-    if (listener !== undefined) listener.nrPending--;
+    for (const listener of this.listeners.values()) listener.pending.delete(conn);
   }
 
   private connect(id: number, addr: { host: string; port: number }, qpNum: number, wish: ConnWish): void {
@@ -253,6 +252,7 @@ export class Nic implements QpOwner, ConnOwner {
 
   forget(conn: NicConn): void {
     this.conns.delete(conn.id);
+    this.answered(conn.id);
     if (conn.qp !== undefined && this.connOfQp.get(conn.qp.place_.qpNum) === conn)
       this.connOfQp.delete(conn.qp.place_.qpNum);
   }

@@ -1,4 +1,4 @@
-import { Words } from '../../base/index.js';
+import { KernelError, Words } from '../../base/index.js';
 import { INVALIDATE_SEQ_WORDS, InvalidateSeq, PAGE_SIZE } from '../../mm/index.js';
 
 /**
@@ -29,6 +29,9 @@ export const REGION_CHILD = 1 << 18;
 export const REGION_INVALID = 1 << 19;
 /** The mm is gone, or the region ends: nothing is installed. */
 export const REGION_DEAD = 1 << 20;
+
+/** Who holds the lock gives it back within microseconds, or was killed. */
+const LOCK_TIMEOUT_MS = 2000;
 
 const KEY = 0;
 const FLAGS = 1;
@@ -168,15 +171,17 @@ export class Region {
     this.words.compareExchange(this.table() + page, entry, entry | E_YOUNG);
   }
 
+  /** Throws KernelError ETIMEDOUT: a NIC's thread was stopped with it. */
   lock(): void {
-    this.words.lock(this.base + LOCK);
+    if (this.words.lockTimeout(this.base + LOCK, LOCK_TIMEOUT_MS, () => false)) return;
+    throw new KernelError('ETIMEDOUT', 'region', `a region's lock is held for ${LOCK_TIMEOUT_MS} ms: its NIC is dead`);
   }
 
   unlock(): void {
     this.words.unlock(this.base + LOCK);
   }
 
-  /** The lock's word: of a thread that was killed with it. */
+  /** The NIC's thread has ended, perhaps with the lock; the mm thread has it not. */
   breakLock(): void {
     this.words.store(this.base + LOCK, 0);
   }

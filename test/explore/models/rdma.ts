@@ -44,12 +44,12 @@ const TABLE = 10;
 const LOCK = 12;
 const SEQ = 16;
 
-/** Keys count up, so that every schedule has the same. Nothing is deferred but where the model needs it: the device's own NIC stands still. */
-function environment(defers: boolean) {
+/** Keys count up, so that every schedule has the same. What is deferred stands still, until the model runs it: the device's own NIC never does. */
+function environment(deferred: (() => void)[]) {
   let next = 1;
   return {
     nowMs: () => 0,
-    defer: (fn: () => void) => void (defers && setImmediate(fn)),
+    defer: (fn: () => void) => void deferred.push(fn),
     setTimer: () => () => {},
     randomFill(bytes: Uint8Array) {
       bytes.fill(0);
@@ -76,14 +76,16 @@ async function setup(options: { entry?: boolean; implicit?: boolean; maxMr?: num
   mm.mmap(VA, options.implicit ? CHILD : 2 * PAGE, RW, ANON);
   mm.writeSync(VA, new Uint8Array([1]));
   mm.writeSync(VA + PAGE, new Uint8Array([5]));
-  const device = openDevice(host, environment(options.implicit ?? false), { maxMr: options.maxMr ?? 2 });
+  const deferred: (() => void)[] = [];
+  const device = openDevice(host, environment(deferred), { maxMr: options.maxMr ?? 2 });
   const context = device.openContext(mm);
+  deferred.length = 0;
   const pd = context.allocPd();
   const length = options.implicit ? Number.POSITIVE_INFINITY : PAGE;
   const mr = (await pd.regMr(options.implicit ? 0 : VA, length, ACCESS)) as Mr;
   const { region } = mr.implicit?.childOf(VA / PAGE) ?? mr.table!;
   const nic = makeNic(device, mm, region.base + LOCK);
-  const state = { host, mm, device, context, pd, mr, nic, key: mr.rkey, child: undefined as Mm | undefined };
+  const state = { host, mm, device, deferred, context, pd, mr, nic, key: mr.rkey, child: undefined as Mm | undefined };
   if (options.entry !== false) write(state);
   return state;
 }
@@ -394,10 +396,10 @@ export const implicitChild = model({
   ],
   actors: {
     nic: write,
-    async mm({ mm, mr }) {
-      mm.munmap(Math.floor(VA / CHILD) * CHILD, CHILD);
+    async mm({ mm, mr, deferred }) {
+      mm.munmap(VA, CHILD);
       await mr.deregMr();
-      for (let k = 0; k < 3; k++) await new Promise<void>((resolve) => void setImmediate(resolve));
+      for (const fn of deferred.splice(0)) fn();
     },
   },
   check: allIsWell,
