@@ -55,7 +55,8 @@ export class LguestGuest implements Guest {
   readonly name: string;
   readonly mm: Mm;
   readonly ramBytes: number;
-  private readonly lg: Lguest;
+  /** The open device: for who looks closer. */
+  readonly lg: Lguest;
   private readonly bus: LguestBus;
   private readonly hvc: VirtioConsole;
   private readonly console: (bytes: Uint8Array) => void;
