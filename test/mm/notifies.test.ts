@@ -41,7 +41,7 @@ const VA = 0x4000_0000;
 const RW = PROT_READ | PROT_WRITE;
 const FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
 
-/** Event, and pairs of first page and page after the last. */
+/** Event, whether it is one that must not block, and pairs of first page and page after the last. */
 type Event = [event: string, ...pages: [from: number, to: number][]];
 
 interface World {
@@ -69,7 +69,7 @@ async function newWorld(): Promise<World & { events: Event[] }> {
       const pages: [number, number][] = [];
       const page = (k: number) => range.ranges[k]! - VA / PAGE;
       for (let i = 0; i < range.nrRanges; i++) pages.push([page(2 * i), page(2 * i + 1)]);
-      events.push([MMU_NOTIFY_NAMES[range.event], ...pages]);
+      events.push([`${MMU_NOTIFY_NAMES[range.event]}${range.blockable ? '' : ', not blocking'}`, ...pages]);
     },
     clearFlushYoung: () => false,
   });
@@ -118,7 +118,18 @@ const CLEARS: Row[] = [
   ['MADV_FREE', [['CLEAR', [0, 4]]], ({ mm }) => mm.madvise(at(0), 4 * PAGE, MADV_FREE)],
   ['MADV_PAGEOUT', [['CLEAR', [1, 3]]], ({ mm }) => mm.madvise(at(1), 2 * PAGE, MADV_PAGEOUT)],
   ['reclaim', [['CLEAR', [0, 4], [8, 12]]], ({ host }) => host.reclaim.shrink(true, true, true)],
+  [
+    'a pass of kswapd',
+    [['CLEAR, not blocking', [0, 4], [8, 12]]],
+    ({ host }) => host.reclaim.shrink(false, true, true),
+  ],
   ['migration', [['CLEAR', [1, 2]]], migrateOne],
+  [
+    'compaction, which fills a hole',
+    [['CLEAR', [11, 12]]],
+    ({ host }) => host.compact(),
+    ({ mm }) => mm.munmap(at(0), PAGE),
+  ],
   ['MADV_REMOVE', [['CLEAR', [9, 11]]], ({ mm }) => mm.madvise(at(9), 2 * PAGE, MADV_REMOVE)],
   ['truncation', [['CLEAR', [10, 12]]], ({ file }) => file.truncate(2 * PAGE)],
   ['a hole', [['CLEAR', [9, 11]]], ({ file }) => file.fallocate(3, PAGE - 5, 2 * PAGE + 10)],

@@ -1,76 +1,13 @@
-import { model, slow } from 'unpin/explore';
-import { checkVm, KVM_EXIT_MMIO, KVM_MEM_LOG_DIRTY_PAGES, Kvm } from 'unpin/kvm';
-import { checkHost, Host, MAP_ANONYMOUS, MAP_PRIVATE, MemorySwap, type Mm, PROT_READ, PROT_WRITE } from 'unpin/mm';
-import { sd } from '../../isa/assemble.js';
-import { A0, A1, code, T0, ZERO } from '../../kvm/guestcode.js';
+import { model } from 'unpin/explore';
+import { checkVm, KVM_MEM_LOG_DIRTY_PAGES } from 'unpin/kvm';
+import { MAP_ANONYMOUS, MAP_PRIVATE } from 'unpin/mm';
+import { DATA, evict, guest, RAM, RW, type State, setSlot, setup, storeIsThere } from '../guest.js';
 
 /**
  * kvm's own protocol: mmu.ts and notify.ts, memslots, shadow entries and the hart's TLB. A vCPU runs on the mm thread and takes turns with the mm
  * where it waits for a page. What is written to hold on threads as well, its direct entries, is explored on two, with a fault of pages that stay present,
  * all that another thread may do of the mm.
  */
-
-const RAM = 0x8000_0000;
-/** Where no memory is: an access there leaves the guest. */
-const STOP = 0x4000_0000;
-const RW = PROT_READ | PROT_WRITE;
-const CODE = 0;
-const DATA = 4096;
-
-/** A VM whose guest stores to its second page. */
-function setup() {
-  const swap = slow(new MemorySwap({ sizeBytes: 65536 }), 'read');
-  const host = new Host({
-    frames: 64,
-    arenaBytes: 2 ** 20,
-    pageTables: 12,
-    swap,
-    defer: (fn) => void setImmediate(fn),
-  });
-  const env = { nowMs: () => 0, defer: (fn: () => void) => void setImmediate(fn), setTimer: () => () => {} };
-  const mm = host.createMm();
-  const va = mm.mmap(0, 8192, RW, MAP_PRIVATE | MAP_ANONYMOUS);
-  mm.writeSync(va + CODE, code(sd(A1, 0, A0), sd(ZERO, 0, T0)));
-  mm.writeSync(va + DATA, new Uint8Array([1]));
-  const vm = new Kvm(host, env, { nrDecodedPages: 4 }).createVm(mm, { nrShadowPages: 3 });
-  setSlot({ vm, va }, 8192);
-  const vcpu = vm.createVcpu(0);
-  vcpu.hart.pc = BigInt(RAM + CODE);
-  vcpu.hart.setX(T0, BigInt(STOP));
-  vcpu.hart.setX(A0, BigInt(RAM + DATA));
-  vcpu.hart.setX(A1, 2n);
-  return { host, mm, va, vm, vcpu, stored: false, child: undefined as Mm | undefined };
-}
-
-type State = ReturnType<typeof setup>;
-
-function setSlot({ vm, va }: Pick<State, 'vm' | 'va'>, memorySize: number): void {
-  vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize, userspaceAddr: va });
-}
-
-async function guest(state: State): Promise<void> {
-  const exit = await state.vcpu.run();
-  if (exit.reason !== KVM_EXIT_MMIO || exit.physAddr !== STOP)
-    throw new Error(`the guest came out with ${exit.reason}`);
-  state.stored = true;
-}
-
-const evict = ({ host }: State) => void host.reclaim.shrink(true, true, true);
-
-function dataByte({ mm, va }: State): number {
-  const byte = new Uint8Array(1);
-  mm.readSync(va + DATA, byte);
-  return byte[0]!;
-}
-
-async function storeIsThere(state: State): Promise<string | undefined> {
-  const { host, vm, vcpu } = state;
-  checkVm(vm);
-  // The instruction that was waited for has retired.
-  vcpu.destroy();
-  checkHost(host);
-  return dataByte(state) === 2 ? undefined : `N15: the guest's store is lost: ${dataByte(state)}`;
-}
 
 const NOTIFY = 'kvm/notify.ts';
 const noZap = {
