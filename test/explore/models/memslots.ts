@@ -236,15 +236,20 @@ export const teardown = model({
     },
     {
       name: 'M37: the VM is destroyed and still registered',
-      file: VM,
-      find: 'mmuNotifierUnregister(this.subscription); this.destroyed = true;',
-      replace: 'this.destroyed = true;',
+      edits: [
+        {
+          file: VM,
+          find: 'mmuNotifierUnregister(this.subscription); this.destroyed = true;',
+          replace: 'this.destroyed = true;',
+        },
+        { file: VM, find: 'mmuNotifierUnpin(this.subscription);', replace: '' },
+      ],
     },
     {
-      name: 'M37: the vCPU goes on after it has waited',
+      name: 'M37: the vCPU enters the guest after it has waited, whatever has become of its VM',
       file: 'kvm/vcpu.ts',
-      find: 'if (this.destroyed) return undefined; this.hold(waitHva, waitFlags);',
-      replace: 'this.hold(waitHva, waitFlags);',
+      find: 'if (this.vm.ended !== undefined) return this.dead(this.vm.ended);',
+      replace: '',
     },
     {
       name: 'M35: the tables are not given back',
