@@ -101,3 +101,23 @@ test.each(['write', 'read'] as const)('an RTR %s lets the responder send first, 
   expect(pair.b.log).toEqual(['sent 0']);
   expect(pair.streamA.nrOutstanding).toBe(0);
 });
+
+test("responses to the peer's READs take turns with our own messages", () => {
+  const pair = new Pair(undefined, { segmentBytes: 256 });
+  pair.b.region(7, 0, bytes(600));
+  const sink = pair.a.region(3, 0, new Uint8Array(600));
+  pair.a.queue.push(read([7, 0], [3, 0], 300, 1), read([7, 300], [3, 300], 300, 2));
+  // More than ever ends: a new SEND for each that is sent.
+  let nrSent = 0;
+  pair.b.queue.push({ opcode: RDMAP_SEND, payload: bytes(8) });
+  pair.b.sent = () => {
+    if (++nrSent < 100) pair.b.queue.push({ opcode: RDMAP_SEND, payload: bytes(8) });
+  };
+  const doneAfter: number[] = [];
+  pair.a.readDone = () => doneAfter.push(pair.a.received.length);
+  for (let i = 0; i < 100; i++) pair.a.receives.push(new Uint8Array(8));
+  pair.run();
+  expectSame(sink, bytes(600));
+  expect(doneAfter).toEqual([1, 2]);
+  expect(pair.a.received.length).toBe(100);
+});
