@@ -6,23 +6,19 @@ export {
   encodeMpaFrame,
   MPA_DEPTH_NONE,
   MPA_PRIVATE_DATA_MAX,
-  type MpaEnhanced,
   type MpaFrame,
   MpaFrameReader,
 } from './mpaframe.js';
 export {
   type MpaAgreed,
-  type MpaAnswer,
   type MpaOffer,
-  type MpaOutcome,
   mpaAccept,
   mpaFinish,
   mpaReject,
   mpaRequest,
-  type Rtr,
 } from './mpasetup.js';
 export type { AtomicRequest, RxMessage, StreamEnd, StreamOwner, TxMessage } from './owner.js';
 export { ATOMIC_CMP_SWAP, ATOMIC_FETCH_ADD, ATOMIC_SWAP } from './rdmap.js';
 export { RdmaStream, type StreamOptions } from './stream.js';
 export { terminateText } from './terminatetext.js';
-export { TX_CREDIT, TX_DONE, TX_FULL, TX_HELD, TX_IDLE, TX_MEMORY } from './txstate.js';
+export { TX_DONE, TX_FULL, TX_HELD, TX_IDLE } from './txstate.js';
