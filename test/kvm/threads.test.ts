@@ -145,6 +145,29 @@ test('N15: reclaim takes a page from a vCPU that stores to it: no store is lost'
   expect(counter(w)).toBeGreaterThanOrEqual(seen);
 });
 
+test('N28: fork under a vCPU that stores: the child is a copy of one instant, and the guest counts on', async () => {
+  const w = newWorld(1, COUNT);
+  const running = w.vcpus[0]!.run();
+  const bytes = new BigUint64Array(1);
+  for (let round = 0; round < 10; round++) {
+    const before = counter(w);
+    await until(() => counter(w) > before);
+    const child = w.mm.fork();
+    const read = () => {
+      child.readSync(data(w), new Uint8Array(bytes.buffer));
+      return bytes[0];
+    };
+    const copied = read();
+    busyWait(2);
+    expect(read()).toBe(copied);
+    await until(() => counter(w) > copied!);
+    expect(read()).toBe(copied);
+    child.exit();
+  }
+  w.vcpus[0]!.immediateExit();
+  expect((await running).reason).toBe(KVM_EXIT_INTR);
+});
+
 test('M28: a halted vCPU is woken by every interrupt', async () => {
   // sie.SSIE; wfi; sip.SSIP cleared; counted.
   const w = newWorld(

@@ -61,6 +61,7 @@ function forkVma(vma: Vma, child: Mm): void {
   if (vma.anonVma !== undefined && !wiped) copyPageRange(vma, copy);
 }
 
+/** Inside the bracket nobody writes to the area, vCPUs that run included: the copy is of one instant (N28). */
 function copyPageRange(vma: Vma, copy: Vma): void {
   const { mm } = vma;
   mmuNotifierInvalidatePagesStart(mm, MMU_NOTIFY_PROTECTION_PAGE, vma.startVpn, vma.endVpn);
