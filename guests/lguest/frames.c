@@ -20,35 +20,17 @@ static u16 *users_of(u64 pa)
 	return (u16 *)virt(users) + ((pa - ram()->memory.start) >> PAGE_SHIFT);
 }
 
-/* The end of the reserved range that the page meets, or 0. */
-static u64 reserved_until(u64 page)
-{
-	for (u64 i = 0; i < ram()->nr_reserved; i++)
-		if (page < ram()->reserved[i].end && page + PAGE_SIZE > ram()->reserved[i].start)
-			return ALIGN_UP(ram()->reserved[i].end, PAGE_SIZE);
-	return 0;
-}
-
-static u64 skip_reserved(u64 page)
-{
-	u64 end;
-
-	while ((end = reserved_until(page)) != 0)
-		page = end;
-	return page;
-}
-
 /* A place for the counts: the first `bytes` in a row. */
 static u64 find_room(u64 bytes)
 {
-	u64 start = skip_reserved(ALIGN_UP(ram()->memory.start, PAGE_SIZE)), end = start;
+	u64 start = board_skip_reserved(ram(), ALIGN_UP(ram()->memory.start, PAGE_SIZE)), end = start;
 
 	while (end < start + bytes) {
 		if (end >= ram()->memory.end)
 			die("%lu bytes in a row are nowhere in RAM", bytes);
 		end += PAGE_SIZE;
-		if (skip_reserved(end) != end)
-			start = end = skip_reserved(end);
+		if (board_skip_reserved(ram(), end) != end)
+			start = end = board_skip_reserved(ram(), end);
 	}
 	return start;
 }
@@ -62,8 +44,8 @@ void frames_init(struct board *board)
 	board_reserve(board, users, users + nr_pages * sizeof(u16));
 	for (u64 i = 0; i < nr_pages; i++)
 		((u16 *)virt(users))[i] = 0;
-	next_fresh = skip_reserved(ALIGN_UP(board->memory.start, PAGE_SIZE));
-	for (u64 p = next_fresh; p + PAGE_SIZE <= board->memory.end; p = skip_reserved(p + PAGE_SIZE))
+	next_fresh = board_skip_reserved(ram(), ALIGN_UP(board->memory.start, PAGE_SIZE));
+	for (u64 p = next_fresh; p + PAGE_SIZE <= board->memory.end; p = board_skip_reserved(ram(), p + PAGE_SIZE))
 		nr_free++;
 }
 
@@ -84,7 +66,7 @@ u64 frame_alloc_dirty(void)
 		first_put = *(u64 *)virt(pa);
 	} else {
 		pa = next_fresh;
-		next_fresh = skip_reserved(pa + PAGE_SIZE);
+		next_fresh = board_skip_reserved(ram(), pa + PAGE_SIZE);
 	}
 	*users_of(pa) = 1;
 	return pa;

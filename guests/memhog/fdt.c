@@ -56,6 +56,24 @@ void board_reserve(struct board *board, u64 start, u64 end)
 	board->reserved[board->nr_reserved++] = (struct range){ start, end };
 }
 
+/* The end of the reserved range that the page meets, or 0. */
+static u64 reserved_until(const struct board *board, u64 page)
+{
+	for (u64 i = 0; i < board->nr_reserved; i++)
+		if (page < board->reserved[i].end && page + PAGE_SIZE > board->reserved[i].start)
+			return ALIGN_UP(board->reserved[i].end, PAGE_SIZE);
+	return 0;
+}
+
+u64 board_skip_reserved(const struct board *board, u64 page)
+{
+	u64 end;
+
+	while ((end = reserved_until(board, page)) != 0)
+		page = end;
+	return page;
+}
+
 /* A `reg` of the innermost node: its first pair only for memory (one bank), all pairs for reservations. */
 static void read_reg(struct board *board, const struct place *at, const struct property *p)
 {

@@ -19,5 +19,7 @@ struct board {
 /* Dies when the blob is not one or lacks memory or the timebase. */
 void fdt_read(const void *blob, struct board *board);
 void board_reserve(struct board *board, u64 start, u64 end);
+/* The first page from `page` on that no reserved range meets. */
+u64 board_skip_reserved(const struct board *board, u64 page);
 
 #endif
