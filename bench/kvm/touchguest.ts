@@ -116,8 +116,8 @@ export class TouchGuest {
     this.mm.mprotect(from, this.ramBytes - (PAGES_FROM - RAM_BASE), PROT_READ | PROT_WRITE);
   }
 
-  /** The guest reads `nrPages`, each `stride` pages after the last: nanoseconds of processor time, and external faults. */
-  async touch(nrPages: number, stride: number): Promise<{ ns: number; faults: number }> {
+  /** The guest reads `nrPages`, each `stride` pages after the last: nanoseconds of processor time, external faults, and pages that were entered beside theirs. */
+  async touch(nrPages: number, stride: number): Promise<{ ns: number; faults: number; prefetched: number }> {
     const vcpu = this.vcpus[0]!;
     const { hart } = vcpu;
     hart.pc = BigInt(CODE);
@@ -125,11 +125,13 @@ export class TouchGuest {
     hart.setX(11, BigInt(nrPages));
     hart.setX(12, BigInt(stride * PAGE_SIZE));
     const before = this.vm.faults.minor;
+    const { prefetched } = this.vm.shadow.stats();
     const start = process.cpuUsage();
     const exit = await vcpu.run();
     const { user, system } = process.cpuUsage(start);
     if (exit.reason !== KVM_EXIT_SYSTEM_EVENT) throw new Error(`bench: the guest ended with exit ${exit.reason}`);
-    return { ns: (user + system) * 1000, faults: this.vm.faults.minor - before };
+    const entered = this.vm.shadow.stats().prefetched - prefetched;
+    return { ns: (user + system) * 1000, faults: this.vm.faults.minor - before, prefetched: entered };
   }
 
   /** The vCPU reads the first `nrPages` over and over, until `vcpu.immediateExit()`. */

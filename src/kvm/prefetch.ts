@@ -110,10 +110,12 @@ export class Prefetch {
     const { entries } = this.shadow.pool;
     if (entries.readOnce(index) !== 0 || (write && (rights & SPTE_W) === 0)) return 0;
     const slot = this.tables.slots.find(gfn);
-    const direct = slot === undefined ? 0 : this.fast.prefetch(slot, gfn - slot.baseGfn);
+    if (slot === undefined) return 0;
+    const i = gfn - slot.baseGfn;
+    const direct = this.fast.prefetch(slot, i);
     const lacking = (direct & DIRECT_W) === 0 ? SPTE_W : 0;
     if (direct === 0 || (write && lacking !== 0)) return 0;
-    this.shadow.tree.enter(index, gfn, (direct & ~0xfff) | (rights & ~lacking) | SPTE_V);
+    this.shadow.tree.enter(index, slot, i, (direct & ~0xfff) | (rights & ~lacking) | SPTE_V);
     return 1;
   }
 }

@@ -63,10 +63,10 @@ export class Rmap {
     this.chains = chains;
   }
 
-  add(index: number, gfn: number): void {
-    const slot = this.slots.find(gfn)!;
-    this.gfns.writeOnce(index, gfn | 0);
-    this.chains.add(slot.rmap, gfn - slot.baseGfn, index);
+  /** An entry of page `i` of the slot. */
+  add(index: number, slot: GfnSlot, i: number): void {
+    this.gfns.writeOnce(index, (slot.baseGfn + i) | 0);
+    this.chains.add(slot.rmap, i, index);
   }
 
   remove(index: number): void {

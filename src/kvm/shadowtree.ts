@@ -1,5 +1,5 @@
 import { DIRECT_T } from './memslot.js';
-import { Chains, type GfnLookup, Rmap } from './rmap.js';
+import { Chains, type GfnLookup, type GfnSlot, Rmap } from './rmap.js';
 import {
   COUNTER_DROPPED,
   COUNTER_EVICTIONS,
@@ -142,13 +142,14 @@ export class ShadowTree {
       return;
     }
     if (old !== 0) this.drop(index);
-    this.enter(index, gfn, spte);
+    const slot = this.slots.find(gfn)!;
+    this.enter(index, slot, gfn - slot.baseGfn, spte);
   }
 
-  /** Puts a leaf entry where there is none. */
-  enter(index: number, gfn: number, spte: number): void {
+  /** Puts a leaf entry where there is none, of page `i` of the slot. */
+  enter(index: number, slot: GfnSlot, i: number, spte: number): void {
     this.pool.entries.writeOnce(index, spte);
-    this.rmap.add(index, gfn);
+    this.rmap.add(index, slot, i);
   }
 
   /** Takes an entry away, of whatever level; its direct entry stays. */

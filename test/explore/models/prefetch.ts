@@ -1,5 +1,5 @@
 import { model } from 'unpin/explore';
-import { checkVm } from 'unpin/kvm';
+import { checkVm, KVM_MEM_LOG_DIRTY_PAGES } from 'unpin/kvm';
 import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE } from 'unpin/mm';
 import {
   FIRST,
@@ -159,5 +159,51 @@ export const prefetchAndFence = model({
     const at = vcpu.hart.hostAddress(RAM + NEIGHBOUR * 4096, READ);
     const found = at < 0 ? at : host.u8[at];
     return found === OTHER ? undefined : `the guest reads page ${found} where its pte, since the fence, says ${OTHER}`;
+  },
+});
+
+/** What the hart has of a store's translation once the dirty log has taken the right between the fault and the shadow entry. */
+const WRITE = 1;
+const PAGE_FAULT = 1;
+
+export const storeAndLog = model({
+  name: "kvm: a store's fault of several holds of the lock, and the dirty log",
+  setup() {
+    const state = setup();
+    const { vm, mm, va } = state;
+    const memorySize = NR_PAGES * 4096;
+    vm.setUserMemoryRegion({
+      slot: 0,
+      guestPhysAddr: RAM,
+      memorySize,
+      userspaceAddr: va,
+      flags: KVM_MEM_LOG_DIRTY_PAGES,
+    });
+    // The store needs a page of its own, which takes more than the lock.
+    mm.fork();
+    // The vCPU's thread flushes by itself, when it comes out.
+    vm.flushAllTlbs = () => {};
+    return { ...state, at: 0 };
+  },
+  sharesObjects: true,
+  mutants: [
+    {
+      name: 'a right that was taken meanwhile is not asked for again',
+      file: 'kvm/mmu.ts',
+      find: 'if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr)) return this.translate(hart, va, access);',
+      replace: 'if (spte === 0) return this.translate(hart, va, access);',
+      fails: /page fault/,
+    },
+  ],
+  actors: {
+    store(state) {
+      state.at = state.vcpu.hart.hostAddress(RAM + FIRST * 4096, WRITE);
+    },
+    log: ({ vm }) => void vm.getDirtyLog(0),
+  },
+  check: ({ at, vm }) => {
+    vm.vcpus[0]!.hart.tlbFlushAll();
+    checkVm(vm);
+    return at === -PAGE_FAULT ? 'the guest gets a page fault for a store that its tables allow' : undefined;
   },
 });
