@@ -78,7 +78,9 @@ async function measureRow(guests: Guests, peer: Peer | undefined, row: Row, roun
 }
 
 async function measureUnpin(guest: TouchGuest, row: Row): Promise<{ ns: number; faults: number }> {
-  if (row.operation !== 'resident') guest.takeEntries();
+  // As the peer does: pages that have entries have just been read.
+  if (row.operation === 'resident') await guest.touch(row.nrPages, row.stride);
+  else guest.takeEntries();
   const { ns, faults, prefetched } = await guest.touch(row.nrPages, row.stride);
   checkFaults(row, faults, prefetched);
   return { ns, faults };
