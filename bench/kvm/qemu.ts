@@ -1,7 +1,9 @@
 import { digits, markdownTable, median } from '../lib/common.js';
 import { measurePairs, type Pairs, pairsMissing } from '../lib/guestpairs.js';
 
-/** What QEMU's TCG is weak at, beside Unpin: bench-mem's page faults, fork+exec and context switches in Debian's kernel (guests/linux/bench-mem.c). */
+/**
+ * What QEMU's TCG is weak at, beside Unpin, in processor time of the whole process (by the clock it is the same where nothing else runs): bench-mem's page faults, fork+exec and context switches in Debian's kernel (guests/linux/bench-mem.c).
+ */
 
 /** The figures of `bench-mem NAME`, how many operations each is, and what they are. */
 const FIGURES: Record<string, { nr: number; what: string }> = {
@@ -26,11 +28,12 @@ export async function measureQemu(runs: number, guest: string): Promise<string> 
 }
 
 function cells(name: string, pair: Pairs | undefined): string[] {
-  if (pair === undefined) throw new Error(`bench: no figure '${name}': does the guest have bench-mem?`);
+  if (pair === undefined || pair.unpinCpu.length === 0)
+    throw new Error(`bench: no figure '${name}': does the guest have this version's bench-mem?`);
   const { nr, what } = FIGURES[name]!;
-  const ratios = pair.qemu.map((seconds, i) => seconds / pair.unpin[i]!);
+  const ratios = pair.qemuCpu.map((seconds, i) => seconds / pair.unpinCpu[i]!);
   const mid = median(ratios);
   const us = (seconds: readonly number[]) => digits((median(seconds) / nr) * 1e6);
   const spread = `${digits(Math.min(...ratios))} to ${digits(Math.max(...ratios))}`;
-  return [what, us(pair.qemu), us(pair.unpin), digits(mid), spread, `1 ${mid >= 1 ? 'kept' : 'MISSED'}`];
+  return [what, us(pair.qemuCpu), us(pair.unpinCpu), digits(mid), spread, `1 ${mid >= 1 ? 'kept' : 'MISSED'}`];
 }

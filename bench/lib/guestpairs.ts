@@ -24,6 +24,9 @@ export interface Pairs {
   readonly unpin: number[];
   readonly qemu: number[];
   readonly mips: number[];
+  /** Processor time of the whole process from the figure's beginning to its end; seconds, in steps of 10 ms. None for `boot`. */
+  readonly unpinCpu: number[];
+  readonly qemuCpu: number[];
 }
 
 export interface PairsResult {
@@ -37,6 +40,9 @@ interface Run {
   readonly seconds: Map<string, number>;
   /** Guest instructions of the same. */
   readonly instructions: Map<string, number>;
+  /** Processor time of the process when a figure began, and how much it took. */
+  readonly cpuAtBegin: Map<string, number>;
+  readonly cpu: Map<string, number>;
   peakRssBytes: number;
 }
 
@@ -71,9 +77,11 @@ export async function measurePairs(options: PairsOptions): Promise<PairsResult> 
 function notePair(pairs: Map<string, Pairs>, ours: Run, theirs: Run): void {
   for (const [name, seconds] of ours.seconds) {
     if (!theirs.seconds.has(name)) continue;
-    const pair = pairs.get(name) ?? { unpin: [], qemu: [], mips: [] };
+    const pair = pairs.get(name) ?? { unpin: [], qemu: [], mips: [], unpinCpu: [], qemuCpu: [] };
     pair.unpin.push(seconds);
     pair.qemu.push(theirs.seconds.get(name)!);
+    if (ours.cpu.has(name)) pair.unpinCpu.push(ours.cpu.get(name)!);
+    if (theirs.cpu.has(name)) pair.qemuCpu.push(theirs.cpu.get(name)!);
     const instructions = ours.instructions.get(name);
     if (instructions !== undefined) pair.mips.push(instructions / seconds / 1e6);
     pairs.set(name, pair);
@@ -100,7 +108,10 @@ function qemu({ guest, ram }: PairsOptions, command: string): string[] {
 
 /** Runs to the end, on one core. */
 async function run(command: string[]): Promise<Run> {
-  const result: Run = { seconds: new Map(), instructions: new Map(), peakRssBytes: 0 };
+  const result: Run = {
+    ...{ seconds: new Map(), instructions: new Map(), cpuAtBegin: new Map(), cpu: new Map() },
+    peakRssBytes: 0,
+  };
   const child = spawn('taskset', ['-c', '1', ...command], { stdio: ['ignore', 'pipe', 'ignore'] });
   const start = performance.now();
   const poll = setInterval(() => {
@@ -110,7 +121,10 @@ async function run(command: string[]): Promise<Run> {
   child.stdout.on('data', (chunk: Buffer) => {
     const lines = (rest + chunk.toString()).split('\n');
     rest = lines.pop()!;
-    for (const line of lines) readLine(line.trim(), (performance.now() - start) / 1000, result);
+    for (const line of lines) {
+      noteCpu(line.trim(), cpuSeconds(child.pid!), result);
+      readLine(line.trim(), (performance.now() - start) / 1000, result);
+    }
   });
   await new Promise<void>((resolve, reject) => child.on('close', () => resolve()).on('error', reject));
   clearInterval(poll);
@@ -124,6 +138,25 @@ function peakRss(pid: number): number {
   } catch {
     return 0;
   }
+}
+
+/** Of all its threads, also of those that have ended; 0 once it is gone. */
+function cpuSeconds(pid: number): number {
+  try {
+    // utime and stime, counted from the name's closing bracket, in ticks of 10 ms.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / 100;
+  } catch {
+    return 0;
+  }
+}
+
+function noteCpu(line: string, seconds: number, { cpu, cpuAtBegin }: Run): void {
+  const begins = /^([\w-]+) begins$/.exec(line);
+  if (begins !== null) cpuAtBegin.set(begins[1]!, seconds);
+  const ends = /^([\w-]+) \d+\.\d+ s/.exec(line);
+  const from = ends === null ? undefined : cpuAtBegin.get(ends[1]!);
+  if (from !== undefined && seconds > 0) cpu.set(ends![1]!, seconds - from);
 }
 
 function readLine(line: string, seconds: number, { seconds: figures, instructions }: Run): void {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static const char *program;
 static double total;
@@ -48,11 +49,46 @@ static int can_read_instret(void)
 	return readable;
 }
 
+/* Ticks that the processors were busy since they started; -1 where /proc is not mounted. */
+static long busy_ticks(void)
+{
+	unsigned long user, nice, system, idle, iowait, irq = 0, softirq = 0;
+	FILE *file = fopen("/proc/stat", "r");
+	int n;
+
+	if (file == NULL)
+		return -1;
+	n = fscanf(file, "cpu %lu %lu %lu %lu %lu %lu %lu", &user, &nice, &system, &idle, &iowait, &irq, &softirq);
+	fclose(file);
+	return n < 5 ? -1 : (long)(user + nice + system + irq + softirq);
+}
+
+/*
+ * Waits until nothing else runs, two minutes at most: after boot the kernel tests its ciphers in the background, for so long that it would be
+ * most of what is measured, and longer the slower the machine.
+ */
+static void await_idle(void)
+{
+	enum { STEP_US = 500000, STEPS = 240, IDLE_TICKS = 3 };
+	long before = busy_ticks();
+
+	for (int step = 0; before >= 0 && step < STEPS; step++) {
+		long now;
+
+		usleep(STEP_US);
+		now = busy_ticks();
+		if (now - before < IDLE_TICKS)
+			return;
+		before = now;
+	}
+}
+
 void bench_init(const char *name)
 {
 	program = name;
 	counts_instructions = can_read_instret();
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	await_idle();
 }
 
 void measure(const char *only, const char *name, uint64_t (*work)(void), uint64_t want)
@@ -62,6 +98,7 @@ void measure(const char *only, const char *name, uint64_t (*work)(void), uint64_
 
 	if (only != NULL && strcmp(only, name) != 0)
 		return;
+	printf("%s begins\n", name);
 	count = counts_instructions ? instret() : 0;
 	start = seconds_now();
 	value = work();
