@@ -21,7 +21,8 @@ import { TraceRecorder } from './trace.js';
 /** Arena of the host memory: for a hart's state and shadow tables of each guest, and decoded code. */
 const ARENA_BASE = 64 * 2 ** 20;
 const ARENA_PER_GUEST = 16 * 2 ** 20;
-const ARENA_PER_THREAD = 11 * 2 ** 20;
+const ARENA_PER_VCPU = 2 ** 20;
+const ARENA_PER_THREAD = 12 * 2 ** 20;
 /** What Linux credits as a full seed (drivers/char/random.c, BLAKE2S_HASH_SIZE). */
 const RNG_SEED_BYTES = 32;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
@@ -94,8 +95,8 @@ function readInputs(options: BootOptions): BootInput {
 }
 
 function arenaBytes(options: BootOptions): number {
-  const perThread = usesThreads(options) ? ARENA_PER_THREAD : 2 ** 16;
-  return ARENA_BASE + options.guests * (ARENA_PER_GUEST + options.ram / 512 + options.smp * perThread);
+  const perVcpu = usesThreads(options) ? ARENA_PER_THREAD : ARENA_PER_VCPU;
+  return ARENA_BASE + options.guests * (ARENA_PER_GUEST + options.ram / 512 + options.smp * perVcpu);
 }
 
 /** One vCPU alone is fastest where the devices are; several want to run at once. */

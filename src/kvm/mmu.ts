@@ -26,6 +26,7 @@ import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { Prefetch } from './prefetch.js';
 import { ANY_VPN } from './shadow.js';
+import { SPTE_G } from './spte.js';
 import { SuperpageRange } from './superpages.js';
 import type { VmTables } from './vmtables.js';
 
@@ -106,7 +107,8 @@ export class KvmMmu implements HartMmu, PteSource {
   private fill(hart: Hart, va: number, spte: number, access: Access, user: boolean): MmuResult {
     const { level } = this.tables.shadow;
     if (level > 0) this.noteSuperpage(hart, vpnOf(va), level);
-    hart.tlbFill(va, spte >>> 12, rightsOf(spte | PTE_D, user, hart.sum, hart.mxr), access);
+    const rights = rightsOf(spte | PTE_D, user, hart.sum, hart.mxr);
+    hart.tlbFill(va, spte >>> 12, rights, access, (spte & SPTE_G) !== 0);
     return MMU_OK;
   }
 
@@ -279,15 +281,14 @@ export class KvmMmu implements HartMmu, PteSource {
   /** The hart has flushed from its TLB what was named; a superpage goes as a whole. */
   sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
     const { tables } = this;
-    if (va === undefined) this.forgetSuperpages();
-    else if (this.superpages.covers(vpnOf(va))) this.flushTlb();
+    if (va !== undefined && this.superpages.covers(vpnOf(va))) this.flushTlb();
+    if (va === undefined && asid === undefined) this.forgetSuperpages();
     tables.lock();
     tables.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
     tables.unlock();
   }
 
   satpWritten(hart: Hart): void {
-    this.forgetSuperpages();
     this.tables.lock();
     this.setRoot(hart.paging ? this.tables.shadow.getRoot(hart.satp, hart.hartId) : -1);
     this.tables.unlock();

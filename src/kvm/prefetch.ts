@@ -3,7 +3,7 @@ import type { FastFault, FaultTables } from './fastfault.js';
 import { DIRECT_W } from './memslot.js';
 import type { ShadowPages } from './shadow.js';
 import { COUNTER_PREFETCHED, ENTRIES, PAGE_GFN, PAGE_ROLE, roleIsDirect, roleRights } from './shadowpool.js';
-import { SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
+import { SPTE_G, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
 
 /**
  * A shadow fault enters neighbours of its page too (KVM: pte_prefetch, direct_pte_prefetch; Linux: fault-around): those of the same shadow page that
@@ -22,7 +22,7 @@ import { SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
  * One thread's; `after` is called with the VM's mmu lock held, where no fence came since the guest's pte was read.
  */
 
-const RIGHTS = SPTE_R | SPTE_W | SPTE_X | SPTE_U;
+const RIGHTS = SPTE_R | SPTE_W | SPTE_X | SPTE_U | SPTE_G;
 const LEAF = PTE_R | PTE_X;
 const VALID_USED = PTE_V | PTE_A;
 const FEWEST = 8;

@@ -25,7 +25,7 @@ import {
 } from './shadowpool.js';
 import { ShadowSync } from './shadowsync.js';
 import { ShadowTree } from './shadowtree.js';
-import { SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
+import { SPTE_A, SPTE_G, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
 
 /**
  * Shadow page tables: trees of the guest's own shape, three levels of 512 entries, whose leaves map the guest's virtual pages
@@ -75,7 +75,7 @@ export interface GuestWalk {
   readonly tables: ArrayLike<number>;
 }
 
-const RIGHTS = SPTE_R | SPTE_W | SPTE_X | SPTE_U;
+const RIGHTS = SPTE_R | SPTE_W | SPTE_X | SPTE_U | SPTE_G;
 const PTE_D = 128;
 /** Room for what one call counts up. */
 const MAX_GENERATION = 0x7fff0000;

@@ -70,7 +70,7 @@ const ALWAYS = 0x7fffffff;
 /** Roles: level in bits 1..0, and these. */
 const ROLE_DIRECT = 4;
 const ROLE_RIGHTS_SHIFT = 4;
-const RIGHTS = 0x1e;
+const RIGHTS = 0x3e;
 const ROLE_ASID_SHIFT = 4;
 /** satp.PPN has 44 bits, PAGE_GFN 32. */
 const ROLE_PPN_SHIFT = 20;
@@ -97,7 +97,7 @@ export function roleIsDirect(role: number): boolean {
   return (role & ROLE_DIRECT) !== 0;
 }
 
-/** Rights of a direct role, as SPTE_*. */
+/** Rights of a direct role, as SPTE_*, with SPTE_G. */
 export function roleRights(role: number): number {
   return (role >>> ROLE_RIGHTS_SHIFT) & RIGHTS;
 }

@@ -1,5 +1,5 @@
 import { pfnToPa } from '../mm/index.js';
-import { PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X } from '../riscv/index.js';
+import { PTE_A, PTE_D, PTE_G, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X } from '../riscv/index.js';
 import { DIRECT_V } from './memslot.js';
 import type { GfnLookup } from './rmap.js';
 import {
@@ -109,11 +109,11 @@ export class ShadowSync {
 
   private leafAgrees(index: number, spte: number, low: number, ppn: number): boolean {
     if (ppn !== this.tree.rmap.gfn(index) || (low & PTE_A) === 0) return false;
-    return ((spte ^ low) & PTE_U) === 0 && (spte & (SPTE_R | SPTE_W | SPTE_X) & ~rights(low)) === 0;
+    return ((spte ^ low) & (PTE_U | PTE_G)) === 0 && (spte & (SPTE_R | SPTE_W | SPTE_X) & ~rights(low)) === 0;
   }
 }
 
-/** R, W, X and U that a leaf pte gives: W only where it is dirty, so that the first store is seen. */
+/** R, W, X, U and G that a leaf pte gives: W only where it is dirty, so that the first store is seen. */
 function rights(low: number): number {
-  return low & (PTE_R | PTE_X | PTE_U | ((low & PTE_D) !== 0 ? PTE_W : 0));
+  return low & (PTE_R | PTE_X | PTE_U | PTE_G | ((low & PTE_D) !== 0 ? PTE_W : 0));
 }

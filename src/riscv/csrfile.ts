@@ -164,9 +164,11 @@ export class CsrFile {
   private writeSatp(low: number, high: number): void {
     const mode = high >>> 28;
     if (mode !== C.SATP_MODE_BARE && mode !== C.SATP_MODE_SV39) return;
+    if (low === this.word(L.CSR_SATP) && high === this.word(L.CSR_SATP + 4)) return;
+    const wasPaging = this.hart.paging;
     this.setWord(L.CSR_SATP, low);
     this.setWord(L.CSR_SATP + 4, high);
-    this.hart.tlbFlushAll();
+    this.hart.switchSpace(wasPaging);
     this.hart.mmu.satpWritten(this.hart);
   }
 }

@@ -1,6 +1,7 @@
 import { type AtomicName, type Code, F64, I32, I64, type Label, type MemName, type OpName } from '../base/index.js';
+import { CSR_WRITE } from './csrhelpers.js';
 import * as L from './layout.js';
-import type { Emit } from './table/index.js';
+import type { CsrKind, Emit } from './table/index.js';
 
 /**
  * What every emitter of the table's meanings shares, wherever its operands come from: memory through the hart's TLB, atomics, flags,
@@ -63,6 +64,12 @@ export abstract class Emitter implements Emit {
   abstract rm(): void;
   abstract jump(): void;
   abstract jumpRegister(target: () => void): void;
+  /** Pushes the 5 bits of rs1's field as i64. */
+  protected abstract zimm(): void;
+  /** Pushes other than 0 where rs1's field is not 0. */
+  protected abstract rs1IsNamed(): void;
+  /** The tables of the TLB for data may be others now. */
+  protected abstract contextChanged(): void;
   /** Pushes the address of the present context's data TLB. */
   protected abstract dtlb(): void;
 
@@ -279,6 +286,28 @@ export abstract class Emitter implements Emit {
     c.end();
     c.get(HART).i64(-1).mem('i64Store', L.RESERVED_VA);
     this.rd(() => c.get(failed));
+  }
+
+  csr(kind: CsrKind, immediate: boolean): void {
+    const { c } = this;
+    c.get(HART);
+    this.imm32();
+    if (immediate) this.zimm();
+    else this.rs1();
+    c.i32(kind);
+    if (kind === CSR_WRITE) c.i32(1);
+    else this.rs1IsNamed();
+    this.call('csr');
+    c.op('i32Eqz').brIf(this.slow);
+    this.contextChanged();
+    this.rd(() => c.get(HART).mem('i64Load', L.CSR_OLD));
+  }
+
+  sret(): void {
+    this.c.get(HART);
+    this.call('sret');
+    this.c.op('i32Eqz').brIf(this.slow);
+    this.jumpRegister(() => this.c.get(HART).mem('i64Load', L.CSR_SEPC));
   }
 
   call(helper: string): void {

@@ -4,6 +4,8 @@ import { generateInterpreter } from './interp.js';
 import * as L from './layout.js';
 import { DecodedPages, type PageOps } from './records.js';
 import { TaggedHart } from './taggedhart.js';
+import { TaggedTlb } from './taggedtlb.js';
+import { HartTlb, type TlbOps } from './tlb.js';
 
 /**
  * What all harts in one memory share: the instantiated interpreter, and the decoded code.
@@ -14,7 +16,7 @@ export interface EngineOptions {
   /** Room in that memory, zeroed or not; throws when there is none. */
   readonly alloc: (lenBytes: number, align: number) => number;
   readonly free: (address: number, lenBytes: number) => void;
-  /** Pages of code kept decoded, 20 KiB each; default 2048. */
+  /** Pages of code kept decoded, 20 KiB each; default 2048, at least 2: an instruction may lie in two. */
   readonly nrDecodedPages?: number;
   /** The host orders memory accesses as x86 does (total store order): most fences cost nothing there. Default false. */
   readonly hostIsTso?: boolean;
@@ -25,6 +27,7 @@ export interface EngineOptions {
 }
 
 const DEFAULT_DECODED_PAGES = 2048;
+const MIN_DECODED_PAGES = 2;
 
 /** What threads share of the interpreter: compiled once, instantiated in each. Structured-cloneable. */
 export type InterpreterModule = object;
@@ -52,6 +55,8 @@ export class RiscvEngine {
   readonly interpreter: InterpreterModule;
   /** `memory.fill`. */
   readonly fill: (address: number, byte: number, lenBytes: number) => void;
+  /** What TLB tables need of the generated module (tlbfunctions.ts). */
+  readonly tlbOps: TlbOps;
   private readonly options: EngineOptions;
   private readonly harts = new Map<number, Hart>();
   private readonly runWasm: (base: number, budget: number) => number;
@@ -65,17 +70,19 @@ export class RiscvEngine {
     this.u16 = new Uint16Array(buffer);
     this.interpreter = options.interpreter ?? compileInterpreter(options);
     const exports = instantiateModule(this.interpreter, { env: this.imports() });
-    const { run, ...pageOps } = exports as unknown as PageOps & { run: (base: number, budget: number) => number };
+    const { run, ...pageOps } = exports as unknown as PageOps &
+      TlbOps & { run: (base: number, budget: number) => number };
     this.runWasm = run;
+    this.tlbOps = pageOps;
     this.fill = pageOps.fill;
-    const nrPages = options.nrDecodedPages ?? DEFAULT_DECODED_PAGES;
+    const nrPages = Math.max(options.nrDecodedPages ?? DEFAULT_DECODED_PAGES, MIN_DECODED_PAGES);
     const base = options.alloc(DecodedPages.lenBytes(nrPages, buffer.byteLength), 64);
     this.records = new DecodedPages(buffer, base, nrPages, pageOps, () => this.forgetRecords());
   }
 
   /** Bytes that `nrDecodedPages` take of a memory of `memoryBytes`. */
   static bytesOf(nrDecodedPages: number, memoryBytes: number): number {
-    return DecodedPages.lenBytes(nrDecodedPages, memoryBytes);
+    return DecodedPages.lenBytes(Math.max(nrDecodedPages, MIN_DECODED_PAGES), memoryBytes);
   }
 
   private imports(): Record<string, unknown> {
@@ -88,6 +95,12 @@ export class RiscvEngine {
     };
   }
 
+  /** For a hart at `base`. */
+  createTlb(base: number): HartTlb {
+    const { tagsAddr } = this.options;
+    return tagsAddr === undefined ? new HartTlb(this, base) : new TaggedTlb(this, base, tagsAddr);
+  }
+
   createHart(options: HartOptions): Hart {
     const base = this.options.alloc(L.HART_BYTES, 64);
     return this.addHart(base, options);
@@ -95,7 +108,7 @@ export class RiscvEngine {
 
   private addHart(base: number, options: HartOptions): Hart {
     const { tagsAddr } = this.options;
-    const hart = tagsAddr === undefined ? new Hart(this, base, options) : new TaggedHart(this, base, options, tagsAddr);
+    const hart = tagsAddr === undefined ? new Hart(this, base, options) : new TaggedHart(this, base, options);
     this.harts.set(base, hart);
     return hart;
   }
@@ -115,7 +128,7 @@ export class RiscvEngine {
 
   /** Records of `hostPage`; while there are any, no TLB lets the page be written. */
   recordsOf(hostPage: number): number {
-    if (!this.records.has(hostPage)) for (const hart of this.harts.values()) hart.tlbForbidWrites(hostPage);
+    if (!this.records.has(hostPage)) for (const hart of this.harts.values()) hart.tlb.forbidWrites(hostPage);
     return this.records.get(hostPage);
   }
 
@@ -126,6 +139,6 @@ export class RiscvEngine {
   }
 
   private forgetRecords(): void {
-    for (const hart of this.harts.values()) hart.itlbFlushAll();
+    for (const hart of this.harts.values()) hart.tlb.flushFetches();
   }
 }

@@ -11,7 +11,7 @@ import {
   RIGHT_W,
   RIGHT_X,
 } from './mmu.js';
-import { PTE_D, PTE_R, PTE_W, PTE_X, type PteSource, permits, Sv39Walk } from './sv39.js';
+import { PTE_D, PTE_G, PTE_R, PTE_W, PTE_X, type PteSource, permits, Sv39Walk } from './sv39.js';
 
 /**
  * Bare memory: guest-physical [ramBase, ramBase + lenBytes) lies in one piece at `hostBase`; all else are devices. No mm, no
@@ -47,12 +47,14 @@ export class FlatMmu implements HartMmu, PteSource {
   translate(hart: Hart, va: number, access: Access): MmuResult {
     let gpa = va;
     let rights = RIGHT_R | RIGHT_W | RIGHT_X;
+    let global = false;
     if (hart.paging) {
       const user = hart.mode === MODE_USER;
       const result = this.walk.walk(this, hart.satpPpn, va, access, user, hart.sum, hart.mxr);
       if (result !== MMU_OK) return result;
       gpa = this.walk.gpa;
       if (this.walk.level > 0) this.superpages = true;
+      global = (this.walk.flags & PTE_G) !== 0;
       rights = rightsOf(this.walk.flags, user, hart.sum, hart.mxr);
     }
     const host = this.host(gpa);
@@ -60,12 +62,13 @@ export class FlatMmu implements HartMmu, PteSource {
       hart.mmioGpa = gpa;
       return access === 2 ? MMU_ACCESS_FAULT : MMU_MMIO;
     }
-    hart.tlbFill(va, host >>> 12, rights, access);
+    hart.tlbFill(va, host >>> 12, rights, access, global);
     return MMU_OK;
   }
 
-  sfenceVma(hart: Hart): void {
-    if (this.superpages) hart.tlbFlushAll();
+  sfenceVma(hart: Hart, va: number | undefined, asid: number | undefined): void {
+    if (va !== undefined && this.superpages) hart.tlbFlushAll();
+    else if (va !== undefined || asid !== undefined) return;
     this.superpages = false;
   }
 

@@ -21,7 +21,9 @@ export const HANDLER_ILLEGAL = 2;
 /** A pure instruction with rd = x0, of 2 and of 4 bytes. */
 export const HANDLER_NOP2 = 3;
 export const HANDLER_NOP4 = 4;
-export const FIRST_HANDLER = 5;
+/** The instruction lies across the end of the page. */
+export const HANDLER_CROSSING = 5;
+export const FIRST_HANDLER = 6;
 
 /** What has a compressed form (compressed.ts). */
 const COMPRESSED = new Set(
@@ -101,7 +103,7 @@ export function pairOf(first: number, second: number): number | undefined {
   return BY_PAIR.get(first * 2 ** 16 + second);
 }
 
-/** The form that a record's handler number stands for, of a pair the first; undefined for the first five. */
+/** The form that a record's handler number stands for, of a pair the first; undefined for those before FIRST_HANDLER. */
 export function formOf(handler: number): Handler | undefined {
   return handler < FIRST_PAIR ? HANDLERS[handler - FIRST_HANDLER] : FUSED[handler - FIRST_PAIR]!.first;
 }

@@ -3,9 +3,10 @@ import { CsrFile } from './csrfile.js';
 import type { RiscvEngine } from './engine.js';
 import { HART_EXIT_BUDGET, HART_EXIT_REQUEST, type HartExit, MODE_SUPERVISOR, MODE_USER } from './exits.js';
 import * as L from './layout.js';
-import { ACCESS_EXEC, ACCESS_READ, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W } from './mmu.js';
+import { ACCESS_EXEC, ACCESS_WRITE, type Access, type HartMmu, MMU_OK, RIGHT_R, RIGHT_W } from './mmu.js';
 import { RefillTable } from './refill.js';
 import { Slow } from './slow.js';
+import type { HartTlb } from './tlb.js';
 
 /**
  * A hart: its state in shared memory, its TLBs, and the loop around the generated interpreter.
@@ -37,6 +38,7 @@ export class Hart {
   readonly mmu: HartMmu;
   /** What its MMU lets it look up by itself. */
   readonly refill: RefillTable;
+  readonly tlb: HartTlb;
   /** See HartOptions. */
   readonly deprivileged: boolean;
   /** Instructions retired, as of the last exit. */
@@ -47,8 +49,9 @@ export class Hart {
   mmioValue = 0n;
   /** Set by the slow path; 0 while the interpreter may go on. */
   exit: HartExit = 0;
-  /** Host page of the last fill for a fetch. */
+  /** Host page of the last fill for a fetch, and whether its pte is global. */
   execHostPage = -1;
+  execGlobal = false;
   /** A fill for writing has dropped decoded code, perhaps of the very instruction that writes. */
   droppedCode = false;
   private readonly slowPath: Slow;
@@ -68,16 +71,19 @@ export class Hart {
     this.deprivileged = options.deprivileged ?? false;
     this.i32 = engine.i32;
     this.i64 = engine.i64;
-    if (!options.attach) engine.fill(base, 0, L.HART_BYTES);
+    if (!options.attach) {
+      engine.fill(base, 0, L.TLB_SUPERVISOR);
+      engine.fill(base + L.REFILL, 0, L.REFILL_BYTES);
+    }
+    this.tlb = engine.createTlb(base);
     this.refill = new RefillTable(this.i32, base);
     this.i32[(base + L.CODE_MAP) >>> 2] = engine.records.codeMap;
     this.csr = new CsrFile(this, options.now);
     this.slowPath = new Slow(this);
     if (options.attach) return;
     this.i64[(base + L.RESERVED_VA) >>> 3] = -1n;
-    engine.records.endPage(base + L.SCRATCH_RECORDS + L.RECORD_BYTES);
+    this.tlb.init();
     this.setMode(MODE_SUPERVISOR);
-    this.tlbFlushAll();
   }
 
   // Registers.
@@ -198,6 +204,7 @@ export class Hart {
   /** As the SBI's hart_start leaves it: in S-mode at `pc`, without paging and interrupts, `a0` and `a1` set. While it does not run. */
   resetForStart(pc: bigint, a0: bigint, a1: bigint): void {
     this.csr.write(C.CSR.satp, 0, 0);
+    this.tlbFlushAll();
     this.csr.write(C.CSR.sstatus, 0, 0);
     this.csr.write(C.CSR.sie, 0, 0);
     this.setMode(MODE_SUPERVISOR);
@@ -236,137 +243,66 @@ export class Hart {
 
   setMode(mode: number): void {
     this.i32[(this.base + L.MODE) >>> 2] = mode;
+    this.i32[(this.base + L.PRIVILEGED) >>> 2] = mode !== MODE_USER && !this.deprivileged ? 1 : 0;
     this.updateContext();
   }
 
   /** The TLB tables for the present mode and sstatus.SUM. */
   updateContext(): void {
-    const user = this.mode === MODE_USER;
-    const context = user ? L.CTX_USER : this.sum ? L.CTX_SUPERVISOR_SUM : L.CTX_SUPERVISOR;
-    this.i32[(this.base + L.DATA_CTX) >>> 2] = context * L.TLB_CTX_BYTES;
-    this.i32[(this.base + L.FETCH_CTX) >>> 2] = user ? 0 : L.ITLB_CTX_BYTES;
+    this.tlb.updateContext(this.mode, this.sum);
+  }
+
+  /** satp has a new value, before which paging was as `wasPaging` says: the TLB's tables follow. */
+  switchSpace(wasPaging: boolean): void {
+    const at = (this.base + L.CSR_SATP) >>> 2;
+    this.tlb.switchSpace(this.i32[at]!, this.i32[at + 1]!, this.paging !== wasPaging);
+    this.updateContext();
   }
 
   /**
-   * Maps the page of `va` in the present mode to `hostPage`, with RIGHT_*. A page that has decoded code is entered without
-   * RIGHT_W unless this access is a write; then the code goes. A fetch leaves the data tables alone: an instruction across two
-   * pages is fetched anew after its own data access has been filled, and must not push that out again.
+   * Maps the page of `va` in the present mode to `hostPage`, with RIGHT_*; `global` where that is so in all address spaces (PTE_G). A page
+   * that has decoded code is entered without RIGHT_W unless this access is a write; then the code goes. A fetch leaves the data tables
+   * alone: an instruction across two pages is fetched anew after its own data access has been filled, and must not push that out again.
    */
-  tlbFill(va: number, hostPage: number, rights: number, access: Access): void {
+  tlbFill(va: number, hostPage: number, rights: number, access: Access, global = false): void {
     if (access === ACCESS_EXEC) {
       this.execHostPage = hostPage;
+      this.execGlobal = global;
       return;
     }
-    const table = this.base + L.DTLB + this.i32[(this.base + L.DATA_CTX) >>> 2]!;
-    if ((rights & RIGHT_R) !== 0) this.setEntry(table, va, hostPage);
+    if ((rights & RIGHT_R) !== 0) this.tlb.fill(va, hostPage, false, global);
     if ((rights & RIGHT_W) === 0) return;
     if (this.engine.records.has(hostPage)) {
       if (access !== ACCESS_WRITE) return;
       this.engine.records.drop(hostPage);
       this.droppedCode = true;
     }
-    this.setEntry(table + L.TLB_WRITE, va, hostPage);
+    this.tlb.fill(va, hostPage, true, global);
   }
 
-  protected setEntry(table: number, va: number, hostPage: number): void {
-    const low = va & ~0xfff;
-    const at = this.entryAt(table, low) >>> 2;
-    this.i32[at] = low;
-    this.i32[at + 1] = Math.floor(va / 2 ** 32);
-    this.i32[at + 2] = (hostPage << 12) - low;
-  }
-
-  /** Address of the entry for the page of `va`, whose low word is `low`, in a table. */
-  protected entryAt(table: number, low: number): number {
-    return table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES));
+  /** Host address of `va` for reading or writing, translating it if need be; below 0: the negative of an MmuResult. */
+  hostAddress(va: number, access: Access): number {
+    const hit = this.tlb.lookup(va, access);
+    if (hit >= 0) return hit;
+    const result = this.mmu.translate(this, va, access);
+    return result === MMU_OK ? this.tlb.lookup(va, access) : -result;
   }
 
   /** `hostAddress` was accessed by the entry that the TLB has for `va`: for test builds (taggedhart.ts). */
   accessed(_va: number, _access: Access, _hostAddress: number): void {}
 
-  /** Enters the records of the present page for fetches. */
-  itlbFill(va: number, records: number): void {
-    const table = this.base + L.ITLB + this.i32[(this.base + L.FETCH_CTX) >>> 2]!;
-    const low = va & ~0xfff;
-    const at = (table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
-    this.i32[at] = low;
-    this.i32[at + 1] = Math.floor(va / 2 ** 32);
-    this.i32[at + 2] = records;
-  }
-
-  /** Host address of `va` if the TLB has it for reading or writing in the present mode, else -1. */
-  tlbLookup(va: number, access: Access): number {
-    const context = this.i32[(this.base + L.DATA_CTX) >>> 2]!;
-    const table = this.base + L.DTLB + context + (access === ACCESS_READ ? 0 : L.TLB_WRITE);
-    const low = va & ~0xfff;
-    const at = (table + ((low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES))) >>> 2;
-    if (this.i32[at] !== low || this.i32[at + 1] !== Math.floor(va / 2 ** 32)) return -1;
-    return ((va | 0) + this.i32[at + 2]!) >>> 0;
-  }
-
-  /** Host address of `va` for reading or writing, translating it if need be; below 0: the negative of an MmuResult. */
-  hostAddress(va: number, access: Access): number {
-    const hit = this.tlbLookup(va, access);
-    if (hit >= 0) return hit;
-    const result = this.mmu.translate(this, va, access);
-    return result === MMU_OK ? this.tlbLookup(va, access) : -result;
-  }
-
   /** Calls `fn` for each entry of the data TLBs: what it translates, to which host address, for reading or writing, and the entry's own address. */
   forEachTlbEntry(fn: (va: number, hostAddress: number, write: boolean, entry: number) => void): void {
-    for (let table = L.DTLB; table < L.ITLB; table += L.TLB_TABLE_BYTES) {
-      const write = (table - L.DTLB) % L.TLB_CTX_BYTES >= L.TLB_WRITE;
-      for (
-        let at = (this.base + table) >>> 2;
-        at < (this.base + table + L.TLB_TABLE_BYTES) >>> 2;
-        at += L.TLB_ENTRY_BYTES / 4
-      ) {
-        const low = this.i32[at]!;
-        // Tags are page-aligned but where the entry is empty.
-        if ((low & 0xfff) !== 0) continue;
-        fn(this.i32[at + 1]! * 2 ** 32 + (low >>> 0), (low + this.i32[at + 2]!) >>> 0, write, at * 4);
-      }
-    }
+    this.tlb.forEach(fn);
   }
 
   tlbFlushAll(): void {
-    this.engine.fill(this.base + L.DTLB, 0xff, L.TLB_END - L.DTLB);
+    this.tlb.flushAll();
   }
 
-  itlbFlushPage(va: number): void {
-    this.flushPageFrom(L.ITLB, va);
-  }
-
-  itlbFlushAll(): void {
-    this.engine.fill(this.base + L.ITLB, 0xff, 2 * L.ITLB_CTX_BYTES);
-  }
-
-  /** Forgets the page of `va` in all modes. */
+  /** Forgets the page of `va` in all modes and address spaces. */
   tlbFlushPage(va: number): void {
-    this.flushPageFrom(L.DTLB, va);
-  }
-
-  /** Tables of the data contexts and the two of fetches lie one after the other. */
-  private flushPageFrom(first: number, va: number): void {
-    const low = va & ~0xfff;
-    const offset = (low >>> 8) & ((L.TLB_ENTRIES - 1) * L.TLB_ENTRY_BYTES);
-    for (let table = first; table < L.TLB_END; table += L.TLB_TABLE_BYTES) {
-      const at = (this.base + table + offset) >>> 2;
-      if (this.i32[at] === low) {
-        this.i32[at] = -1;
-        this.i32[at + 1] = -1;
-      }
-    }
-  }
-
-  /** Takes the write permission for a host page out of the TLB: it is about to have decoded code. */
-  tlbForbidWrites(hostPage: number): void {
-    for (let context = 0; context < L.NR_CTX; context++) {
-      const table = this.base + L.DTLB + context * L.TLB_CTX_BYTES + L.TLB_WRITE;
-      for (let at = table >>> 2; at < (table + L.TLB_TABLE_BYTES) >>> 2; at += L.TLB_ENTRY_BYTES / 4) {
-        if ((this.i32[at]! + this.i32[at + 2]!) >>> 12 === hostPage) this.i32[at] = -1;
-      }
-    }
+    this.tlb.flushPage(va);
   }
 
   /** A host page leaves the guest: code decoded from it goes. Its translations go by `tlbFlushPage`. */

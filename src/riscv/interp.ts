@@ -1,10 +1,12 @@
 import { type Code, I32, I64, type Label, type MemName, ModuleBuilder } from '../base/index.js';
+import { emitCsrHelpers } from './csrhelpers.js';
 import { type EmitOptions, Emitter, HART } from './emitter.js';
 import { emitFpFunctions } from './fp/functions.js';
 import {
   FIRST_HANDLER,
   FIRST_PAIR,
   FUSED,
+  HANDLER_CROSSING,
   HANDLER_NOP2,
   HANDLER_NOP4,
   HANDLER_PAGE_END,
@@ -14,6 +16,7 @@ import {
 import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
 import { emitRefill } from './refill.js';
+import { emitTlbFunctions } from './tlbfunctions.js';
 
 /**
  * Generates the interpreter: one WebAssembly function `run(hart, budget)`, which returns what is left of the budget.
@@ -45,11 +48,12 @@ export function generateInterpreter(options: EmitOptions): Uint8Array {
   const fetch = module.importFunc('fetch', [I32], [I32]);
   const slow = module.importFunc('slow', [I32, I32], [I32]);
   const stale = options.tagsAddr === undefined ? undefined : module.importFunc('stale', [I32, I64, I32], []);
-  const helpers = new Map([...emitHelpers(module), ...emitFpFunctions(module)]);
+  const helpers = new Map([...emitHelpers(module), ...emitCsrHelpers(module), ...emitFpFunctions(module)]);
   if (stale !== undefined) helpers.set('stale', stale);
-  const refill = emitRefill(module, options.tagsAddr);
+  const { secondPlace, moveAway } = emitTlbFunctions(module);
+  const refill = emitRefill(module, moveAway, options.tagsAddr);
   const { code } = module.func('run', [I32, I32], [I32]);
-  new Interpreter(code, helpers, options).emit(fetch, slow, refill);
+  new Interpreter(code, helpers, options).emit({ fetch, slow, refill, secondPlace });
   emitFill(module);
   emitCopy(module);
   emitSamePage(module);
@@ -101,6 +105,14 @@ function emitSamePage(module: ModuleBuilder): void {
   c.i32(1).op('return').end().end().i32(0);
 }
 
+/** Functions that the interpreter calls, by index. */
+interface Calls {
+  readonly fetch: number;
+  readonly slow: number;
+  readonly refill: number;
+  readonly secondPlace: number;
+}
+
 const LEFT = 1;
 
 class Interpreter extends Emitter {
@@ -127,12 +139,12 @@ class Interpreter extends Emitter {
     [this.pageVa, this.pcLocal] = [i64(), i64()];
   }
 
-  emit(fetch: number, slow: number, refill: number): void {
+  emit(calls: Calls): void {
     const { c } = this;
     c.get(HART).mem('i64Load', L.PC).set(this.pcLocal);
     this.leave = c.block();
     this.top = c.loop();
-    this.emitFetch(fetch);
+    this.emitFetch(calls);
     this.slow = c.block();
     this.jumpOut = c.block();
     this.dispatch = c.loop();
@@ -140,26 +152,28 @@ class Interpreter extends Emitter {
     this.missWrite = c.block();
     this.emitDispatch();
     c.end();
-    this.emitMiss(refill, 1);
+    this.emitMiss(calls, 1);
     c.end();
-    this.emitMiss(refill, 0);
+    this.emitMiss(calls, 0);
     c.end().op('unreachable').end();
     this.setPcFromRecord();
     c.br(this.top).end();
-    this.emitSlow(slow);
+    this.emitSlow(calls);
     c.end().end();
     c.get(HART).get(this.pcLocal).mem('i64Store', L.PC).get(LEFT);
   }
 
-  private emitFetch(fetch: number): void {
+  private emitFetch({ fetch, secondPlace }: Calls): void {
     const { c } = this;
     c.get(HART).atomic('i32Load', L.REQUEST).brIf(this.leave);
-    c.get(HART).i32(L.DTLB).op('i32Add').get(HART).mem('i32Load', L.DATA_CTX).op('i32Add').set(this.dtlbLocal);
-    c.get(HART).i32(L.ITLB).op('i32Add').get(HART).mem('i32Load', L.FETCH_CTX).op('i32Add');
+    this.contextChanged();
+    c.get(HART).get(HART).mem('i32Load', L.FETCH_CTX).op('i32Add');
     this.tlbOffset(() => c.get(this.pcLocal).op('i32WrapI64'));
     c.op('i32Add').tee(this.entry).mem('i64Load');
-    c.get(this.pcLocal).i64(-4096).op('i64And').tee(this.pageVa).op('i64Eq').if();
-    c.get(this.entry).mem('i32Load', 8).set(this.recBase).i32(L.PAGE_RECORD_BYTES).set(this.limit);
+    c.get(this.pcLocal).i64(-4096).op('i64And').tee(this.pageVa).op('i64Eq').if(I32);
+    c.i32(1).else();
+    c.get(HART).get(HART).mem('i32Load', L.FETCH_CTX).op('i32Add').get(this.pageVa).call(secondPlace).end().if();
+    c.get(this.entry).mem('i32Load', 8).set(this.recBase);
     c.else();
     // A fetch that traps uses budget, so there must be some.
     c.get(LEFT).op('i32Eqz').brIf(this.leave);
@@ -168,29 +182,41 @@ class Interpreter extends Emitter {
     c.get(HART).mem('i64Load', L.PC).set(this.pcLocal);
     c.get(this.recBase).i32(FETCH_TRAPPED).op('i32Eq').if();
     c.get(LEFT).i32(1).op('i32Sub').tee(LEFT).op('i32Eqz').brIf(this.leave).br(this.top).end();
-    c.get(HART).mem('i64Load', L.FETCH_VA).set(this.pageVa).get(HART).mem('i32Load', L.FETCH_LIMIT).set(this.limit);
     c.end();
+    c.i32(L.PAGE_RECORD_BYTES).set(this.limit);
     c.get(this.recBase).get(this.pcLocal).get(this.pageVa).op('i64Sub').op('i32WrapI64').i32(2).op('i32Shl');
     c.op('i32Add').set(this.rec);
+  }
+
+  protected contextChanged(): void {
+    this.c.get(HART).get(HART).mem('i32Load', L.DATA_CTX).op('i32Add').set(this.dtlbLocal);
   }
 
   private storeState(): void {
     this.c.get(HART).get(this.pcLocal).mem('i64Store', L.PC).get(HART).get(LEFT).mem('i32Store', L.BUDGET_LEFT);
   }
 
-  /** The instruction is done again, which then takes no more off the budget. */
-  private emitMiss(refill: number, write: 0 | 1): void {
+  /** Looks at the second place, then at what the MMU has told; the instruction is done again, which then takes no more off the budget. */
+  private emitMiss({ refill, secondPlace }: Calls, write: 0 | 1): void {
     const { c } = this;
-    c.get(HART).get(this.va);
     this.dtlb();
-    c.i32(write).call(refill).if();
+    c.i32(write * L.TLB_WRITE)
+      .op('i32Add')
+      .get(this.va)
+      .i64(-4096)
+      .op('i64And')
+      .call(secondPlace)
+      .if(I32);
+    c.i32(1).else().get(HART).get(this.va);
+    this.dtlb();
+    c.i32(write).call(refill).end().if();
     c.get(LEFT).i32(1).op('i32Add').set(LEFT).br(this.dispatch).end().br(this.slow);
   }
 
-  private emitSlow(slow: number): void {
+  private emitSlow({ slow }: Calls): void {
     const { c } = this;
-    c.get(HART).get(this.va).mem('i64Store', L.SLOW_VA);
     this.setPcFromRecord();
+    c.get(HART).get(this.va).mem('i64Store', L.SLOW_VA);
     this.storeState();
     c.get(HART).get(this.rec).call(slow).tee(this.status).i32(1).op('i32And').get(LEFT).op('i32Add').set(LEFT);
     c.get(HART).mem('i64Load', L.PC).set(this.pcLocal);
@@ -238,6 +264,8 @@ class Interpreter extends Emitter {
       this.advance(pair.second.lenBytes);
     } else if (handler === HANDLER_PAGE_END) {
       c.get(LEFT).i32(1).op('i32Add').set(LEFT).br(this.jumpOut);
+    } else if (handler === HANDLER_CROSSING) {
+      this.emitCrossing();
     } else if (handler === HANDLER_NOP2 || handler === HANDLER_NOP4) {
       this.advance(handler === HANDLER_NOP2 ? 2 : 4);
     } else if (form?.instruction.emit === undefined) {
@@ -246,6 +274,21 @@ class Interpreter extends Emitter {
       this.emitInstruction(form);
       this.advance(form.lenBytes);
     }
+  }
+
+  /** To the record of the instruction across the end of the page, if fetches of the next page still lead where it was decoded from. */
+  private emitCrossing(): void {
+    const { c } = this;
+    c.get(HART).get(HART).mem('i32Load', L.FETCH_CTX).op('i32Add');
+    this.tlbOffset(() => c.get(this.pageVa).op('i32WrapI64').i32(4096).op('i32Add'));
+    c.op('i32Add').tee(this.entry).mem('i64Load').get(this.pageVa).i64(4096).op('i64Add').op('i64Ne').brIf(this.slow);
+    c.get(this.entry).mem('i32Load', 8).tee(this.entry);
+    c.get(this.recBase).mem('i32Load', L.CROSSING_NEXT).op('i32Ne').brIf(this.slow);
+    c.get(this.entry).mem('i32Load', L.PAGE_STAMP);
+    c.get(this.recBase).mem('i32Load', L.CROSSING_STAMP).op('i32Ne').brIf(this.slow);
+    c.get(this.pageVa).i64(4094).op('i64Add').set(this.pageVa).i32(0).set(this.limit);
+    c.get(this.recBase).i32(L.CROSSING_RECORD).op('i32Add').tee(this.recBase).set(this.rec);
+    c.get(LEFT).i32(1).op('i32Add').set(LEFT).br(this.dispatch);
   }
 
   private emitInstruction(form: Handler): void {
@@ -321,6 +364,15 @@ class Interpreter extends Emitter {
 
   imm32(): void {
     this.c.get(this.rec).mem('i32Load', L.REC_IMM);
+  }
+
+  protected zimm(): void {
+    this.rs1IsNamed();
+    this.c.i32(3).op('i32ShrU').op('i64ExtendI32U');
+  }
+
+  protected rs1IsNamed(): void {
+    this.c.get(this.rec).mem('i32Load8U', L.REC_RS1);
   }
 
   pc(): void {

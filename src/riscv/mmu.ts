@@ -38,10 +38,10 @@ export interface HartMmu {
    */
   translate(hart: Hart, va: number, access: Access): MmuResult;
   /**
-   * `sfence.vma`; undefined stands for all addresses, all address spaces. The hart's own TLB has lost the page of `va` (or
-   * all) already; what else came from the same superpage is for the MMU to flush.
+   * `sfence.vma`; undefined stands for all addresses, all address spaces. The hart's own TLB has lost already the page of `va`, in all spaces,
+   * or all of the address space (but what is global), or all; what else came from the same superpage is for the MMU to flush.
    */
   sfenceVma(hart: Hart, va: number | undefined, asid: number | undefined): void;
-  /** satp has a new value. The hart's own TLB is flushed already. */
+  /** satp has another value. What the hart's own TLB has of other address spaces it keeps, for when they come back. */
   satpWritten(hart: Hart): void;
 }

@@ -1,6 +1,6 @@
 import type { Decoded } from './decode.js';
 import { decode, isCompressed } from './decode.js';
-import { HANDLER_DECODE, HANDLER_ILLEGAL, HANDLER_PAGE_END, handlerOf, pairOf } from './handlers.js';
+import { HANDLER_CROSSING, HANDLER_DECODE, HANDLER_ILLEGAL, HANDLER_PAGE_END, handlerOf, pairOf } from './handlers.js';
 import * as L from './layout.js';
 
 /**
@@ -43,6 +43,7 @@ export class DecodedPages {
   /** The doubts that the page has been cleared of. */
   private readonly sureAt: Int32Array;
   private doubts = 0;
+  private stamp = 0;
   private next = 0;
 
   constructor(buffer: SharedArrayBuffer, base: number, nrPages: number, ops: PageOps, onDrop: () => void) {
@@ -99,14 +100,28 @@ export class DecodedPages {
     this.ops.copy(this.copies + slot * 4096, hostPage * 4096, 4096);
     this.sureAt[slot] = this.doubts;
     this.endPage(address + L.PAGE_RECORD_BYTES);
+    this.stamp = (this.stamp + 1) | 0;
+    this.i32[(address + L.PAGE_STAMP) >>> 2] = this.stamp;
     this.slotOf.set(hostPage, slot);
     this.u8[this.codeMap + (hostPage >>> 3)]! |= 1 << (hostPage & 7);
     this.hostPageOf[slot] = hostPage;
     return address;
   }
 
+  /**
+   * Enters the instruction that begins in the last 2 bytes of the page whose records are at `records` and goes on in the page of `next`. It is
+   * good while fetches of the next page lead to just these records: generated code looks at their address and stamp each time.
+   */
+  decodeCrossing(records: number, next: number, word: number): void {
+    this.decodeTo(records + L.CROSSING_RECORD, word);
+    this.endPage(records + L.CROSSING_RECORD + L.RECORD_BYTES);
+    this.i32[(records + L.CROSSING_NEXT) >>> 2] = next;
+    this.i32[(records + L.CROSSING_STAMP) >>> 2] = this.i32[(next + L.PAGE_STAMP) >>> 2]!;
+    this.u16[(records + L.PAGE_RECORD_BYTES - L.RECORD_BYTES) >>> 1] = HANDLER_CROSSING;
+  }
+
   /** Two records that look up the next page: a 4-byte instruction may end 2 bytes beyond this one. */
-  endPage(address: number): void {
+  private endPage(address: number): void {
     this.u16[address >>> 1] = HANDLER_PAGE_END;
     this.u16[(address + L.RECORD_BYTES) >>> 1] = HANDLER_PAGE_END;
   }

@@ -2,13 +2,13 @@ import { I32, I64, type ModuleBuilder } from '../base/index.js';
 import { SSTATUS_SUM } from './csr.js';
 import { MODE_USER } from './exits.js';
 import * as L from './layout.js';
-import { PTE_A, PTE_R, PTE_U, PTE_W } from './sv39.js';
+import { PTE_A, PTE_G, PTE_R, PTE_U, PTE_W } from './sv39.js';
 
 /**
  * A TLB miss that is answered in WebAssembly, without a call of the hart's MMU (as a software-loaded TLB's refill handler, over a table of tables).
  *
  * The MMU says for a region of 512 pages of an address space where 512 words lie that translate it, in memory that other threads may write: host page number
- * in bits 31..12, below it PTE_V, R, W, X, U and A as in Sv39; W only where a store needs nothing else. A word is good as long as the MMU's generation, a word of
+ * in bits 31..12, below it PTE_V, R, W, X, U, G and A as in Sv39; W only where a store needs nothing else. A word is good as long as the MMU's generation, a word of
  * its own, stands still from before the look at it until after, and as long as the address space lives (the count of generations may begin anew, with others):
  *
  *   this thread                             another
@@ -81,9 +81,9 @@ export class RefillTable {
 
 /**
  * `refill(hart, va, table, write)`: 1 where the TLB tables at `table` have got the page of `va` anew, with the right to read or write it.
- * @param tagsAddr EmitOptions.tagsAddr: an entry gets the tag of its page.
+ * @param moveAway TlbFunctions. @param tagsAddr EmitOptions.tagsAddr: an entry gets the tag of its page.
  */
-export function emitRefill(module: ModuleBuilder, tagsAddr: number | undefined): number {
+export function emitRefill(module: ModuleBuilder, moveAway: number, tagsAddr: number | undefined): number {
   const { index, code: c } = module.func(undefined, [I32, I64, I32, I32], [I32]);
   const [hart, va, table, write] = [0, 1, 2, 3];
   const i32 = () => c.local(I32);
@@ -149,12 +149,16 @@ export function emitRefill(module: ModuleBuilder, tagsAddr: number | undefined):
   // Into the TLB: for writing only where no code was decoded from the page.
   const addend = () => c.get(spte).i32(-4096).op('i32And').get(low).i32(-4096).op('i32And').op('i32Sub');
   const set = (offset: number) => {
+    c.get(table).i32(offset).op('i32Add').get(slot).i32(offset).op('i32Add').call(moveAway);
     c.get(slot).get(tag).mem('i64Store', offset).get(slot);
     addend().mem('i32Store', offset + 8);
     if (tagsAddr === undefined) return;
     c.get(slot).get(spte).i32(12).op('i32ShrU').i32(2).op('i32Shl').atomic('i32Load', tagsAddr);
     c.mem('i32Store', offset + L.TLB_TAG);
   };
+  c.get(spte).i32(PTE_G).op('i32And').op('i32Eqz').get(table).get(hart).i32(L.TLB_SUPERVISOR).op('i32Add').op('i32Eq');
+  c.op('i32And').if();
+  c.get(hart).i32(1).mem('i32Store', L.TLB_LOCAL).end();
   c.get(spte).i32(PTE_W).op('i32And').if();
   hartWord(L.CODE_MAP).get(spte).i32(15).op('i32ShrU').op('i32Add').mem('i32Load8U', 0);
   c.get(spte).i32(12).op('i32ShrU').i32(7).op('i32And').op('i32ShrU').i32(1).op('i32And').if();

@@ -1,6 +1,6 @@
 import * as C from './csr.js';
 import { HART_EXIT_ECALL, HART_EXIT_WAIT, HART_EXIT_WFI, MODE_USER } from './exits.js';
-import { formOf, HANDLER_DECODE, type Handler } from './handlers.js';
+import { formOf, HANDLER_CROSSING, HANDLER_DECODE, type Handler } from './handlers.js';
 import type { Hart } from './hart.js';
 import { FETCH_LEAVE, FETCH_TRAPPED, SLOW_AGAIN, SLOW_RETIRED } from './interp.js';
 import * as L from './layout.js';
@@ -17,8 +17,6 @@ import { Traps } from './trap.js';
 
 export class Slow extends SlowBase {
   private readonly accesses: SlowAccess;
-  /** Address of the 4-byte instruction across two pages whose scratch record the next fetch goes to, else NaN. */
-  private crossing = Number.NaN;
 
   constructor(hart: Hart) {
     super(hart, new Traps(hart));
@@ -27,7 +25,6 @@ export class Slow extends SlowBase {
 
   /** Before a run: the world may have changed since the last one. */
   begin(): void {
-    this.crossing = Number.NaN;
     this.traps.takeInterrupt();
   }
 
@@ -36,15 +33,13 @@ export class Slow extends SlowBase {
   /** Address of the records for pc, or FETCH_*. */
   fetch(): number {
     const va = this.address(L.PC);
-    const crossing = this.crossing === va;
-    this.crossing = Number.NaN;
-    const low = va | 0;
-    if (crossing) return this.scratch(low, this.word(L.PC + 4), L.SCRATCH_RECORDS);
     const page = this.translateFetch(va);
-    if (page < 0) return this.fetchFailed(page);
+    return page < 0 ? this.fetchFailed(page) : this.fillFetch(va, page);
+  }
+
+  private fillFetch(va: number, page: number): number {
     const records = this.hart.engine.recordsOf(page);
-    this.hart.itlbFill(va, records);
-    this.setFetch(low & ~0xfff, this.word(L.PC + 4), L.PAGE_RECORD_BYTES);
+    this.hart.tlb.fillFetch(va, records, this.hart.execGlobal);
     return records;
   }
 
@@ -68,17 +63,6 @@ export class Slow extends SlowBase {
     return FETCH_LEAVE;
   }
 
-  private setFetch(low: number, high: number, limit: number): void {
-    this.i32[(this.base + L.FETCH_VA) >>> 2] = low;
-    this.i32[(this.base + L.FETCH_VA + 4) >>> 2] = high;
-    this.i32[(this.base + L.FETCH_LIMIT) >>> 2] = limit;
-  }
-
-  private scratch(low: number, high: number, offset: number): number {
-    this.setFetch(low, high, 0);
-    return this.base + offset;
-  }
-
   private decode(record: number): number {
     const offset = this.word(L.PC) & 0xfff;
     if (this.hart.engine.records.decodeAt(record, offset)) return SLOW_AGAIN;
@@ -87,15 +71,15 @@ export class Slow extends SlowBase {
 
   /** Both halves are translated before the instruction is looked at; a fault of the second has its own address in stval. */
   private decodeCrossing(): number {
+    const { engine } = this.hart;
     const va = this.address(L.PC);
     const first = this.translateFetch(va);
     const second = first < 0 ? first : this.translateFetch(va + 2);
     if (second < 0) return this.crossingFailed(-second, first < 0 ? 0 : 2);
+    const next = this.fillFetch(va + 2, second);
     const word = this.u16[first * 2048 + 2047]! | (this.u16[second * 2048]! << 16);
-    this.hart.engine.records.decodeTo(this.base + L.SCRATCH_RECORDS, word);
-    this.crossing = va;
-    // Of the fetch TLB alone: the instruction may use data of its own page.
-    this.hart.itlbFlushPage(va);
+    // The second page's records may have taken the room of the first one's, which are then fetched anew.
+    if (engine.records.has(first)) engine.records.decodeCrossing(engine.recordsOf(first), next, word);
     return SLOW_AGAIN;
   }
 
@@ -115,6 +99,7 @@ export class Slow extends SlowBase {
   execute(record: number): number {
     const handler = this.u16[record >>> 1]!;
     if (handler === HANDLER_DECODE) return this.decode(record);
+    if (handler === HANDLER_CROSSING) return this.decodeCrossing();
     const form = formOf(handler);
     if (form === undefined) return this.illegal();
     // A floating-point instruction that computes comes here only when it is illegal: FS is Off, or frm reserved.
@@ -189,9 +174,11 @@ export class Slow extends SlowBase {
     const rs2 = this.u8[record + L.REC_RS2]!;
     const va = rs1 === 0 ? undefined : this.address(L.X + rs1);
     const asid = rs2 === 0 ? undefined : this.word(L.X + rs2) & ((1 << C.ASID_BITS) - 1);
-    if (va === undefined || Number.isNaN(va)) hart.tlbFlushAll();
-    else hart.tlbFlushPage(va);
-    hart.mmu.sfenceVma(hart, va !== undefined && Number.isNaN(va) ? undefined : va, asid);
+    const page = va !== undefined && Number.isNaN(va) ? undefined : va;
+    if (page !== undefined) hart.tlb.flushPage(page);
+    else if (asid !== undefined) hart.tlb.flushAsid(asid);
+    else hart.tlb.flushAll();
+    hart.mmu.sfenceVma(hart, page, asid);
     this.advancePc(4);
     return SLOW_RETIRED;
   }

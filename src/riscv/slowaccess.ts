@@ -90,7 +90,7 @@ export class SlowAccess extends SlowBase {
     const second = this.hart.hostAddress(va + split, kind);
     if (second < 0) return this.accessFailed(second === -MMU_MMIO ? MMU_ACCESS_FAULT : -second, access, split);
     // Getting the second page may have taken the first one away.
-    const first = this.hart.tlbLookup(va, kind);
+    const first = this.hart.tlb.lookup(va, kind);
     if (first < 0) return SLOW_AGAIN;
     if (access.write) this.storeBytes(form, record, access.lenBytes, first, second, split);
     else this.loadBytes(form, access, record, first, second, split);

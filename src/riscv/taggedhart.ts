@@ -2,7 +2,8 @@ import { bug } from '../base/index.js';
 import type { RiscvEngine } from './engine.js';
 import { Hart, type HartOptions } from './hart.js';
 import * as L from './layout.js';
-import { ACCESS_EXEC, ACCESS_READ, type Access } from './mmu.js';
+import { ACCESS_EXEC, type Access } from './mmu.js';
+import type { TaggedTlb } from './taggedtlb.js';
 
 /**
  * A hart of a test build, where every host page has a tag: an int32 in shared memory that is another one whenever the page has become somebody else's
@@ -18,34 +19,27 @@ export class TaggedHart extends Hart {
   onFill: ((hostPage: number, write: boolean) => void) | undefined;
   private execTag = 0;
 
-  constructor(engine: RiscvEngine, base: number, options: HartOptions, tagsAddr: number) {
+  constructor(engine: RiscvEngine, base: number, options: HartOptions) {
     super(engine, base, options);
-    this.tags = this.i32.subarray(tagsAddr >>> 2);
+    const tlb = this.tlb as TaggedTlb;
+    tlb.hart = this;
+    this.tags = tlb.tags;
   }
 
-  override tlbFill(va: number, hostPage: number, rights: number, access: Access): void {
-    super.tlbFill(va, hostPage, rights, access);
+  override tlbFill(va: number, hostPage: number, rights: number, access: Access, global = false): void {
+    super.tlbFill(va, hostPage, rights, access, global);
     if (access !== ACCESS_EXEC) return;
     this.execTag = Atomics.load(this.tags, hostPage);
     this.onFill?.(hostPage, false);
   }
 
-  protected override setEntry(table: number, va: number, hostPage: number): void {
-    super.setEntry(table, va, hostPage);
-    this.i32[(this.entryAt(table, va & ~0xfff) + L.TLB_TAG) >>> 2] = Atomics.load(this.tags, hostPage);
-    this.onFill?.(hostPage, (table - this.base - L.DTLB) % L.TLB_CTX_BYTES >= L.TLB_WRITE);
-  }
-
-  override itlbFill(va: number, records: number): void {
+  /** The page of the last fill for a fetch, at `va`, is entered now. */
+  checkExec(va: number): void {
     if (Atomics.load(this.tags, this.execHostPage) !== this.execTag) this.stale(va, this.execHostPage * 4096);
-    super.itlbFill(va, records);
   }
 
   override accessed(va: number, access: Access, hostAddress: number): void {
-    if (this.tlbLookup(va, access) !== hostAddress) return;
-    const table =
-      this.base + L.DTLB + this.i32[(this.base + L.DATA_CTX) >>> 2]! + (access === ACCESS_READ ? 0 : L.TLB_WRITE);
-    this.checkEntry(this.entryAt(table, va & ~0xfff), va, hostAddress);
+    if (this.tlb.lookup(va, access) === hostAddress) this.checkEntry(this.tlb.entryOf(va, access), va, hostAddress);
   }
 
   private checkEntry(entry: number, va: number, hostAddress: number): void {

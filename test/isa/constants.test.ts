@@ -16,7 +16,9 @@ import { CODE, DATA, DATA_BYTES, type Step, TestHart } from './testhart.js';
 const NR_WORDS = 6;
 const NR_STATES = 10;
 /** What runs in TypeScript by its name: it touches CSRs, modes or fences. */
-const WITHOUT_MEANING = /^(fence\.i|ecall|ebreak|sret|wfi|sfence\.vma|csrr.*)$/;
+const WITHOUT_MEANING = /^(fence\.i|ecall|ebreak|wfi|sfence\.vma)$/;
+/** What has a meaning for the common case alone: test/isa/csr.test.ts. */
+const PARTLY = /^(sret|csrr.*)$/;
 
 const interpreted = new TestHart();
 const compiled = new TestHart();
@@ -116,7 +118,8 @@ function tryState(site: Site, r: Random): boolean {
     return true;
   }
   nothingDone(what);
-  const slow = instruction.emit === undefined || step.trap !== undefined || crossesPages(site);
+  const slow =
+    instruction.emit === undefined || PARTLY.test(instruction.name) || step.trap !== undefined || crossesPages(site);
   expect(slow, `${what} did not run, and the interpreter had no trap`).toBe(true);
   if (Buffer.compare(interpreted.data, compiled.data) !== 0) compiled.data.set(interpreted.data);
   return false;
@@ -134,7 +137,7 @@ describe('with constant operands, as interpreted', () => {
         for (let n = 0; n < NR_STATES; n++) if (tryState(site, r)) done++;
       }
       if (WITHOUT_MEANING.test(name)) expect(done).toBe(0);
-      else expect(done).toBeGreaterThan(NR_STATES);
+      else if (!PARTLY.test(name)) expect(done).toBeGreaterThan(NR_STATES);
     });
   }
 });
@@ -142,5 +145,5 @@ describe('with constant operands, as interpreted', () => {
 it('every instruction has a meaning in the table, except for those that TypeScript carries out', () => {
   const without = INSTRUCTIONS.filter((i) => i.emit === undefined).map((i) => i.name);
   expect(without.filter((name) => !WITHOUT_MEANING.test(name))).toEqual([]);
-  expect(without.length).toBe(12);
+  expect(without.length).toBe(5);
 });

@@ -1,4 +1,5 @@
 import { type Code, I32, type Label, ModuleBuilder } from '../../src/base/index.js';
+import { emitCsrHelpers } from '../../src/riscv/csrhelpers.js';
 import { Emitter, HART } from '../../src/riscv/emitter.js';
 import { emitFpFunctions } from '../../src/riscv/fp/functions.js';
 import { emitHelpers } from '../../src/riscv/helpers.js';
@@ -24,7 +25,7 @@ export interface Site {
 /** A module of one function for each instruction; those without a meaning in the table just answer SLOW. */
 export function compileConstants(sites: readonly Site[]): Uint8Array {
   const module = new ModuleBuilder();
-  const helpers = new Map([...emitHelpers(module), ...emitFpFunctions(module)]);
+  const helpers = new Map([...emitHelpers(module), ...emitCsrHelpers(module), ...emitFpFunctions(module)]);
   for (const [n, site] of sites.entries()) {
     const { code } = module.func(`f${n}`, [I32], [I32]);
     new ConstantEmit(code, helpers, site).emitFunction();
@@ -152,6 +153,16 @@ class ConstantEmit extends Emitter {
     else this.c.i32(this.d.rm);
   }
 
+  protected zimm(): void {
+    this.c.i64(this.d.rs1);
+  }
+
+  protected rs1IsNamed(): void {
+    this.c.i32(this.d.rs1);
+  }
+
+  protected contextChanged(): void {}
+
   jump(): void {
     this.setPc(() => this.c.i64(this.at + BigInt(this.d.imm)));
     this.c.br(this.done);
@@ -163,6 +174,6 @@ class ConstantEmit extends Emitter {
   }
 
   protected dtlb(): void {
-    this.c.get(HART).i32(L.DTLB).op('i32Add').get(HART).mem('i32Load', L.DATA_CTX).op('i32Add');
+    this.c.get(HART).get(HART).mem('i32Load', L.DATA_CTX).op('i32Add');
   }
 }

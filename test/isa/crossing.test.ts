@@ -20,6 +20,7 @@ function map(first: number, second: number): void {
   setPte(LEAF, 0, FIRST, first);
   setPte(LEAF, 1, SECOND, second);
   machine.setCsr(CSR.satp, (8n << 60n) | BigInt(ROOT >>> 12));
+  machine.hart.tlbFlushAll();
 }
 
 beforeEach(() => {

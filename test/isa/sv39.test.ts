@@ -129,7 +129,7 @@ function vaOf(t: Table, offset: number): bigint {
 function enter({ user, sum, mxr }: Try): void {
   machine.hart.setMode(user ? MODE_USER : MODE_SUPERVISOR);
   setPte(ROOT, CODE_INDEX, pte(RAM_BASE, ALL | (user ? PTE_U : 0)));
-  machine.hart.itlbFlushAll();
+  machine.hart.tlb.flushFetches();
   machine.setCsr(CSR.sstatus, BigInt((sum ? SSTATUS_SUM : 0) | (mxr ? SSTATUS_MXR : 0)));
 }
 

@@ -73,7 +73,7 @@ test('N3: code', async () => {
     becomesAnothers(t, 1);
     return get.call(records, page);
   });
-  t.vcpu.hart.itlbFlushAll();
+  t.vcpu.hart.tlb.flushFetches();
   await expect(t.call(PAGE)).rejects.toThrow(/BUG N3: hart 0: a stale access at/);
   t.destroy();
 });

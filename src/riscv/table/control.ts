@@ -1,5 +1,5 @@
 import type { OpName } from '../../base/index.js';
-import type { Format, Instruction } from './types.js';
+import type { CsrKind, Emit, Format, Instruction } from './types.js';
 
 /** Jumps, branches, and the instructions of the privileged architecture, fences and CSRs, which slow.ts carries out. */
 
@@ -24,8 +24,10 @@ function slow(name: string, format: Format, mask: number, match: number, more: P
 }
 
 function csr(name: string, funct3: number): Instruction {
-  const format = funct3 < 4 ? 'CSR' : 'CSRI';
-  return slow(name, format, 0x707f, 0x73 | (funct3 << 12), { dest: 'x' });
+  const immediate = funct3 > 4;
+  const kind = ((funct3 & 3) - 1) as CsrKind;
+  const emit = (e: Emit) => e.csr(kind, immediate);
+  return slow(name, immediate ? 'CSRI' : 'CSR', 0x707f, 0x73 | (funct3 << 12), { dest: 'x', emit });
 }
 
 export const CONTROL: readonly Instruction[] = [
@@ -67,7 +69,7 @@ export const CONTROL: readonly Instruction[] = [
   slow('fence.i', 'NONE', 0x707f, 0x100f),
   slow('ecall', 'NONE', 0xffffffff, 0x73, { ends: true }),
   slow('ebreak', 'NONE', 0xffffffff, 0x100073, { ends: true }),
-  slow('sret', 'NONE', 0xffffffff, 0x10200073, { ends: true }),
+  slow('sret', 'NONE', 0xffffffff, 0x10200073, { ends: true, emit: (e) => e.sret() }),
   slow('wfi', 'NONE', 0xffffffff, 0x10500073),
   slow('sfence.vma', 'R', 0xfe007fff, 0x12000073),
   csr('csrrw', 1),

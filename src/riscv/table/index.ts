@@ -7,4 +7,4 @@ import type { Instruction } from './types.js';
 /** All instructions of RV64IMAFD with Zicsr, Zifencei and the supervisor's; the compressed forms are in compressed.ts. */
 export const INSTRUCTIONS: readonly Instruction[] = [...INTEGER, ...MEMORY, ...CONTROL, ...FLOAT];
 
-export type { Access, Emit, Instruction } from './types.js';
+export type { Access, CsrKind, Emit, Instruction } from './types.js';

@@ -8,7 +8,7 @@ import type { AtomicName, Code, MemName, OpName } from '../../base/index.js';
  * compiler of hot code implements it with constants and locals. An entry never says where an operand comes from, so both,
  * and the decoder, the disassembler and the tests, come from the same table.
  *
- * What needs the hart's world (CSRs, traps, fences) has no emit: it runs in TypeScript, by its name, in slow.ts.
+ * What needs the hart's world (CSRs, traps, fences) runs in TypeScript, by its name, in slow.ts: it has no emit, or one that does the common cases.
  */
 
 export type Format = 'R' | 'R4' | 'I' | 'SHIFT' | 'S' | 'B' | 'U' | 'J' | 'CSR' | 'CSRI' | 'AMO' | 'FENCE' | 'NONE';
@@ -41,6 +41,9 @@ export interface Access {
   readonly signed?: boolean;
   readonly atomic?: boolean;
 }
+
+/** CSR_WRITE, CSR_SET or CSR_CLEAR of csrhelpers.ts. */
+export type CsrKind = 0 | 1 | 2;
 
 export interface Emit {
   readonly c: Code;
@@ -85,6 +88,10 @@ export interface Emit {
   storeConditional(lenBytes: 4 | 8): void;
   /** `fence`, with the sets of imm: bits 7..4 what comes before, 3..0 what comes after; each I, O, R, W. */
   fence(): void;
+  /** rd = the CSR whose number is imm; it changes as `kind` says by rs1, or by the 5 bits of that field. The slow path does what csrhelpers.ts leaves. */
+  csr(kind: CsrKind, immediate: boolean): void;
+  /** Likewise. */
+  sret(): void;
   /** Calls a helper of the module by its name (see helpers.ts). */
   call(helper: string): void;
   /** A scratch local, 0 to 3; what it holds is gone with the instruction. */
