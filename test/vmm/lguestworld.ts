@@ -30,11 +30,11 @@ const KERNEL_ADDRESS = 0xffff_ffc0_0000_0000n;
 const li = (rd: number, value: number) => (value << 20) | (rd << 7) | 0x13;
 const lui = (rd: number, value: number) => value | (rd << 7) | 0x37;
 const ECALL = 0x73;
-const [A0, A1, A2, S0] = [10, 11, 12, 8];
+const [A0, A1, A2, X8] = [10, 11, 12, 8];
 
 /** INIT; then NOTIFY of each address of the list, up to a 0; then SHUTDOWN. */
 const PROGRAM = [
-  ...[li(A0, LHCALL_LGUEST_INIT), lui(A1, DATA), ECALL, lui(S0, LIST)],
+  ...[li(A0, LHCALL_LGUEST_INIT), lui(A1, DATA), ECALL, lui(X8, LIST)],
   0x00043583, // loop: ld a1, 0(s0)
   0x00058a63, // beqz a1, off
   ...[li(A0, LHCALL_NOTIFY), ECALL],
