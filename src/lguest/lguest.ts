@@ -105,6 +105,11 @@ export class Lguest {
     return this.lgcpu;
   }
 
+  /** Whether there is a guest, alive or dead. */
+  get isInitialized(): boolean {
+    return this.lgcpu !== undefined;
+  }
+
   /** Whether its memory is locked: `pin`. */
   get isPinned(): boolean {
     return this.pinned !== undefined;
