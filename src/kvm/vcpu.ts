@@ -75,6 +75,7 @@ export class Vcpu {
 
   /** Runs the guest until something needs its owner. Waits for pages, timers and interrupts, and while it is stopped, by itself. */
   async run(): Promise<VcpuExit> {
+    if (this.thread !== undefined) await this.vm.beginThreads();
     this.vm.state.nrRunning++;
     this.vm.clock.enter();
     try {
@@ -332,6 +333,11 @@ export class Vcpu {
   /** When the guest first ran in user mode, by the environment's clock. */
   get firstUserMs(): number | undefined {
     return this.thread === undefined ? this.core.mmu.firstUserMs : this.thread.firstUserMs;
+  }
+
+  /** Starts its thread, if it is to have one; resolves when that is ready. */
+  async beginThread(): Promise<void> {
+    await this.thread?.begin();
   }
 
   /** Ends its thread, if it has one: asks first, kills then. It has stopped when the promise resolves (N25). */

@@ -47,6 +47,8 @@ export class VcpuThread {
   private handle: VcpuThreadHandle | undefined;
   private gone: Promise<void> | undefined;
   private onGone: (() => void) | undefined;
+  private ready: Promise<void> | undefined;
+  private onReady: (() => void) | undefined;
   private exited: ((exit: HartExit) => void) | undefined;
 
   /** Throws KernelError ENOMEM. The thread begins with the first `enter`. */
@@ -58,6 +60,12 @@ export class VcpuThread {
     this.recordsBytes = RiscvEngine.bytesOf(vm.state.nrThreadDecodedPages, vm.host.memory.buffer.byteLength);
     this.recordsAddr = vm.host.arenaAlloc(this.recordsBytes, 64);
     this.area = createRemote(vm.mm, { nrFrames: NR_FRAMES });
+  }
+
+  /** Starts the thread, if that was not done; resolves when it is ready to run the guest, or has died. */
+  begin(): Promise<void> {
+    if (this.handle === undefined) this.start();
+    return this.ready!;
   }
 
   /** Lets the thread run; why it came out. HART_EXIT_REQUEST also when it has died: the VM says so then. */
@@ -75,6 +83,9 @@ export class VcpuThread {
   private start(): void {
     this.gone = new Promise((resolve) => {
       this.onGone = resolve;
+    });
+    this.ready = new Promise((resolve) => {
+      this.onReady = resolve;
     });
     this.state.giveTurn(TURN_OWNER);
     this.handle = this.vm.env.startVcpuThread!(
@@ -100,8 +111,9 @@ export class VcpuThread {
     };
   }
 
-  /** The thread has come out, and it is our turn. */
+  /** The thread is ready for the first time, or has come out, and it is our turn. */
   private posted(): void {
+    this.onReady!();
     const resolve = this.exited;
     if (resolve === undefined || this.state.turn !== TURN_OWNER) return;
     this.exited = undefined;
@@ -155,6 +167,7 @@ export class VcpuThread {
   private died(reason: string): void {
     this.state.kill();
     this.area.recover();
+    this.onReady!();
     this.onGone!();
     if (this.state.turn !== TURN_END) this.vm.threadDied(`vCPU ${this.core.id}: its thread has died: ${reason}`);
     this.exited?.(HART_EXIT_REQUEST);

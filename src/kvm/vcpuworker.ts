@@ -60,6 +60,7 @@ export class VcpuWorker {
 
   run(): void {
     const { core, mail } = this;
+    this.post();
     while (core.state.awaitTurn() !== TURN_END) {
       this.resume();
       mail.exit = this.runUntilExit();

@@ -98,6 +98,8 @@ export class Vm {
   private died: string | undefined;
   /** Nobody enters the guest any more, and the tables, which may be half done, are freed as they are. */
   private threadsEnded = false;
+  /** Resolves when all threads that there are to be are ready. */
+  private threadsBegun: Promise<unknown> | undefined;
 
   constructor(mm: Mm, engine: RiscvEngine, env: Environment, state: KvmState, options: VmOptions) {
     this.mm = mm;
@@ -227,6 +229,7 @@ export class Vm {
     if (this.vcpus.some((v) => v.id === id)) throw new KernelError('EEXIST', 'createVcpu', `vCPU ${id} exists already`);
     const vcpu = new Vcpu(this, id);
     this.vcpus.push(vcpu);
+    this.threadsBegun = undefined;
     return vcpu;
   }
 
@@ -325,6 +328,16 @@ export class Vm {
     if (this.threads) return this.endThreads().then(() => this.free());
     this.free();
     return Promise.resolve();
+  }
+
+  /**
+   * The threads of all vCPUs, stopped ones too, are there before any of them runs. WHY: on a busy machine a thread took six seconds to start; Linux waits
+   * one for a hart that it has started, and runs into trouble with one that comes later.
+   */
+  beginThreads(): Promise<unknown> {
+    if (this.ended !== undefined) return Promise.resolve();
+    this.threadsBegun ??= Promise.all(this.vcpus.map((vcpu) => vcpu.beginThread()));
+    return this.threadsBegun;
   }
 
   private async endThreads(): Promise<void> {

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { KVM_EXIT_INTR, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, Kvm, type Vcpu, type Vm } from '../../src/kvm/index.js';
 import { DIRECT_V, DIRECT_W } from '../../src/kvm/memslot.js';
+import { TURN_OWNER } from '../../src/kvm/vcpustate.js';
 import { RAM_BASE } from '../../src/machine/index.js';
 import {
   checkHost,
@@ -60,14 +61,14 @@ interface World {
 
 const worlds: World[] = [];
 
-function newWorld(nrVcpus: number, program: Uint8Array): World {
+function newWorld(nrVcpus: number, program: Uint8Array, environment = env): World {
   const host = new Host({
     frames: 512,
     arenaBytes: 4 * 2 ** 20,
     swap: new MemorySwap({ sizeBytes: 2 ** 20 }),
     debug: true,
   });
-  const kvm = new Kvm(host, env, { nrDecodedPages: 16, nrThreadDecodedPages: 16 });
+  const kvm = new Kvm(host, environment, { nrDecodedPages: 16, nrThreadDecodedPages: 16 });
   const mm = host.createMm();
   const hva = mm.mmap(0, RAM_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
   mm.writeSync(hva + CODE_PAGE * PAGE, program);
@@ -110,6 +111,29 @@ function busyWait(ms: number): void {
   const end = performance.now() + ms;
   while (performance.now() < end);
 }
+
+test('no vCPU runs before the threads of all are ready, of those that the guest has yet to start too', async () => {
+  let late: (() => void) | undefined;
+  const startVcpuThread: typeof env.startVcpuThread = (init, onPost, onExit) => {
+    let isFirst = true;
+    const post = () => {
+      if (init.id !== 1 || !isFirst) return onPost();
+      isFirst = false;
+      late = onPost;
+    };
+    return env.startVcpuThread!(init, post, onExit);
+  };
+  const w = newWorld(2, COUNT, { ...env, startVcpuThread });
+  const [first] = w.vcpus;
+  const exit = first!.run();
+  await until(() => late !== undefined);
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+  expect([first!.state.turn, counter(w)]).toEqual([TURN_OWNER, 0n]);
+  late!();
+  await until(() => counter(w) > 0n);
+  first!.immediateExit();
+  expect((await exit).reason).toBe(KVM_EXIT_INTR);
+});
 
 test('N24: when a bracket has begun, no vCPU stores to what it takes away', async () => {
   const w = newWorld(1, COUNT);
