@@ -45,7 +45,7 @@ export interface DeviceStats {
   copyWaits: number;
   /** Frames that regions without IBV_ACCESS_ON_DEMAND pin. */
   pinnedPages: number;
-  /** Payload. */
+  /** On the wire, after the set-up. */
   bytesReceived: number;
   bytesSent: number;
   /** Connections that were ended for a breach of the protocol or of protection, by either side. */

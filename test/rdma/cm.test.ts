@@ -148,3 +148,49 @@ test('a stranger who is no MPA peer is cut off, and the listener goes on', async
   listener.destroyId();
   await w.connect();
 });
+
+test('connections that never begin, and requests that nobody looks at, are held within the backlog', async () => {
+  w = await RdmaWorld.create({ transport: 'tcp' });
+  const listener = w.b.context.createId();
+  await listener.bindAddr({ host: '127.0.0.1', port: 0 });
+  await listener.listen(2);
+  const { port } = listener.localAddr!;
+  let nrClosed = 0;
+  const sockets = Array.from({ length: 20 }, () => {
+    const socket = tcpConnect(port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.on('close', () => nrClosed++);
+    return socket.resume();
+  });
+  for (let n = 0; n < 400 && nrClosed < 15; n++) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(nrClosed).toBeGreaterThanOrEqual(15);
+  for (const socket of sockets) socket.destroy();
+  // Requests: two wait for an answer, all others are rejected at once; who goes away frees its place.
+  const ask = async () => {
+    const id = w.a.context.createId();
+    await id.resolveAddr({ port });
+    id.createQp(w.a.pd, { sendCq: w.a.cq, recvCq: w.a.cq });
+    const asked = id.connect().then(
+      () => 'connected',
+      (error: { code: string }) => error.code,
+    );
+    return { id, asked };
+  };
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const waiting = [await ask(), await ask()];
+  let nrAsked = 0;
+  const looking = (async () => {
+    for await (const { id } of listener.events) {
+      if (++nrAsked === 3) await id.reject();
+      if (nrAsked === 3) return;
+    }
+  })();
+  for (let n = 0; n < 400 && nrAsked < 2; n++) await new Promise((resolve) => setTimeout(resolve, 10));
+  expect(await (await ask()).asked).toBe('ECONNREFUSED');
+  expect(nrAsked).toBe(2);
+  for (const { id } of waiting) id.destroyId();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(await (await ask()).asked).toBe('ECONNREFUSED');
+  await looking;
+  expect(nrAsked).toBe(3);
+});

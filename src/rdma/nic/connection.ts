@@ -31,6 +31,8 @@ import type { NicQp } from './nicqp.js';
 const SETUP_MS = 10_000;
 /** A peer that does not close its side by then is cut off. */
 const CLOSE_MS = 5_000;
+/** As that, after an answer in the set-up. */
+const LINGER_MS = 1_000;
 const SETUP_BUFFER_BYTES = 1024;
 
 export interface ConnOwner {
@@ -328,9 +330,11 @@ export class NicConn implements StreamHandler {
 
   private finish(): void {
     this.cancelTimer?.();
-    if (this.sentEnd && this.nrWriting === 0 && this.peerEnded) this.net.destroy();
-    else if (this.stream === undefined) this.net.end();
-    else this.net.destroy();
+    // A peer that was answered in the set-up reads the answer first; one that does not close is cut off.
+    if (this.stream === undefined && !this.closing) {
+      this.net.end();
+      this.owner.setTimer(() => this.net.destroy(), LINGER_MS);
+    } else this.net.destroy();
     this.owner.forget(this);
   }
 

@@ -185,7 +185,9 @@ export class Nic implements QpOwner, ConnOwner {
     const listener: Listener = { net: undefined, backlog, pending: new Set() };
     this.listeners.set(conn, listener);
     try {
-      listener.net = await this.port.net.listen(addr, backlog, (stream) => this.incoming(conn, listener, stream));
+      // The kernel's own queue is short-lived: what is in it is looked at here at once.
+      const nrQueued = Math.max(backlog, 128);
+      listener.net = await this.port.net.listen(addr, nrQueued, (stream) => this.incoming(conn, listener, stream));
       if (!this.listeners.has(conn)) return listener.net.close();
       this.post({ type: 'listening', conn, localAddr: listener.net.localAddr });
     } catch (error) {
