@@ -1,29 +1,40 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TERM_DDP_INVALID_STAG, TERM_RDMAP_INVALID_STAG } from '../../src/rdma/wire/index.js';
+import { RpingVerbs } from '../rdma/rpingverbs.js';
 import { connect, listen } from '../rdma/wire/connection.js';
 import { write } from '../rdma/wire/flatnic.js';
 import { advertise, pingText, rpingClient, rpingServer } from '../rdma/wire/rping.js';
 import { present, SiwGuest } from './siwguest.js';
 
 /**
- * The wire against Linux's own siw, in an emulated machine: rping of rdma-core in both directions. One guest for all: it runs its
- * rpings one after another, each for the test that it belongs to.
+ * Linux's own siw, in an emulated machine, as the peer of the wire alone and of `unpin/rdma`: rping of rdma-core in both directions. One
+ * guest for all: it runs its rpings one after another, each for the test that it belongs to.
  */
 
 const ROUNDS = 5;
 const SIZE = 20_000;
 const CRCS = [false, true];
+/** How what rping -c sends begins. */
+const PINGS = ['A', 'B', 'C', 'D', 'E'].map((letter, round) => `rdma-ping-${round}: ${letter}`);
 
-describe.skipIf(!present)('siw', () => {
+/** A guest whose kernel stands still says nothing any more. */
+const TIMEOUT_MS = 600_000;
+
+describe.skipIf(!present)('siw', { timeout: TIMEOUT_MS }, () => {
   let guest: SiwGuest;
   let port: number;
   let servers: Awaited<ReturnType<typeof listen>>[];
+  const ends: RpingVerbs[] = [];
+  let verbsServer: Awaited<ReturnType<RpingVerbs['listen']>>;
 
   beforeAll(async () => {
     servers = await Promise.all(CRCS.map((crc) => listen({ ird: 4, ord: 4, crc })));
-    const clients = servers.map((server) => `rping -c -a 10.0.2.2 -p ${server.port} -C ${ROUNDS} -S ${SIZE} -V`);
+    ends.push(await RpingVerbs.create(SIZE), await RpingVerbs.create(SIZE));
+    verbsServer = await ends[0].listen();
+    const ports = [...servers, verbsServer].map((server) => server.port);
+    const clients = ports.map((port) => `rping -c -a 10.0.2.2 -p ${port} -C ${ROUNDS} -S ${SIZE} -V`);
     const server = `rping -s -C ${ROUNDS} -S ${SIZE}`;
-    const commands = [...clients, server, server, server, server];
+    const commands = [...clients, server, server, server, server, server];
     guest = new SiwGuest(commands.map((command, i) => `${command}; echo rping ${i} exits with $?`).join('; '));
     port = await guest.port();
   });
@@ -34,20 +45,31 @@ describe.skipIf(!present)('siw', () => {
     return Number(code);
   };
 
-  afterAll(() => guest.stop());
+  afterAll(async () => {
+    guest.stop();
+    for (const end of ends) await end.stop();
+  });
 
   test.each([0, 1])('rping -c of siw against our server, with CRC %i times', async (i) => {
-    const connection = await servers[i].accepted;
+    const connection = await guest.during(servers[i].accepted);
     connection.nic.receives.push(new Uint8Array(16));
     const pings = await rpingServer(connection, ROUNDS, SIZE);
     await connection.closed;
-    expect(pings.map((ping) => ping.slice(0, 14))).toEqual(
-      ['A', 'B', 'C', 'D', 'E'].map((letter, round) => `rdma-ping-${round}: ${letter}`),
-    );
+    expect(pings.map((ping) => ping.slice(0, 14))).toEqual(PINGS);
     expect(pings.map((ping) => ping.length)).toEqual(Array(ROUNDS).fill(SIZE - 1));
     expect(connection.peer).toMatchObject({ revision: 2, crc: false, privateData: new Uint8Array(0) });
     expect(connection.agreed.crc).toBe(CRCS[i]);
     expect(await status(i)).toBe(0);
+  });
+
+  test('rping -c of siw against our verbs, in demand-paged memory', async () => {
+    const [end] = ends;
+    await guest.during(verbsServer.accepted);
+    const pings = await end.serve(ROUNDS);
+    expect(pings.map((ping) => String.fromCharCode(...ping.subarray(0, 14)))).toEqual(PINGS);
+    expect(await status(2)).toBe(0);
+    expect(end.device.stats().majorFaults).toBeGreaterThan(0);
+    expect(end.device.stats().pinnedPages).toBe(0);
   });
 
   test.each([0, 1])('our client against rping -s of siw, with CRC %i times', async (i) => {
@@ -56,7 +78,19 @@ describe.skipIf(!present)('siw', () => {
     connection.end();
     expect(pongs).toEqual(Array.from({ length: ROUNDS }, (_, round) => pingText(round, SIZE)));
     expect(connection.agreed).toMatchObject({ crc: CRCS[i], rtr: 'write' });
-    expect(await status(2 + i)).toBe(0);
+    expect(await status(3 + i)).toBe(0);
+  });
+
+  test('our verbs against rping -s of siw, in demand-paged memory', async () => {
+    const end = ends[1];
+    const data = Array.from({ length: ROUNDS }, (_, round) => new TextEncoder().encode(`${pingText(round, SIZE)}\0`));
+    await end.connect(port);
+    const pongs = await end.ping(data);
+    await end.disconnect();
+    expect(pongs.map((pong, i) => Buffer.compare(pong, data[i]))).toEqual(Array(ROUNDS).fill(0));
+    expect(await status(5)).toBe(0);
+    expect(end.device.stats().majorFaults).toBeGreaterThan(0);
+    expect(end.device.stats().pinnedPages).toBe(0);
   });
 
   test('siw is told that a STag is wrong, and its READ fails', async () => {
@@ -64,7 +98,7 @@ describe.skipIf(!present)('siw', () => {
     await expect(advertise(connection, 0xbad, SIZE)).rejects.toThrow('invalid STag');
     await connection.closed;
     expect(connection.nic.end).toMatchObject({ code: TERM_RDMAP_INVALID_STAG, byPeer: false });
-    await status(4);
+    await status(6);
   });
 
   test('siw tells us that a STag is wrong', async () => {
@@ -75,6 +109,6 @@ describe.skipIf(!present)('siw', () => {
     connection.flush();
     await expect(connection.until(() => false)).rejects.toThrow();
     expect(connection.nic.end).toMatchObject({ code: TERM_DDP_INVALID_STAG, byPeer: true });
-    await status(5);
+    await status(7);
   });
 });

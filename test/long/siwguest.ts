@@ -71,6 +71,12 @@ export class SiwGuest {
     }
   }
 
+  /** What comes of `work`, unless the guest ends before. */
+  during<T>(work: Promise<T>): Promise<T> {
+    const never = new Promise<never>((_, reject) => this.child.once('close', () => reject(new Error(this.console))));
+    return Promise.race([work, never]);
+  }
+
   private get monitor(): string {
     return join(this.work, 'monitor');
   }
