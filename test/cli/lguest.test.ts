@@ -82,7 +82,9 @@ describe.concurrent('how it ends', () => {
   test('a kernel that takes itself for the owner of a hart is killed, with its first privileged instruction', async () => {
     const kernel = fileURLToPath(new URL('../../guests/images/memhog.img', import.meta.url));
     const { code, stderr } = await lguest(['--ram', '8M', '--guests', '1', '--kernel', kernel]);
-    expect(stderr).toMatch(/^unpin: guest0: killed: privileged instruction csrrw zero,sie,zero at pc 0x\w+: a guest asks by/m);
+    expect(stderr).toMatch(
+      /^unpin: guest0: killed: privileged instruction csrrw zero,sie,zero at pc 0x\w+: a guest asks by/m,
+    );
     expect(code).toBe(1);
   });
 
