@@ -99,9 +99,10 @@ function emitSixteen(code: Code, tables: number, crc: number, address: number): 
     code.set(word);
     return word;
   });
-  for (let byte = 0; byte < 16; byte++) {
+  // WHY the last bytes first: the next step waits for the sum, and only the first four bytes had to wait for the one before.
+  for (let byte = 15; byte >= 0; byte--) {
     emitEntry(code, words[byte >> 2], (byte & 3) * 8, tables + (15 - byte) * TABLE_BYTES);
-    if (byte > 0) code.op('i32Xor');
+    if (byte < 15) code.op('i32Xor');
   }
   code.set(crc);
 }
