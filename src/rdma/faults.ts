@@ -80,7 +80,8 @@ function tryInstall(mr: Mr, page: number, write: boolean): number {
   if (mr.isLive && mm.exited) throw new KernelError('EFAULT', 'fault', `${mm.name} has exited`);
   const place = placeOf(mr, page);
   if (place === undefined || mr.pinned !== undefined) return DONE;
-  const { region } = place.table;
+  const { region, sub } = place.table;
+  if (sub.poisoned !== undefined) throw new KernelError('EIO', 'fault', sub.poisoned);
   const va = mr.vaOf(page);
   const seq = region.seq.readBegin();
   const pfn = mm.tryGetPage(va, write ? FAULT_FLAG_WRITE : 0);

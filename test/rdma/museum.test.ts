@@ -307,3 +307,31 @@ test('who waits for a page asks for it once, whatever else comes and goes on its
   const { minorFaults, majorFaults } = w.device.stats();
   expect(minorFaults + majorFaults).toBeLessThan(6);
 });
+
+describe('N19: a region whose notifier has broken its contract is of no use, and costs memory until it is deregistered', () => {
+  test.each(['explicit', 'implicit'])('%s', async (kind) => {
+    await start();
+    const va = w.mmap(w.b, 4);
+    const mr =
+      kind === 'explicit'
+        ? await w.b.pd.regMr(va, 4 * PAGE_SIZE, ODP)
+        : await w.b.pd.regMr(0, Number.POSITIVE_INFINITY, ODP);
+    expect(await write(mr, va, pattern(4 * PAGE_SIZE, 1))).toBe(IBV_WC_SUCCESS);
+    const [sub] = w.b.mm.notifiers.all();
+    (sub!.ops as { invalidateRangeStart: () => void }).invalidateRangeStart = () => {
+      throw new Error('broken');
+    };
+    w.b.mm.madviseDontneed(va, PAGE_SIZE);
+    expect(sub!.poisoned).toMatch(/broken/);
+    expect(w.host.stats().pinnedFrames).toBe(4);
+    await w.turns(5);
+    expect((await read(mr, va, 10)).status).not.toBe(IBV_WC_SUCCESS);
+    await mr.deregMr();
+    expect(w.host.stats().pinnedFrames).toBe(0);
+    // Others go on.
+    await w.connect();
+    const next = await w.region(w.b, 1);
+    expect(await write(next.mr, next.va, pattern(9, 2))).toBe(IBV_WC_SUCCESS);
+    w.check();
+  });
+});

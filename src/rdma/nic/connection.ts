@@ -100,7 +100,7 @@ export class NicConn implements StreamHandler {
   attach(qp: NicQp, wish: ConnWish): void {
     this.qp = qp;
     this.offer = { ird: wish.ird, ord: wish.ord, crc: true, privateData: wish.privateData };
-    const { rxAddr, txAddr, bufferBytes } = qp.place_;
+    const { rxAddr, txAddr, bufferBytes } = qp.where;
     const at = (addr: number): Uint8Array => new Uint8Array(this.owner.u8.buffer, addr, bufferBytes);
     this.buffer = at(rxAddr);
     this.free.push(at(txAddr), at(txAddr + bufferBytes));

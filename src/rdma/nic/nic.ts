@@ -156,7 +156,7 @@ export class Nic implements QpOwner, ConnOwner {
     this.qps.delete(qpNum);
     this.connOfQp.get(qpNum)?.destroy();
     this.connOfQp.delete(qpNum);
-    if (qp !== undefined && !qp.place_.isSrq) this.recvQueues.delete(qp.place_.rqAddr);
+    if (qp !== undefined && !qp.where.isSrq) this.recvQueues.delete(qp.where.rqAddr);
     this.post({ type: 'qpGone', qpNum });
   }
 
@@ -255,8 +255,8 @@ export class Nic implements QpOwner, ConnOwner {
   forget(conn: NicConn): void {
     this.conns.delete(conn.id);
     this.answered(conn.id);
-    if (conn.qp !== undefined && this.connOfQp.get(conn.qp.place_.qpNum) === conn)
-      this.connOfQp.delete(conn.qp.place_.qpNum);
+    if (conn.qp !== undefined && this.connOfQp.get(conn.qp.where.qpNum) === conn)
+      this.connOfQp.delete(conn.qp.where.qpNum);
   }
 
   private stop(): void {

@@ -175,6 +175,8 @@ export class NicMemory {
   private lookup(region: Region, byte: number, write: boolean): number {
     if (!this.find(region, byte)) return 0;
     const leaf = this.leaf!;
+    // A child that has gone bad; of the region itself it was asked before.
+    if (leaf !== region && (leaf.flags() & REGION_DEAD) !== 0) return 0;
     const entry = leaf.entry(this.leafPage);
     const need = write ? E_VALID | E_WRITE : E_VALID;
     if ((entry & need) !== need) return 0;

@@ -56,7 +56,7 @@ export interface QpOwner {
 }
 
 export class NicQp implements StreamOwner {
-  readonly place_: QpPlace;
+  readonly where: QpPlace;
   readonly sq: SendQueue;
   /** The connection's; set when it is attached. */
   stream: RdmaStream | undefined;
@@ -84,7 +84,7 @@ export class NicQp implements StreamOwner {
   constructor(owner: QpOwner, place: QpPlace) {
     const { memory, words } = owner;
     this.owner = owner;
-    this.place_ = place;
+    this.where = place;
     this.sendCq = new CqRing(words, place.sendCqAddr);
     this.recvCq = new CqRing(words, place.recvCqAddr);
     this.rq = owner.recvQueueAt(place.rqAddr);
@@ -127,14 +127,14 @@ export class NicQp implements StreamOwner {
   checkPlacement(opcode: number, stag: number, to: number, lenBytes: number): number {
     if (opcode === RDMAP_READ_RESPONSE) return 0;
     const { nicMemory } = this.owner;
-    const failed = nicMemory.check(stag, to, lenBytes, IBV_ACCESS_REMOTE_WRITE, this.place_.pd);
+    const failed = nicMemory.check(stag, to, lenBytes, IBV_ACCESS_REMOTE_WRITE, this.where.pd);
     return failed === 0 ? 0 : refusePlacement(failed);
   }
 
   place(opcode: number, stag: number, to: number, bytes: Uint8Array, start: number, end: number): number {
     if (opcode === RDMAP_READ_RESPONSE) return this.sq.place(this.rx, stag, to, bytes, start, end);
     const { nicMemory } = this.owner;
-    const result = nicMemory.write(this.rx, stag, to, IBV_ACCESS_REMOTE_WRITE, this.place_.pd, bytes, start, end);
+    const result = nicMemory.write(this.rx, stag, to, IBV_ACCESS_REMOTE_WRITE, this.where.pd, bytes, start, end);
     return result < 0 ? refusePlacement(result) : result;
   }
 
@@ -151,13 +151,13 @@ export class NicQp implements StreamOwner {
   private takeReceive(): boolean {
     if (!this.rq.take(this.receive)) return false;
     this.receiveStatus = IBV_WC_WR_FLUSH_ERR;
-    if (this.place_.isSrq && this.rq.takeLimit()) this.owner.post({ type: 'srqLimit', srqAddr: this.rq.address });
+    if (this.where.isSrq && this.rq.takeLimit()) this.owner.post({ type: 'srqLimit', srqAddr: this.rq.address });
     return true;
   }
 
   placeReceive(offset: number, bytes: Uint8Array, start: number, end: number): number {
     const { nicMemory } = this.owner;
-    const result = this.receive.place(nicMemory, this.rx, this.place_.pd, offset, bytes, start, end);
+    const result = this.receive.place(nicMemory, this.rx, this.where.pd, offset, bytes, start, end);
     if (result >= 0) return result;
     this.receiveStatus = localStatus(result);
     return refuse(TERM_DDP_LOCAL_CATASTROPHIC);
@@ -170,7 +170,7 @@ export class NicQp implements StreamOwner {
       return 0;
     }
     if (isImmediate && !this.takeReceive()) return refuse(TERM_DDP_NO_BUFFER);
-    if (message.invalidate && this.owner.nicMemory.invalidate(message.invalidateStag, this.place_.pd) < 0)
+    if (message.invalidate && this.owner.nicMemory.invalidate(message.invalidateStag, this.where.pd) < 0)
       return refuse(TERM_RDMAP_CANNOT_INVALIDATE);
     this.completeReceive(message, isImmediate);
     return 0;
@@ -189,27 +189,27 @@ export class NicQp implements StreamOwner {
     cqe.invalidatedRkey = message.invalidate ? message.invalidateStag : 0;
     cqe.vendorErr = 0;
     this.immediate = -1;
-    this.push(this.recvCq, this.place_.recvCqAddr, cqe, message.solicited);
+    this.push(this.recvCq, this.where.recvCqAddr, cqe, message.solicited);
   }
 
   // Receiving: the peer's reads and atomics.
 
   checkSource(stag: number, to: number, lenBytes: number): number {
     const { nicMemory } = this.owner;
-    const failed = nicMemory.check(stag, to, lenBytes, IBV_ACCESS_REMOTE_READ, this.place_.pd);
+    const failed = nicMemory.check(stag, to, lenBytes, IBV_ACCESS_REMOTE_READ, this.where.pd);
     return failed === 0 ? 0 : refuseSource(failed);
   }
 
   fetchSource(stag: number, to: number, out: Uint8Array, at: number, lenBytes: number): number {
     const { nicMemory } = this.owner;
-    const result = nicMemory.read(this.tx, stag, to, IBV_ACCESS_REMOTE_READ, this.place_.pd, out, at, lenBytes);
+    const result = nicMemory.read(this.tx, stag, to, IBV_ACCESS_REMOTE_READ, this.where.pd, out, at, lenBytes);
     return result < 0 ? refuseSource(result) : result;
   }
 
   atomic(request: AtomicRequest): number {
     const { nicMemory } = this.owner;
     const use = (pa: number): void => doAtomic(this.big, pa, request);
-    const result = nicMemory.withWord(this.tx, request.stag, request.to, IBV_ACCESS_REMOTE_ATOMIC, this.place_.pd, use);
+    const result = nicMemory.withWord(this.tx, request.stag, request.to, IBV_ACCESS_REMOTE_ATOMIC, this.where.pd, use);
     return result < 0 ? refuseSource(result) : result;
   }
 
@@ -255,7 +255,7 @@ export class NicQp implements StreamOwner {
     if (this.failed) return;
     this.failed = true;
     this.ready = false;
-    this.owner.post({ type: 'qpError', qpNum: this.place_.qpNum, reason, code, byPeer });
+    this.owner.post({ type: 'qpError', qpNum: this.where.qpNum, reason, code, byPeer });
     this.flush();
   }
 
@@ -263,7 +263,7 @@ export class NicQp implements StreamOwner {
   flush(): void {
     this.sq.flush();
     if (this.receive.active) this.flushReceive(this.receiveStatus);
-    while (!this.place_.isSrq && this.rq.take(this.receive)) this.flushReceive(IBV_WC_WR_FLUSH_ERR);
+    while (!this.where.isSrq && this.rq.take(this.receive)) this.flushReceive(IBV_WC_WR_FLUSH_ERR);
   }
 
   private flushReceive(status: WcStatus): void {
@@ -275,6 +275,6 @@ export class NicQp implements StreamOwner {
     cqe.byteLen = 0;
     cqe.wcFlags = 0;
     cqe.vendorErr = status === IBV_WC_WR_FLUSH_ERR ? 0 : this.vendorErr;
-    this.push(this.recvCq, this.place_.recvCqAddr, cqe, true);
+    this.push(this.recvCq, this.where.recvCqAddr, cqe, true);
   }
 }
