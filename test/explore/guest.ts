@@ -22,6 +22,8 @@ const STOP = 0x4000_0000;
 export const RW = PROT_READ | PROT_WRITE;
 const CODE = 0;
 export const DATA = 4096;
+/** Room for two VMs. */
+export const ARENA_BYTES = 2 ** 21;
 
 export interface GuestOptions {
   /** Default: one whose reads are events of their own. */
@@ -36,7 +38,7 @@ export const slowSwap = () => slow(new MemorySwap({ sizeBytes: 65536 }), 'read')
 export function setup({ swap = slowSwap(), nrPages = 2, storeAt = DATA }: GuestOptions = {}) {
   const host = new Host({
     frames: 64,
-    arenaBytes: 2 ** 20,
+    arenaBytes: ARENA_BYTES,
     pageTables: 12,
     swap,
     defer: (fn) => void setImmediate(fn),
