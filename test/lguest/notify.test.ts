@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { KVM_EXIT_MMIO, Kvm } from '../../src/kvm/index.js';
-import { LHCALL_NEW_PGTABLE, LHCALL_SET_PTE } from '../../src/lguest/index.js';
+import { LGUEST_STATUS_PIE, LHCALL_NEW_PGTABLE, LHCALL_SET_PTE } from '../../src/lguest/index.js';
 import {
   checkHost,
   MADV_DONTNEED,
@@ -10,7 +10,7 @@ import {
   PAGE_SIZE,
 } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
-import { addi } from '../isa/assemble.js';
+import { addi, ECALL } from '../isa/assemble.js';
 import { LOOP } from '../kvm/guestcode.js';
 import { TestVm } from '../kvm/testvm.js';
 import {
@@ -23,6 +23,7 @@ import {
   pte,
   TestGuest,
   type TestGuestOptions,
+  USER,
   words,
   ZERO,
 } from './testguest.js';
@@ -186,6 +187,38 @@ test('N26: the smallest host, full of others, is enough for an instruction over 
     t.check();
   }
   other.exit();
+});
+
+test('N26: whatever a hypercall, a trap or an interrupt needs may be absent, all of it, each time', async () => {
+  const t = await paged();
+  await t.process(DATA, [8], ECALL);
+  await t.handler(33, 33);
+  const absent = async <T>(what: () => Promise<T>): Promise<T> => {
+    t.evict();
+    const result = await what();
+    t.check();
+    return result;
+  };
+  const other = await t.newRoot();
+  await t.map(V, DATA + 1, RW);
+  for (let round = 0; round < 3; round++) {
+    await absent(() => t.hcall(LHCALL_SET_PTE, BigInt(t.root), V, pte(DATA + 1, RW | PTE.A)));
+    await t.ring(3 * round, [LHCALL_SET_PTE, BigInt(t.root), V, 0n], [LHCALL_NEW_PGTABLE, BigInt(other)], [17, 5n]);
+    await absent(() => t.must(t.call(0x80, 0n), 5));
+    await absent(() => t.must(t.lg.run()));
+    await absent(() => t.hcall(LHCALL_NEW_PGTABLE, BigInt(t.root)));
+    // Out of the process, with its frame, and back; then an interrupt of it.
+    await absent(() => t.must(t.sret(USER, 0), 8));
+    t.lg.irq(1);
+    await absent(() => t.must(t.sret(USER, LGUEST_STATUS_PIE), 33));
+    expect((await t.frame()).epc).toBe(USER);
+  }
+  expect(t.lg.stats.hypercalls).toBeGreaterThan(20);
+  const calls = t.lg.stats.hypercalls;
+  await absent(() => t.hcall(0));
+  expect(t.lg.stats.hypercalls - calls).toBe(2);
+  await t.write(DATA * PAGE + PAGE - 2, new TextEncoder().encode('bye'));
+  await absent(() => expect(t.hcall(2, BigInt((DATA + 1) * PAGE - 2), 1n)).rejects.toThrow('bye'));
 });
 
 test('two lguest guests and a kvm guest share one host, whose memory does not hold them', async () => {
