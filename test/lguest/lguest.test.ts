@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import {
+  LGUEST_IRQ_VECTOR,
   LGUEST_REG_PC,
   LGUEST_SHUTDOWN_POWEROFF,
   LGUEST_SHUTDOWN_RESTART,
@@ -12,7 +13,19 @@ import { Host } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { addi, ECALL } from '../isa/assemble.js';
 import { LOOP } from '../kvm/guestcode.js';
-import { A0, A1, FIRST_DATA_PAGE as DATA, DONE, newDevice, notify, PAGE, TestGuest, ZERO } from './testguest.js';
+import {
+  A0,
+  A1,
+  FIRST_DATA_PAGE as DATA,
+  DONE,
+  newDevice,
+  notify,
+  PAGE,
+  SP,
+  STACK_PAGE,
+  TestGuest,
+  ZERO,
+} from './testguest.js';
 
 /** The device's requests, as a launcher makes them. */
 
@@ -95,15 +108,19 @@ test('run: LHCALL_NOTIFY comes out with its number, from the ring before the eca
   const t = await made(TestGuest.create());
   await t.ring(0, [LHCALL_NOTIFY, 0xfedcba9876543210n], [LHCALL_NOTIFY, 2n]);
   const code = await t.code(addi(A0, ZERO, LHCALL_NOTIFY), addi(A1, ZERO, 3), ECALL, ...notify(DONE));
+  const handler = await t.code(...notify(88));
   expect(await t.call(code)).toEqual({ trap: 0x1f, addr: 0xfedcba9876543210n, insn: 0 });
-  // An interrupt does not come between.
+  // An interrupt does not come between the ring and the ecall.
+  await t.write32(t.data('irqEnabled'), 1);
+  t.lg.cpu.traps.setHandler(LGUEST_IRQ_VECTOR + 1, handler);
+  t.lg.setreg(SP, BigInt((STACK_PAGE + 1) * PAGE));
   t.lg.irq(1);
   expect((await t.lg.run()).addr).toBe(2n);
   expect(t.lg.getreg(A0)).toBe(BigInt(LHCALL_NOTIFY));
   expect((await t.lg.run()).addr).toBe(3n);
-  expect(t.lg.getreg(A0)).toBe(0n);
-  await t.must(t.lg.run());
-  expect(t.lg.stats.hypercalls).toBe(6);
+  await t.must(t.lg.run(), 88);
+  expect(await t.frame()).toMatchObject({ epc: BigInt(code + 12), a0: 0n });
+  await t.must(t.resume());
 });
 
 test('a shutdown is the end, in the guest’s own words', async () => {

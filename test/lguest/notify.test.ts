@@ -189,6 +189,26 @@ test('N26: the smallest host, full of others, is enough for an instruction over 
   other.exit();
 });
 
+test('N26: what an instruction waited for is kept until it has retired, though all else goes at each wait', async () => {
+  const t = await paged();
+  await t.map(V, DATA, RW);
+  await t.map(V + 4096n, DATA + 1, RW);
+  const { mm } = t;
+  const real = mm.faultIn;
+  let nrWaits = 0;
+  mm.faultIn = async (va, flags) => {
+    if (++nrWaits > 200) throw new Error('it does not get on');
+    t.evict();
+    await real.call(mm, va, flags);
+  };
+  t.evict();
+  await t.store(V + 4092n, 0x1122334455667788n);
+  expect(nrWaits).toBeGreaterThan(4);
+  Reflect.deleteProperty(mm, 'faultIn');
+  expect(await t.load(V + 4092n)).toBe(0x1122334455667788n);
+  t.check();
+});
+
 test('N26: whatever a hypercall, a trap or an interrupt needs may be absent, all of it, each time', async () => {
   const t = await paged();
   await t.process(DATA, [8], ECALL);
