@@ -286,25 +286,25 @@ export class SendQueue {
 
   private completeInOrder(): void {
     const { ring } = this;
-    let tail = ring.tail();
-    for (; tail !== this.next && this.done[this.slotOf(tail)] === 1; tail = (tail + 1) | 0) {
-      this.done[this.slotOf(tail)] = 0;
-      const i = ring.entryOf(tail);
-      const failed = this.failedSlot === this.slotOf(tail);
-      if (!failed && !this.owner.sqSigAll && (ring.flags(i) & IBV_SEND_SIGNALED) === 0) continue;
-      this.push(i, failed ? this.failedStatus : IBV_WC_SUCCESS);
+    for (let at = ring.tail(); at !== this.next && this.done[this.slotOf(at)] === 1; at = (at + 1) | 0) {
+      this.done[this.slotOf(at)] = 0;
+      const failed = this.failedSlot === this.slotOf(at);
+      const signalled = failed || this.owner.sqSigAll || (ring.flags(ring.entryOf(at)) & IBV_SEND_SIGNALED) !== 0;
+      this.retire(at, failed ? this.failedStatus : IBV_WC_SUCCESS, signalled);
     }
-    ring.setTail(tail);
   }
 
-  private push(i: number, status: WcStatus): void {
+  /** The request at `at`, the oldest, gives its place back, and then completes: who sees that may post the next one. */
+  private retire(at: number, status: WcStatus, signalled: boolean): void {
     const { ring, cqe } = this;
+    const i = ring.entryOf(at);
     cqe.wrId = ring.wrId(i);
     cqe.status = status;
     cqe.opcode = WC_OPCODES[ring.opcode(i)]!;
     cqe.byteLen = ring.lenBytes(i);
     cqe.vendorErr = status === IBV_WC_SUCCESS || status === IBV_WC_WR_FLUSH_ERR ? 0 : this.vendorErr;
-    this.owner.complete(cqe);
+    ring.setTail(at + 1);
+    if (signalled) this.owner.complete(cqe);
   }
 
   /** What the completion of the request in `slot` will say: the first that is told counts. */
@@ -330,11 +330,10 @@ export class SendQueue {
         slot === this.failedSlot ? this.failedStatus : this.done[slot] === 1 ? IBV_WC_SUCCESS : IBV_WC_WR_FLUSH_ERR;
       if (slot === this.failedSlot) this.failedSlot = this.done.length;
       this.done[slot] = 0;
-      this.push(ring.entryOf(at), status);
+      this.retire(at, status, true);
     }
     this.next = head;
     this.half = false;
-    ring.setTail(head);
   }
 }
 
