@@ -4,6 +4,7 @@ import { bootGuests } from './bootguests.js';
 import type { DiskOption } from './disks.js';
 import { addHostOptions, count, disks, GIB, type HostOptions, MIB, size } from './guestoptions.js';
 import { type NetOption, parseNet } from './nets.js';
+import { parseRdma, type RdmaOption } from './rnics.js';
 import { parseShare, type ShareOption } from './shares.js';
 
 /** `unpin boot`: Linux guests, or our own, in memory that can go away at any time. */
@@ -15,6 +16,7 @@ export interface BootOptions extends HostOptions {
   disk: DiskOption[];
   net: NetOption[];
   share: ShareOption[];
+  rdma?: RdmaOption;
   console: 'ttyS0' | 'hvc0';
   /** Bytes, or true without a size. */
   balloon?: number | true;
@@ -35,6 +37,7 @@ export function bootCommand(): Command {
     .addOption(disks('none'))
     .addOption(nets())
     .addOption(shares())
+    .addOption(rdma())
     .addOption(
       new Option('--console <device>', 'console: the UART or virtio-console')
         .choices(['ttyS0', 'hvc0'])
@@ -71,4 +74,9 @@ function nets(): Option {
 function shares(): Option {
   const what = "folder of the host, repeatable; in the guest: mount -t virtiofs TAG /mnt (default tag 'share')";
   return new Option('--share <dir[,tag][,ro]>', what).argParser(parseShare).default([], 'none');
+}
+
+function rdma(): Option {
+  const what = "NIC with a doorbell, connected to an 'unpin rdma server'; our guest rnichog has its driver";
+  return new Option('--rdma <[host:]port>', what).argParser(parseRdma);
 }

@@ -13,6 +13,7 @@ import { readInput, refuseSameFile, releaseInput } from './files.js';
 import { checkFrames } from './guestoptions.js';
 import { type GuestPlace, type GuestRunOptions, runGuests, toStderr } from './guestrun.js';
 import { Nets } from './nets.js';
+import { Rnics } from './rnics.js';
 import { Shares } from './shares.js';
 import { TraceRecorder } from './trace.js';
 
@@ -49,10 +50,13 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   try {
     disks = await Disks.open('boot', options.disk, options.guests);
     shares = await Shares.open(options.share);
-    const devices = { disks, nets, shares };
+    const devices = { disks, nets, shares, rnics: new Rnics(options.rdma, options.guests) };
     let trace: TraceRecorder | undefined;
     const create = async (place: GuestPlace) => {
-      const guests = await createGuests({ ...place, ...devices, options, input });
+      const guests = await createGuests({ ...place, ...devices, options, input }).catch(async (error) => {
+        await devices.rnics.close();
+        throw error;
+      });
       if (options.trace !== undefined) trace = new TraceRecorder(place.host, guests);
     };
     const run = { ...runOptions(options, () => trace!.toJson()), tell };
@@ -110,6 +114,7 @@ interface GuestParts extends GuestPlace {
   readonly disks: Disks;
   readonly nets: Nets;
   readonly shares: Shares;
+  readonly rnics: Rnics;
 }
 
 async function createGuests(parts: GuestParts): Promise<BoardGuest[]> {
@@ -144,6 +149,7 @@ async function guestOptions(parts: GuestParts, kvm: Kvm, index: number): Promise
     ...(await guestDevices(parts, index, console, (message) => complain(`${name}: ${message}`))),
     unixMs: () => Date.now(),
     ...balloonOf(options),
+    ...parts.rnics.forGuest(index),
     onDeviceBroken: complain,
   };
 }

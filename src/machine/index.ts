@@ -1,5 +1,6 @@
 export * from './bootplan.js';
 export * from './devicetree.js';
+export * from './doorbell.js';
 export * from './fdt.js';
 export * from './fuse/index.js';
 export type { GuestMemory } from './guestmemory.js';

@@ -20,6 +20,10 @@ import {
   Plic,
   planBoot,
   RAM_BASE,
+  RNIC_BASE,
+  RNIC_SIZE,
+  RnicDoorbell,
+  type RnicPort,
   RTC_BASE,
   RTC_IRQ,
   RTC_SIZE,
@@ -80,6 +84,7 @@ export class Board {
   private readonly devices: readonly VirtioDevice[];
   private readonly pci: PciHost;
   private plugged: readonly VirtioPci[] = [];
+  private doorbell: RnicDoorbell | undefined;
 
   /** Throws KernelError ENOEXEC for a kernel that is none, ENOMEM for RAM too small. */
   constructor(options: BoardOptions) {
@@ -125,9 +130,16 @@ export class Board {
     for (const { fn } of this.plugged) this.pci.plug(fn);
   }
 
+  /** A NIC's doorbell, behind which is `port`. */
+  plugRnic(port: RnicPort, { memory, onBroken }: DeviceConnection): void {
+    this.doorbell = new RnicDoorbell({ port, memory, onBroken: (reason) => onBroken('rnic', reason) });
+    this.bus.add(RNIC_BASE, RNIC_SIZE, this.doorbell);
+  }
+
   /** Resolves when no device accesses guest memory any more. */
   async shutdown(): Promise<void> {
     this.rtc?.stop();
+    await this.doorbell?.shutdown();
     await Promise.all(this.plugged.map(({ state }) => state.shutdown()));
   }
 

@@ -11,7 +11,7 @@ import {
   type Vm,
   VmMemory,
 } from '../kvm/index.js';
-import { RAM_BASE, VirtioBalloon, type VirtioConsole, type VirtioDevice } from '../machine/index.js';
+import { RAM_BASE, type RnicPort, VirtioBalloon, type VirtioConsole, type VirtioDevice } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '../mm/index.js';
 import { Board } from './board.js';
@@ -49,6 +49,8 @@ export interface BoardGuestOptions {
   hvc?: VirtioConsole;
   /** A virtio-balloon, with reporting of free pages; this much is asked of the guest. */
   balloon?: { readonly targetBytes: number };
+  /** A NIC that moves the guest's memory by itself, when its doorbell is rung; made when the guest's RAM is there, at `hva` of `mm`. */
+  rnic?: (ram: { mm: Mm; hva: number; ramBytes: number }) => Promise<RnicPort>;
   /** The host's date, in milliseconds since 1970; without it the guest has no clock that tells the date. */
   unixMs?: () => number;
   /** A device stopped for what the guest did: one line, once a device. */
@@ -70,7 +72,14 @@ export class BoardGuest implements Guest {
   private readonly balloon: VirtioBalloon | undefined;
   private ended: { exit: GuestExit; reason: string } | undefined;
 
-  private constructor(options: BoardGuestOptions, mm: Mm, vm: Vm, board: Board, balloon: VirtioBalloon | undefined) {
+  private constructor(
+    options: BoardGuestOptions,
+    mm: Mm,
+    vm: Vm,
+    board: Board,
+    balloon: VirtioBalloon | undefined,
+    rnic: RnicPort | undefined,
+  ) {
     this.name = options.name;
     // Not the options as a whole: they have the kernel's bytes.
     this.kvm = options.kvm;
@@ -82,11 +91,13 @@ export class BoardGuest implements Guest {
     this.balloon = balloon;
     this.allVcpus = Array.from({ length: vm.nrVcpus }, (_, id) => vm.createVcpu(id));
     board.connect(this.allVcpus);
-    board.plug({
+    const connection = {
       memory: new VmMemory(vm),
-      defer: (fn) => options.kvm.env.defer(fn),
-      onBroken: (device, reason) => options.onDeviceBroken?.(`${options.name}: ${device}: ${reason}`),
-    });
+      defer: (fn: () => void) => options.kvm.env.defer(fn),
+      onBroken: (device: string, reason: string) => options.onDeviceBroken?.(`${options.name}: ${device}: ${reason}`),
+    };
+    board.plug(connection);
+    if (rnic !== undefined) board.plugRnic(rnic, connection);
   }
 
   /** Throws KernelError: ENOEXEC or ENOMEM for the kernel and its RAM, ENOMEM where `pin` does not fit. May wait. */
@@ -94,6 +105,7 @@ export class BoardGuest implements Guest {
     const { host, ramBytes } = options;
     const nrVcpus = options.nrVcpus ?? 1;
     let memory: VmMemory | undefined;
+    let rnic: RnicPort | undefined;
     const balloon = options.balloon && new VirtioBalloon({ memory: { discard: (runs) => memory?.discard(runs) } });
     const devices = [...(options.hvc ? [options.hvc] : []), ...(options.devices ?? []), ...(balloon ? [balloon] : [])];
     const { unixMs, kvm } = options;
@@ -114,8 +126,10 @@ export class BoardGuest implements Guest {
       vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM_BASE, memorySize: ramBytes, userspaceAddr: hva });
       memory = new VmMemory(vm);
       if (balloon !== undefined) balloon.targetPages = Math.floor(options.balloon!.targetBytes / PAGE_SIZE);
-      return new BoardGuest(options, mm, vm, board, balloon);
+      rnic = await options.rnic?.({ mm, hva, ramBytes });
+      return new BoardGuest(options, mm, vm, board, balloon, rnic);
     } catch (error) {
+      await rnic?.close();
       mm.exit();
       throw error;
     }

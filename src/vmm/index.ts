@@ -6,3 +6,4 @@ export type { Guest, VcpuState } from './guest.js';
 export { LguestBus, type LguestBusOptions } from './lguest/bus.js';
 export { LguestGuest, type LguestGuestOptions } from './lguest/lguestguest.js';
 export type { GuestExit, GuestReport } from './report.js';
+export { GuestRnic, type RnicPeer, type RnicServer } from './rnic.js';

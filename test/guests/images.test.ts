@@ -15,7 +15,7 @@ function guestsBuild(...args: string[]) {
   return spawnSync('guests/build', args, { cwd: root, encoding: 'utf8' });
 }
 
-describe.each(['memhog.img', 'smphog.img', 'forkhog.img', 'forkhog-native.img'])('%s', (name) => {
+describe.each(['memhog.img', 'smphog.img', 'forkhog.img', 'forkhog-native.img', 'rnichog.img'])('%s', (name) => {
   const image = readFileSync(new URL(`guests/images/${name}`, root));
 
   test('has the header of a Linux RISC-V Image', () => {
