@@ -1,5 +1,5 @@
 import type { Host } from '../mm/index.js';
-import type { Guest } from '../vmm/index.js';
+import type { BalloonState, Guest } from '../vmm/index.js';
 import { formatSize } from './args.js';
 import { table } from './table.js';
 
@@ -27,8 +27,8 @@ interface MonitorCommand {
 const COMMANDS: Record<string, MonitorCommand> = {
   help: { usage: 'help', what: 'this text', run: () => help() },
   info: {
-    usage: 'info mem|notifiers|guests|vcpus',
-    what: 'frames and swap; calls of notifiers; guests; their vCPUs',
+    usage: 'info mem|notifiers|guests|vcpus|balloon',
+    what: 'frames and swap; calls of notifiers; guests; their vCPUs; their balloons',
     run: (target, [about = '', ...rest]) => info(target, about, rest),
   },
   stop: {
@@ -99,6 +99,7 @@ export class Monitor {
       'info notifiers',
       'info guests',
       'info vcpus',
+      'info balloon',
       'stop',
       'cont',
       'console ',
@@ -114,14 +115,15 @@ function help(): string {
   return lines.join('');
 }
 
-const INFO: Record<string, (target: MonitorTarget) => string> = {
+const INFO: Record<string, (target: MonitorTarget) => string | Promise<string>> = {
   mem: infoMem,
   notifiers: infoNotifiers,
   guests: infoGuests,
   vcpus: infoVcpus,
+  balloon: infoBalloon,
 };
 
-function info(target: MonitorTarget, about: string, rest: readonly string[]): string {
+function info(target: MonitorTarget, about: string, rest: readonly string[]): string | Promise<string> {
   if (!Object.hasOwn(INFO, about) || rest.length > 0) {
     throw new Refusal(`info '${[about, ...rest].join(' ')}' must be one of ${Object.keys(INFO).join(', ')}`);
   }
@@ -184,6 +186,26 @@ function infoVcpus({ guests }: MonitorTarget): string {
       ]),
   );
   return `${table([['vcpu', 'mode', 'pc', 'satp', 'instructions'], ...rows])}\n`;
+}
+
+async function infoBalloon({ guests }: MonitorTarget): Promise<string> {
+  const texts = await Promise.all(guests.map(async (guest) => balloonText(guest.name, await guest.balloonState())));
+  return texts.join('');
+}
+
+function balloonText(name: string, balloon: BalloonState | undefined): string {
+  if (balloon === undefined) return `  ${name}: no balloon\n`;
+  const { targetBytes, actualBytes, inflatedBytes, reportedBytes, stats } = balloon;
+  const held = `target ${formatSize(targetBytes)}, actual ${formatSize(actualBytes)}`;
+  const given = `inflated ${formatSize(inflatedBytes)}, reported ${formatSize(reportedBytes)}`;
+  const told = Object.entries(stats ?? {}).map(([tag, value]) => `${tag} ${statText(tag, value)}`);
+  return `  ${name}: ${held}, ${given}\n    ${told.length === 0 ? 'no statistics' : told.join(', ')}\n`;
+}
+
+const COUNTED_IN_BYTES = ['swapIn', 'swapOut', 'freeMemory', 'totalMemory', 'availableMemory', 'diskCaches'];
+
+function statText(tag: string, value: number): string {
+  return COUNTED_IN_BYTES.includes(tag) ? formatSize(value) : String(value);
 }
 
 /** Guest N, or all without one. */

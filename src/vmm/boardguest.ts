@@ -14,6 +14,7 @@ import {
 import { RAM_BASE, type RnicPort, VirtioBalloon, type VirtioConsole, type VirtioDevice } from '../machine/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '../mm/index.js';
+import { type BalloonState, balloonReport, balloonState } from './balloonstate.js';
 import { Board } from './board.js';
 import { Gate } from './gate.js';
 import { type Guest, modeName, type VcpuState } from './guest.js';
@@ -220,6 +221,10 @@ export class BoardGuest implements Guest {
     return this.vm.faults;
   }
 
+  async balloonState(): Promise<BalloonState | undefined> {
+    return this.balloon && balloonState(this.balloon, this.state === 'running', this.kvm.env);
+  }
+
   /** Bytes typed on the guest's console. */
   input(bytes: Uint8Array): void {
     if (this.hvc?.ready) this.hvc.receive(bytes);
@@ -276,10 +281,6 @@ export class BoardGuest implements Guest {
     await this.vm.destroy();
     this.mm.exit();
   }
-}
-
-function balloonReport({ actualPages, counts }: VirtioBalloon): NonNullable<GuestReport['balloon']> {
-  return { actualBytes: actualPages * PAGE_SIZE, ...counts };
 }
 
 function memoryFaultReason(gpa: number, error: Error): string {

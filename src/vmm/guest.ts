@@ -1,4 +1,5 @@
 import type { Mm } from '../mm/index.js';
+import type { BalloonState } from './balloonstate.js';
 import type { GuestExit, GuestReport } from './report.js';
 
 /**
@@ -22,6 +23,8 @@ export interface Guest {
   vcpuStates(): readonly VcpuState[];
   /** External faults so far. */
   readonly faults: Readonly<GuestReport['faults']>;
+  /** What its balloon holds, and what it says of its memory; undefined without a balloon. Within a second, though it hangs. */
+  balloonState(): Promise<BalloonState | undefined>;
   /** Bytes typed on its console. */
   input(bytes: Uint8Array): void;
   /** The terminal's size, in characters. */

@@ -1,5 +1,6 @@
 /** The launchers: on top of kvm a board, a kernel, a console; on top of lguest a bus and the same. */
 
+export type { BalloonState } from './balloonstate.js';
 export { Board, type BoardOptions } from './board.js';
 export { BoardGuest, type BoardGuestOptions } from './boardguest.js';
 export type { Guest, VcpuState } from './guest.js';

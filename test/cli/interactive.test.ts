@@ -14,6 +14,7 @@ const echo = path.join(folder, 'echo.img');
 fs.writeFileSync(echo, imageOf(ECHO));
 const loop = path.join(folder, 'loop.img');
 fs.writeFileSync(loop, imageOf(ENDLESS['a tight loop']!));
+const SMPHOG = path.resolve('guests/images/smphog.img');
 const ECHO_GUEST = `boot --ram 8M --kernel ${echo}`;
 const LOOP_GUEST = `boot --ram 8M --kernel ${loop}`;
 const PROMPT = /\(unpin\) /;
@@ -52,7 +53,7 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
     await command.until(/ends the run/);
     type(command, '\x01c');
     await command.until(PROMPT);
-    type(command, 'info mem\rinfo notifiers\rinfo guests\rinfo vcpus\r');
+    type(command, 'info mem\rinfo notifiers\rinfo guests\rinfo balloon\rinfo vcpus\r');
     await command.until(/instructions[\s\S]*\(unpin\) /);
     type(command, 'foo\rinfo bar\rstop 7\r');
     await command.until(/guest '7' must be 0/);
@@ -63,9 +64,31 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
     );
     expect(stdout).toMatch(/guest0 +running +8 MiB +[\d.]+ [KM]iB +\d+ +0/);
     expect(stdout).toMatch(/guest0\/0 +supervisor +0x[0-9a-f]{16} +off +\d+/);
+    expect(stdout).toContain('  guest0: no balloon\r\n');
     expect(stdout).toContain("'foo' must be one of help, info, stop, cont, console, quit\r\n");
-    expect(stdout).toContain("info 'bar' must be one of mem, notifiers, guests, vcpus\r\n");
+    expect(stdout).toContain("info 'bar' must be one of mem, notifiers, guests, vcpus, balloon\r\n");
     type(command, 'quit\r');
+    expect((await command.done).code).toBe(1);
+  });
+
+  test('the monitor tells what a balloon has taken; a driver without statistics, and a stopped guest, tell none', async () => {
+    const smphog = `--kernel ${SMPHOG} --append 'parts=0x400 rounds=100000'`;
+    const command = onTerminal(`boot --ram 64M --balloon 8M ${smphog}`);
+    await command.until(/ends the run/);
+    type(command, '\x01c');
+    await command.until(PROMPT);
+    const given =
+      /guest0: target 8 MiB, actual [\d.]+ \w+, inflated [\d.]+ [KMG]iB, reported [\d.]+ \w+\r\n +no statistics/;
+    while (!given.test(command.stdout)) {
+      const { length } = command.stdout;
+      type(command, 'info balloon\r');
+      await command.until(new RegExp(`^[\\s\\S]{${length}}[\\s\\S]*statistics[\\s\\S]*\\(unpin\\) `));
+    }
+    type(command, 'stop\r');
+    await command.until(/guest0: stopped/);
+    type(command, 'info balloon\r');
+    await command.until(/stopped[\s\S]*guest0: target 8 MiB[\s\S]*no statistics/);
+    type(command, '\x01x');
     expect((await command.done).code).toBe(1);
   });
 

@@ -172,6 +172,9 @@ export class LguestGuest implements Guest {
     return this.lg.stats.faults;
   }
 
+  /** It has none. */
+  async balloonState(): Promise<undefined> {}
+
   input(bytes: Uint8Array): void {
     this.hvc.receive(bytes);
   }
