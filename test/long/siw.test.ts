@@ -18,7 +18,7 @@ const CRCS = [false, true];
 const PINGS = ['A', 'B', 'C', 'D', 'E'].map((letter, round) => `rdma-ping-${round}: ${letter}`);
 
 /** A guest whose kernel stands still says nothing any more. */
-const TIMEOUT_MS = 600_000;
+const TIMEOUT_MS = 180_000;
 
 describe.skipIf(!present)('siw', { timeout: TIMEOUT_MS }, () => {
   let guest: SiwGuest;
@@ -95,6 +95,8 @@ describe.skipIf(!present)('siw', { timeout: TIMEOUT_MS }, () => {
 
   test('siw is told that a STag is wrong, and its READ fails', async () => {
     const connection = await connect(port, { ird: 4, ord: 4, crc: false });
+    // A round first: Linux's iw_cm has a BUG for a connection that ends before its accept has come to its end.
+    await rpingClient(connection, 1, SIZE);
     await expect(advertise(connection, 0xbad, SIZE)).rejects.toThrow('invalid STag');
     await connection.closed;
     expect(connection.nic.end).toMatchObject({ code: TERM_RDMAP_INVALID_STAG, byPeer: false });
@@ -103,7 +105,6 @@ describe.skipIf(!present)('siw', { timeout: TIMEOUT_MS }, () => {
 
   test('siw tells us that a STag is wrong', async () => {
     const connection = await connect(port, { ird: 4, ord: 4, crc: true });
-    // A round first: Linux's iw_cm has a BUG for a connection that ends before its accept has come to its end.
     await rpingClient(connection, 1, SIZE);
     connection.nic.queue.push(write(0xbad, 0x1000, new Uint8Array(100)));
     connection.flush();
