@@ -1,8 +1,11 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Words } from '../../src/base/index.js';
 import { ShadowPages } from '../../src/kvm/shadow.js';
-import { SPTE_A, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from '../../src/kvm/spte.js';
+import { POOL_GENERATION } from '../../src/kvm/shadowpool.js';
+import { SPTE_A, SPTE_G, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from '../../src/kvm/spte.js';
 import { Host } from '../../src/mm/index.js';
 import {
   ACCESS_EXEC,
@@ -19,6 +22,7 @@ import {
   RIGHT_X,
   RiscvEngine,
 } from '../../src/riscv/index.js';
+import { REFILL_ENTRIES } from '../../src/riscv/layout.js';
 import { ld, sd } from '../isa/assemble.js';
 import { A0, A1, code } from './guestcode.js';
 
@@ -65,7 +69,8 @@ class World {
     const mmu: HartMmu = {
       translate: (hart, va, access) => {
         if (access === ACCESS_EXEC) {
-          hart.tlbFill(va, this.code, RIGHT_X, access);
+          // Global, so that what is not is the data alone.
+          hart.tlbFill(va, this.code, RIGHT_X, access, true);
           return MMU_OK;
         }
         this.asked.push(access);
@@ -167,18 +172,83 @@ test('N3 N14: the hart refills its TLB where its twin would, and nowhere else', 
 
 const FULL = SPTE_V | SPTE_R | SPTE_W | SPTE_A;
 
-test('N3: a page that has decoded code is refilled for reading alone', () => {
+/** As the MMU has left it for page 5, whose entry lets it be read and written. */
+function fullWorld(rights = 0): World {
   const w = new World(5);
   w.note(5);
-  w.shadow.pool.entries.writeOnce(w.index, (w.frame << 12) | FULL);
+  w.shadow.pool.entries.writeOnce(w.index, (w.frame << 12) | FULL | rights);
+  return w;
+}
+
+/** Far beyond what any access takes. */
+const HANGS_MS = 20_000;
+const WATCH = `
+const { workerData: { memory, address } } = require('node:worker_threads');
+const words = new Int32Array(memory.buffer);
+setTimeout(() => Atomics.add(words, address / 4, 1), ${HANGS_MS});`;
+
+/**
+ * Runs accesses, each of which must come to an end: a hart that refills and misses for ever polls nothing, and only a generation that moves gets it out.
+ * Throws where it had to.
+ */
+async function watched(w: World, accesses: () => void): Promise<void> {
+  const { pool } = w.shadow;
+  const workerData = { memory: w.host.memory, address: pool.generationAddr };
+  const watch = new Worker(WATCH, { eval: true, workerData });
+  await once(watch, 'online');
+  const { generation } = pool;
+  accesses();
+  await watch.terminate();
+  if (pool.generation !== generation) throw new Error('an access was refilled and missed again for ever');
+}
+
+test('N3: a page that has decoded code is refilled for reading alone', async () => {
+  const w = fullWorld();
   w.engine.recordsOf(w.frame);
-  expect([w.access(vaOf(5), ACCESS_READ), w.access(vaOf(5), ACCESS_WRITE)]).toEqual([true, false]);
-  w.access(vaOf(5), ACCESS_READ);
-  const writable: boolean[] = [];
-  w.hart.forEachTlbEntry((_va, _host, write) => writable.push(write));
-  expect(writable).toEqual([false]);
-  w.engine.records.drop(w.frame);
-  expect(w.access(vaOf(5), ACCESS_WRITE)).toBe(true);
+  await watched(w, () => {
+    expect([w.access(vaOf(5), ACCESS_READ), w.access(vaOf(5), ACCESS_WRITE)]).toEqual([true, false]);
+    w.access(vaOf(5), ACCESS_READ);
+    const writable: boolean[] = [];
+    w.hart.forEachTlbEntry((_va, _host, write) => writable.push(write));
+    expect(writable).toEqual([false]);
+    w.engine.records.drop(w.frame);
+    expect(w.access(vaOf(5), ACCESS_WRITE)).toBe(true);
+  });
+});
+
+test.each([
+  ['is not global goes with its address space', 0, []],
+  ['is global stays', SPTE_G, [false, true]],
+] as const)('what the supervisor has refilled and %s', (_what, global, left) => {
+  const w = fullWorld(global);
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(true);
+  w.hart.csr.write(CSR.satp, 2, 8 << 28);
+  const entries: boolean[] = [];
+  w.hart.forEachTlbEntry((_va, _host, write) => entries.push(write));
+  expect(entries.sort()).toEqual(left);
+});
+
+test('N3: nothing is refilled of an address space that is gone, though generations began anew', () => {
+  const w = fullWorld();
+  const { pool, tree } = w.shadow;
+  const { generation } = pool;
+  const word = pool.entries.readOnce(w.index);
+  tree.evict(pool.pageOf(w.root));
+  pool.words.store(POOL_GENERATION, generation);
+  pool.entries.writeOnce(w.index, word);
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(false);
+});
+
+test('N3: an address space finds nothing of another whose regions have the same places', () => {
+  const w = fullWorld();
+  const { host, hart, shadow } = w;
+  const other = shadow.pool.idOf(w.root) + REFILL_ENTRIES;
+  const at = host.arenaAlloc(8, 8);
+  new Words(host.memory, at, 1).writeOnce(0, other);
+  hart.refill.setRoot(other, at);
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(false);
+  hart.refill.setRoot(shadow.pool.idOf(w.root), shadow.pool.idAddrOf(shadow.pool.pageOf(w.root)));
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(true);
 });
 
 test('pages of superpages are refilled inside the hull that was noted', () => {
@@ -199,9 +269,7 @@ test('pages of superpages are refilled inside the hull that was noted', () => {
 });
 
 test('an access across pages, a right that is known to lack and no address space go to the MMU', () => {
-  const w = new World(5);
-  w.note(5);
-  w.shadow.pool.entries.writeOnce(w.index, (w.frame << 12) | FULL);
+  const w = fullWorld();
   expect(w.access(vaOf(5) + 4092n, ACCESS_READ)).toBe(false);
   w.hart.refill.setRoot(0, 0);
   expect(w.access(vaOf(5), ACCESS_READ)).toBe(false);

@@ -25,6 +25,9 @@ const V = 1n;
 const RW = 6n;
 const X = 8n;
 const AD = 0xc0n;
+const G = 32n;
+/** Page of RAM for one more table. */
+const SPARE = 10;
 
 class World {
   readonly t: TestVm;
@@ -204,6 +207,52 @@ test('the guest sees a pte that it changed once it has fenced', async () => {
   await w.t.store(w.t.gpa(ROOTS[0].leaf) + FIRST_VIRTUAL * 8, w.leafPte(FIRST_DATA_PAGE + 1));
   await w.t.fence();
   expect(await w.t.load(w.va(0))).toBe(2n);
+  w.t.destroy();
+});
+
+/** Page tables whose code is global, so that a change of satp takes nothing from the supervisor's TLB for its sake. */
+async function globalWorld(): Promise<World> {
+  const w = await World.create(ENOUGH_SHADOW_PAGES);
+  for (const { leaf } of ROOTS)
+    for (let page = 0; page < FIRST_DATA_PAGE; page++)
+      await w.t.mm.write(w.t.at(leaf) + page * 8, bytesOf(w.leafPte(page) | X | G));
+  return w;
+}
+
+test('a page that was global and is not any more is not found in other address spaces', async () => {
+  const w = await globalWorld();
+  const pteOf = (space: 0 | 1) => w.t.at(ROOTS[space].leaf) + FIRST_VIRTUAL * 8;
+  const [a, b] = [FIRST_DATA_PAGE, FIRST_DATA_PAGE + 1];
+  await w.t.mm.write(w.t.at(a), bytesOf(10n));
+  await w.t.mm.write(w.t.at(b), bytesOf(11n));
+  for (const space of [0, 1] as const) await w.t.mm.write(pteOf(space), bytesOf(w.leafPte(a) | G));
+  expect(await w.t.load(w.va(0))).toBe(10n);
+  await w.t.mm.write(pteOf(0), bytesOf(w.leafPte(a)));
+  await w.t.mm.write(pteOf(1), bytesOf(w.leafPte(b)));
+  await w.t.fence();
+  expect(await w.t.load(w.va(0))).toBe(10n);
+  w.switchTo(1);
+  expect(await w.t.load(w.va(0))).toBe(11n);
+  w.t.destroy();
+});
+
+test('a superpage that was global and is not any more is not found in other address spaces', async () => {
+  const w = await globalWorld();
+  const pteOf = (space: 0 | 1) => w.t.at(ROOTS[space].middle) + 8;
+  const superpage = (flags: bigint) => bytesOf((BigInt(RAM_BASE / PAGE) << 10n) | RW | AD | V | flags);
+  const va = w.t.gpa(512 + FIRST_DATA_PAGE);
+  await w.t.mm.write(w.t.at(FIRST_DATA_PAGE), bytesOf(10n));
+  await w.t.mm.write(w.t.at(FIRST_DATA_PAGE + 1), bytesOf(11n));
+  for (const space of [0, 1] as const) await w.t.mm.write(pteOf(space), superpage(G));
+  expect(await w.t.load(va)).toBe(10n);
+  await w.t.mm.write(pteOf(0), superpage(0n));
+  // The other space has a table of single pages there, and another page.
+  await w.t.mm.write(pteOf(1), bytesOf((BigInt(w.t.gpa(SPARE) / PAGE) << 10n) | V));
+  await w.t.mm.write(w.t.at(SPARE) + FIRST_DATA_PAGE * 8, bytesOf(w.leafPte(FIRST_DATA_PAGE + 1)));
+  await w.t.fence();
+  expect(await w.t.load(va)).toBe(10n);
+  w.switchTo(1);
+  expect(await w.t.load(va)).toBe(11n);
   w.t.destroy();
 });
 
