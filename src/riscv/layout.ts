@@ -68,7 +68,9 @@ export const TLB_ENTRIES = 1024;
 /** Tag (page's virtual address, 64 bits; -1: empty), addend (32 bits: host address = low word of va + addend; of a fetch: address of records), the frame's tag (test builds alone). */
 export const TLB_ENTRY_BYTES = 16;
 export const TLB_TAG = 12;
+/** 2 to the power of TLB_TABLE_SHIFT. */
 export const TLB_TABLE_BYTES = TLB_ENTRIES * TLB_ENTRY_BYTES;
+export const TLB_TABLE_SHIFT = 14;
 /** Byte offset of the second place: first ^ ((low word >>> SHIFT & MASK) | FLIP). */
 export const TLB_SECOND_SHIFT = 18;
 export const TLB_SECOND_MASK = (TLB_ENTRIES / 2 - 1) * TLB_ENTRY_BYTES;
@@ -99,6 +101,8 @@ export const REFILL_LAST = 908;
 /** Address of the bitmap of host pages that have decoded code, in the thread that runs the hart. */
 export const CODE_MAP = 912;
 export const REFILL_ROOT_AT = 916;
+/** A byte for each table, in their order: not 0 where something was entered since it was last emptied. */
+export const TLB_USED = 920;
 
 export const HART_BYTES = REFILL + REFILL_BYTES;
 

@@ -150,6 +150,12 @@ export function emitRefill(module: ModuleBuilder, moveAway: number, tagsAddr: nu
   const addend = () => c.get(spte).i32(-4096).op('i32And').get(low).i32(-4096).op('i32And').op('i32Sub');
   const set = (offset: number) => {
     c.get(table).i32(offset).op('i32Add').get(slot).i32(offset).op('i32Add').call(moveAway);
+    c.get(table).get(hart).op('i32Sub');
+    c.i32(offset - L.TLB_SUPERVISOR)
+      .op('i32Add')
+      .i32(L.TLB_TABLE_SHIFT)
+      .op('i32ShrU');
+    c.get(hart).op('i32Add').i32(1).mem('i32Store8', L.TLB_USED);
     c.get(slot).get(tag).mem('i64Store', offset).get(slot);
     addend().mem('i32Store', offset + 8);
     if (tagsAddr === undefined) return;

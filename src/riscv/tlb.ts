@@ -44,6 +44,7 @@ export class HartTlb {
   /** Of a new hart, with satp 0. */
   init(): void {
     this.engine.fill(this.base + L.TLB_SATPS, 0xff, 8 * L.NR_TLB_SPACES);
+    this.engine.fill(this.base + L.TLB_USED, 1, NR_TABLES);
     this.setWord(L.TLB_SPACE, this.offsetOf(this.takeSpace(0, 0)));
     this.flushAll();
   }
@@ -121,6 +122,7 @@ export class HartTlb {
   }
 
   private setEntry(table: number, va: number, addend: number): void {
+    this.engine.u8[this.base + usedOf(table)] = 1;
     const at = this.first(table, va | 0);
     if (this.i32[at] !== (va & ~0xfff)) this.moveAway(table, at);
     this.i32[at] = va & ~0xfff;
@@ -207,13 +209,24 @@ export class HartTlb {
   }
 
   private flushSupervisor(): void {
-    this.engine.fill(this.base + L.TLB_SUPERVISOR, 0xff, L.TLB_SUPERVISOR_BYTES);
+    this.empty(L.TLB_SUPERVISOR, L.TLB_SUPERVISOR_BYTES);
     this.setWord(L.TLB_LOCAL, 0);
   }
 
   private flushSpace(space: number): void {
-    this.engine.fill(this.base + this.offsetOf(space), 0xff, L.TLB_SPACE_BYTES);
+    this.empty(this.offsetOf(space), L.TLB_SPACE_BYTES);
     this.setWord(L.TLB_STALE, this.word(L.TLB_STALE) & ~(1 << space));
+  }
+
+  /** Tables that follow each other. WHY by table: of 128 KiB a guest without user mode uses less than half, and a flush is mostly its stores. */
+  private empty(first: number, lenBytes: number): void {
+    const { u8 } = this.engine;
+    for (let table = first; table < first + lenBytes; table += L.TLB_TABLE_BYTES) {
+      const used = this.base + usedOf(table);
+      if (u8[used] === 0) continue;
+      this.engine.fill(this.base + table, 0xff, L.TLB_TABLE_BYTES);
+      u8[used] = 0;
+    }
   }
 
   /** All of an address space but what is global (`sfence.vma` with rs2). */
@@ -257,6 +270,13 @@ export class HartTlb {
       if (write) this.engine.tlbOps.forbidPage(this.base + table, hostPage);
     });
   }
+}
+
+const NR_TABLES = (L.TLB_SUPERVISOR_BYTES + L.NR_TLB_SPACES * L.TLB_SPACE_BYTES) / L.TLB_TABLE_BYTES;
+
+/** Offset of the byte of a table: who enters something sets it (here and refill.ts), before or after, for the hart's thread alone reads it. */
+function usedOf(table: number): number {
+  return L.TLB_USED + ((table - L.TLB_SUPERVISOR) >>> L.TLB_TABLE_SHIFT);
 }
 
 /** Byte offset in a table. */

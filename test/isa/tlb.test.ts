@@ -141,6 +141,16 @@ describe('flushes', () => {
     return `${spaces.join(' ')}${hasKernel() ? ' kernel' : ''}`;
   }
 
+  it('of a new hart leave nothing in memory that was whatever it was', () => {
+    const { tlb: fresh } = new TestHart().hart;
+    const found: number[] = [];
+    for (const asid of [0, 1]) {
+      fresh.switchSpace(asid, asid === 0 ? 0 : 8 << 28, false);
+      fresh.forEach((va) => found.push(va));
+    }
+    expect(found).toEqual([]);
+  });
+
   it('of all take all', () => {
     fillThree();
     tlb.flushAll();

@@ -228,6 +228,15 @@ test.each([
   expect(entries.sort()).toEqual(left);
 });
 
+test('N4: what was refilled goes with a flush, for reading and for writing', () => {
+  const w = fullWorld();
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(true);
+  w.hart.tlbFlushAll();
+  const entries: boolean[] = [];
+  w.hart.forEachTlbEntry((_va, _host, write) => entries.push(write));
+  expect(entries).toEqual([]);
+});
+
 test('N3: nothing is refilled of an address space that is gone, though generations began anew', () => {
   const w = fullWorld();
   const { pool, tree } = w.shadow;
