@@ -146,7 +146,9 @@ describe('flushes', () => {
     const found: number[] = [];
     for (const asid of [0, 1]) {
       fresh.switchSpace(asid, asid === 0 ? 0 : 8 << 28, false);
-      fresh.forEach((va) => found.push(va));
+      fresh.forEach((va) => {
+        found.push(va);
+      });
     }
     expect(found).toEqual([]);
   });
