@@ -43,16 +43,25 @@ export async function tasksOf(file: string, mutants: boolean): Promise<Task[]> {
   );
 }
 
-export async function runTask(task: Task, options: SearchOptions): Promise<TaskResult> {
+/** `atMost`: preemptions that a schedule may have, where the model's own bound is higher. */
+export async function runTask(
+  task: Task,
+  { atMost, ...options }: SearchOptions & { readonly atMost?: number },
+): Promise<TaskResult> {
   const started = performance.now();
   const { file, model, mutant } = task;
   const edits = mutant === undefined ? [] : editsOf(mutant);
   const { runtime, model: what } = await loadModel(file, model, { edits, reuse: true });
-  const bound = mutant?.preemptions === undefined ? {} : { preemptions: mutant.preemptions };
+  const bound = mutant?.preemptions === undefined ? lowered(what, atMost) : { preemptions: mutant.preemptions };
   const result = new Search(runtime, what, { ...bound, ...options }).run();
   const seconds = (performance.now() - started) / 1000;
   if (mutant === undefined) return { task, name: what.name, result, ok: result.failure === undefined, seconds };
   return { task, name: what.name, mutant: mutant.name, result, seconds, ...verdict(mutant, result) };
+}
+
+function lowered({ preemptions = 2 }: Pick<Model<unknown>, 'preemptions'>, atMost: number | undefined): SearchOptions {
+  if (atMost === undefined || (preemptions !== 'none' && preemptions <= atMost)) return {};
+  return { preemptions: atMost };
 }
 
 /** Throws KernelError EINVAL for a mutant that changes nothing. */

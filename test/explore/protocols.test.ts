@@ -21,9 +21,9 @@ for (const name of names) {
   mutants.set(name, await tasksOf(fileOf(name), true));
 }
 
-/** It holds in all schedules within its bound. */
+/** It holds in all schedules with at most one preemption; with more, where its bound says so, in test/long/explore.test.ts. */
 async function holds(task: Task): Promise<void> {
-  const { result, ok } = await runTask(task, {});
+  const { result, ok } = await runTask(task, { atMost: 1 });
   expect(result.failure).toBeUndefined();
   expect(ok).toBe(true);
   expect(result).toMatchObject({ exhausted: true });
@@ -39,9 +39,12 @@ async function isFound(task: Task): Promise<void> {
 }
 
 function protocol(name: string, list: readonly Task[] = mutants.get(name)!): void {
-  it.each(models.get(name)!)('holds: $name', holds);
+  it.each(models.get(name)!.filter((task) => !LARGE.test(task.name)))('holds: $name', holds);
   it.each(list)('is found: $name', isFound);
 }
+
+/** Too large for this tier even so. */
+const LARGE = /^kvm: a VM that is destroyed/;
 
 const SMALL = ['atomics', 'driver', 'futex', 'invalidateseq', 'textbook'];
 describe('N3 N8: InvalidateSeq', () => protocol('invalidateseq'));

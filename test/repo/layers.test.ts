@@ -13,7 +13,7 @@ import { afterAll, expect, test } from 'vitest';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** What each layer may import. */
+/** What each layer may import. A layer stands behind those that it imports: the compiler blames the first import of a file that must not be there. */
 const MAY_IMPORT: Record<string, string[]> = {
   base: [],
   mm: ['base'],
@@ -23,8 +23,8 @@ const MAY_IMPORT: Record<string, string[]> = {
   machine: ['base', 'riscv'],
   kvm: ['base', 'mm', 'riscv', 'machine'],
   lguest: ['base', 'mm', 'riscv', 'machine'],
-  vmm: ['base', 'mm', 'riscv', 'machine', 'kvm', 'lguest'],
   rdma: ['base', 'mm'],
+  vmm: ['base', 'mm', 'riscv', 'machine', 'kvm', 'lguest', 'rdma'],
   node: ['base', 'mm', 'riscv', 'machine', 'kvm', 'rdma'],
   explore: ['base'],
   conformance: ['base', 'mm'],
