@@ -103,6 +103,8 @@ export class VirtioBalloon implements VirtioDevice {
   start(queues: readonly (Virtqueue | undefined)[], features: bigint): void {
     const kinds = queueKinds(features);
     this.servers = queues.map((queue, index) => queue && this.server(queue, kinds[index]));
+    // Linux offers its statistics, and notifies, before it says that it is ready.
+    this.statsPump?.kick();
   }
 
   private server(queue: Virtqueue, kind: QueueKind | undefined): QueueServer | undefined {

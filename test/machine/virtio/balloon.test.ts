@@ -164,6 +164,17 @@ it('statistics are asked for by giving the buffer back, and are those of the nex
   expect(await unanswered).toBeUndefined();
 });
 
+it('statistics that were offered before the driver is ready, as by Linux, are taken', async () => {
+  driver.negotiate(device.features);
+  queues = Array.from({ length: 4 }, (_, i) => driver.queue(i, RAM_BASE + i * 0x1000, 8));
+  const queue = queues[STATS]!;
+  queue.offer(queue.chain([putStats([[4, 1n]])]));
+  queue.notify();
+  driver.start();
+  void device.stats();
+  await until(() => queue.take().length === 1);
+});
+
 it('a buffer outside RAM breaks the queue, once, and nothing is given back', async () => {
   const queue = queues[INFLATE]!;
   queue.offer(queue.chain([{ gpa: RAM_BASE + (64 << 20), lenBytes: 64 }]));
