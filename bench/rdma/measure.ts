@@ -18,9 +18,11 @@ const BLOCK_BYTES = 65536;
 const LATENCY_SAMPLES = 500;
 const SEED = 12345;
 
+type Kind = 'pinned' | 'demand' | 'bare';
+
 interface State {
   readonly name: string;
-  readonly remote: 'pinned' | 'demand';
+  readonly remote: Kind;
   /** What is done to the memory before each stretch. */
   readonly before: readonly ('invalidate' | 'evict' | 'prefetch')[];
 }
@@ -28,6 +30,7 @@ interface State {
 const STATES: readonly State[] = [
   { name: 'pinned', remote: 'pinned', before: [] },
   { name: 'on demand, resident', remote: 'demand', before: [] },
+  { name: 'on demand, resident, without CRC', remote: 'bare', before: [] },
   { name: 'on demand, no entries (minor faults)', remote: 'demand', before: ['invalidate'] },
   { name: 'on demand, swapped out, then prefetched', remote: 'demand', before: ['evict', 'prefetch'] },
   { name: 'on demand, swapped out (major faults)', remote: 'demand', before: ['evict'] },
@@ -44,7 +47,11 @@ interface Stretch {
 export async function measure(script: string, regionBytes: number, rounds: number): Promise<string> {
   const peer = await PeerLink.start(script, regionBytes);
   const host = new Host({ frames: 4096, arenaBytes: arenaBytes(2 ** 24), defer: (fn) => setImmediate(fn) });
-  const remotes = { pinned: await remoteOf(host, peer, 'pinned'), demand: await remoteOf(host, peer, 'demand') };
+  const remotes = {
+    pinned: await remoteOf(host, peer, 'pinned'),
+    demand: await remoteOf(host, peer, 'demand'),
+    bare: await remoteOf(host, peer, 'bare'),
+  };
   const bench = new Bench(peer, remotes, regionBytes);
   await bench.open();
   const texts = [await bench.bandwidths(rounds), await bench.latencies(rounds)];
@@ -54,20 +61,20 @@ export async function measure(script: string, regionBytes: number, rounds: numbe
   return texts.join('\n\n');
 }
 
-async function remoteOf(host: Host, peer: PeerLink, kind: 'pinned' | 'demand'): Promise<Remote> {
+async function remoteOf(host: Host, peer: PeerLink, kind: Kind): Promise<Remote> {
   const port = await peer.ask<number>('serve', kind);
   const rnic = openRnic(host, kind, undefined, environment());
-  return connect(rnic, rnic.context.createId(), { host: '127.0.0.1', port });
+  return connect(rnic, rnic.context.createId(), { host: '127.0.0.1', port, crc: kind !== 'bare' });
 }
 
 class Bench {
   private readonly peer: PeerLink;
-  private readonly remotes: Record<'pinned' | 'demand', Remote>;
+  private readonly remotes: Record<Kind, Remote>;
   private readonly regionBytes: number;
   private sink!: net.Socket;
   private source!: net.Socket;
 
-  constructor(peer: PeerLink, remotes: Record<'pinned' | 'demand', Remote>, regionBytes: number) {
+  constructor(peer: PeerLink, remotes: Record<Kind, Remote>, regionBytes: number) {
     this.peer = peer;
     this.remotes = remotes;
     this.regionBytes = regionBytes;

@@ -68,13 +68,13 @@ class Peer {
   static async open(regionBytes: number): Promise<Peer> {
     const swap = await openFileSwap(swapPath('host'), { sizeBytes: 4 * regionBytes, unlinked: true });
     const host = new Host({
-      ...{ frames: (3 * regionBytes) / PAGE_SIZE, arenaBytes: arenaBytes(4 * regionBytes), swap },
+      ...{ frames: (4 * regionBytes) / PAGE_SIZE, arenaBytes: arenaBytes(4 * regionBytes), swap },
       ...{ now: () => performance.now(), defer: (fn: () => void) => setImmediate(fn), sameFilled: false },
     });
     return new Peer(host, regionBytes);
   }
 
-  /** A region, 'pinned' or 'demand', all of it written; the port where it is had. */
+  /** A region, 'pinned' or 'demand' (or 'bare': on demand, without CRCs), all of it written; the port where it is had. */
   async serve(kind: string): Promise<number> {
     const { mm, pd, context } = this.rnic;
     const va = mapMemory(mm, this.regionBytes);
@@ -85,16 +85,16 @@ class Peer {
     const listener = context.createId();
     await listener.bindAddr({ host: '127.0.0.1', port: 0 });
     await listener.listen();
-    void this.acceptAll(listener, encodeRegion({ addr: va, length: mr.length, rkey: mr.rkey }));
+    void this.acceptAll(listener, encodeRegion({ addr: va, length: mr.length, rkey: mr.rkey }), kind);
     return listener.localAddr!.port;
   }
 
-  private async acceptAll(listener: CmId, privateData: Uint8Array): Promise<void> {
+  private async acceptAll(listener: CmId, privateData: Uint8Array, kind: string): Promise<void> {
     for await (const { event, id } of listener.events) {
       if (event !== RDMA_CM_EVENT_CONNECT_REQUEST) continue;
       const cq = this.rnic.context.createCq(64);
       id.createQp(this.rnic.pd, { sendCq: cq, recvCq: cq });
-      await id.accept({ privateData, responderResources: 64 });
+      await id.accept({ privateData, responderResources: 64, crc: !kind.startsWith('bare') });
     }
   }
 

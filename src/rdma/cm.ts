@@ -23,6 +23,11 @@ export interface ConnParam {
   readonly responderResources?: number;
   /** And that this side may have there. */
   readonly initiatorDepth?: number;
+  /**
+   * MPA's CRC32C over all that is sent and received (RFC 5044, 4.4 and 7.1); default true. It is left out only where both sides say false: then
+   * TCP's checksum alone guards, as on a host that both sides are on.
+   */
+  readonly crc?: boolean;
 }
 
 export interface CmEvent {

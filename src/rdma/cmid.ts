@@ -136,6 +136,7 @@ export class CmIdImpl implements CmId {
 
   private wishOf(syscall: string, param: ConnParam): ConnWish {
     const { privateData = EMPTY, responderResources = DEFAULT_DEPTH, initiatorDepth = DEFAULT_DEPTH } = param;
+    const { crc = true } = param;
     // RFC 6581's four bytes are taken from the same room.
     const most = MPA_PRIVATE_DATA_MAX - 4;
     if (privateData.length > most)
@@ -143,7 +144,7 @@ export class CmIdImpl implements CmId {
     for (const depth of [responderResources, initiatorDepth])
       if (!Number.isInteger(depth) || depth < 0 || depth > MAX_RD_ATOM)
         this.refuse(syscall, `responderResources and initiatorDepth must be from 0 to ${MAX_RD_ATOM}, not ${depth}`);
-    return { privateData: Uint8Array.from(privateData), ird: responderResources, ord: initiatorDepth };
+    return { privateData: Uint8Array.from(privateData), ird: responderResources, ord: initiatorDepth, crc };
   }
 
   private await(): Promise<FromNic | undefined> {

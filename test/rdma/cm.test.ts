@@ -1,4 +1,5 @@
-import { connect as tcpConnect } from 'node:net';
+import { once } from 'node:events';
+import { createServer, type Socket, connect as tcpConnect } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { checkHost } from '../../src/mm/index.js';
 import type { DeviceImpl } from '../../src/rdma/device.js';
@@ -13,6 +14,7 @@ import {
   RDMA_CM_EVENT_DEVICE_REMOVAL,
   RDMA_CM_EVENT_DISCONNECTED,
 } from '../../src/rdma/index.js';
+import { mpaRequest } from '../../src/rdma/wire/index.js';
 import { pattern, RdmaWorld, sge, type Transport } from './rdmaworld.js';
 
 /** Connections: how they begin and end, in order and not. */
@@ -193,4 +195,50 @@ test('connections that never begin, and requests that nobody looks at, are held 
   expect(await (await ask()).asked).toBe('ECONNREFUSED');
   await looking;
   expect(nrAsked).toBe(3);
+});
+
+describe('the CRC of MPA (RFC 5044, 7.1)', () => {
+  /** The bit C of the first frame that comes. */
+  const asksForCrc = async (socket: Socket): Promise<boolean> => {
+    const [bytes] = (await once(socket, 'data')) as [Buffer];
+    socket.destroy();
+    return (bytes[16]! & 0x40) !== 0;
+  };
+
+  test.each([
+    [{}, true],
+    [{ crc: false }, false],
+  ])('who connects with %o asks for it: %s', async (param, asked) => {
+    w = await RdmaWorld.create({ transport: 'tcp' });
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const id = w.a.context.createId();
+    await id.resolveAddr({ port: (server.address() as { port: number }).port });
+    id.createQp(w.a.pd, { sendCq: w.a.cq, recvCq: w.a.cq });
+    const connecting = id.connect(param).catch((error: { code: string }) => error.code);
+    const [socket] = (await once(server, 'connection')) as [Socket];
+    expect(await asksForCrc(socket)).toBe(asked);
+    expect(await connecting).toBe('ECONNRESET');
+    server.close();
+  });
+
+  test.each([
+    [{}, false, true],
+    [{ crc: false }, true, true],
+    [{ crc: false }, false, false],
+  ])('who accepts with %o, asked for it: %s, answers %s', async (param, asked, answered) => {
+    w = await RdmaWorld.create({ transport: 'tcp' });
+    const listener = w.b.context.createId();
+    await listener.bindAddr({ host: '127.0.0.1', port: 0 });
+    await listener.listen();
+    const socket = tcpConnect(listener.localAddr!.port, '127.0.0.1');
+    socket.write(mpaRequest({ ird: 1, ord: 1, crc: asked, privateData: new Uint8Array(0) }));
+    for await (const { id } of listener.events) {
+      id.createQp(w.b.pd, { sendCq: w.b.cq, recvCq: w.b.cq });
+      const accepting = id.accept(param).catch(() => {});
+      expect(await asksForCrc(socket)).toBe(answered);
+      await accepting;
+      break;
+    }
+  });
 });

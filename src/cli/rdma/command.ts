@@ -15,6 +15,7 @@ export interface RdmaServerOptions {
   pin: boolean;
   memlock: number;
   once: boolean;
+  crc: boolean;
   json?: string;
 }
 
@@ -26,6 +27,7 @@ export interface RdmaClientOptions {
   bench: boolean;
   seconds: number;
   seed?: number;
+  crc: boolean;
   json?: string;
 }
 
@@ -33,6 +35,7 @@ const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 /** As rping's. */
 const DEFAULT_PORT = '7174';
+const NO_CRC = "without MPA's CRC, where the other side says so too: TCP's checksum alone guards";
 const LEAST_FRAMES = 2 * MIB;
 
 export function rdmaCommand(): Command {
@@ -57,6 +60,7 @@ function serverCommand(): Command {
       false,
     )
     .addOption(size('--memlock <size>', "how much may be pinned; 64K is Linux's for a user", '64K', 0, 64 * GIB))
+    .option('--no-crc', NO_CRC)
     .option('--once', 'end when the first peer has gone', false)
     .option('--json <file>', 'write the report as JSON')
     .action(async (options: RdmaServerOptions) => {
@@ -71,6 +75,7 @@ function clientCommand(): Command {
     .addOption(number('--port <port>', "the server's port", DEFAULT_PORT, 1, 65535))
     .addOption(number('--count <n>', 'pings', '10', 0, 1_000_000))
     .option('--verify', 'write all of the region in random pieces, read it back in others, and compare', false)
+    .option('--no-crc', NO_CRC)
     .option('--bench', 'latency and bandwidth', false)
     .addOption(number('--seconds <s>', 'how long each bandwidth is measured', '2', 1, 600))
     .addOption(

@@ -30,14 +30,14 @@ export interface Remote {
 export async function connect(
   rnic: Rnic,
   id: CmId,
-  { host, port }: Pick<RdmaClientOptions, 'host' | 'port'>,
+  { host, port, crc }: Pick<RdmaClientOptions, 'host' | 'port' | 'crc'>,
 ): Promise<Remote> {
   const { context, pd, mm } = rnic;
   const [sendCq, recvCq] = [context.createCq(4 * DEPTH), context.createCq(4 * DEPTH)];
   const cap = { maxSendWr: 2 * DEPTH, maxRecvWr: DEPTH, maxSendSge: 1, maxRecvSge: 1, maxInlineData: 64 };
   await id.resolveAddr({ host, port });
   const qp = id.createQp(pd, { sendCq, recvCq, cap });
-  const { privateData } = await id.connect({ initiatorDepth: DEPTH });
+  const { privateData } = await id.connect({ initiatorDepth: DEPTH, crc });
   const served = decodeRegion(privateData);
   const lenBytes = DEPTH * BUFFER_BYTES;
   const buffers = await pd.regMr(mapMemory(mm, lenBytes), lenBytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);

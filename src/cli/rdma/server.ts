@@ -159,7 +159,12 @@ class Server {
     const echo = this.echo(qp, buffers, connection);
     try {
       const { iova: addr, length, rkey } = this.region;
-      await id.accept({ privateData: encodeRegion({ addr, length, rkey }), responderResources: 64, initiatorDepth: 0 });
+      await id.accept({
+        privateData: encodeRegion({ addr, length, rkey }),
+        responderResources: 64,
+        initiatorDepth: 0,
+        crc: this.options.crc,
+      });
       return await this.untilGone(id, qp);
     } finally {
       id.destroyId();

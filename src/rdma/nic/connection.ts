@@ -99,7 +99,7 @@ export class NicConn implements StreamHandler {
   /** Of an initiator, before it connects. */
   attach(qp: NicQp, wish: ConnWish): void {
     this.qp = qp;
-    this.offer = { ird: wish.ird, ord: wish.ord, crc: true, privateData: wish.privateData };
+    this.offer = { ird: wish.ird, ord: wish.ord, crc: wish.crc !== false, privateData: wish.privateData };
     const { rxAddr, txAddr, bufferBytes } = qp.where;
     const at = (addr: number): Uint8Array => new Uint8Array(this.owner.u8.buffer, addr, bufferBytes);
     this.buffer = at(rxAddr);

@@ -30,6 +30,8 @@ export interface ConnWish {
   readonly privateData: Uint8Array;
   readonly ird: number;
   readonly ord: number;
+  /** Whether the connection must have CRCs; of a peer it is not told. */
+  readonly crc?: boolean;
 }
 
 export type ToNic =
