@@ -9,15 +9,15 @@ import { SLOT_BYTES } from './kv/layout.js';
 import { KvServer } from './kv/server.js';
 
 /**
- * A key-value store of 8 MiB in 2 MiB of memory, in a process of its own; two clients fill it and read it at random by RDMA, without the server's help.
+ * A key-value store of 4 MiB in 1 MiB of memory, in a process of its own; two clients fill it and read it at random by RDMA, without the server's help.
  * Run: npm run build && node scripts/run-ts.mjs examples/kv.ts
  */
 const MiB = 2 ** 20;
-const TABLE_BYTES = 8 * MiB;
-const HOST_BYTES = 2 * MiB;
+const TABLE_BYTES = 4 * MiB;
+const HOST_BYTES = 1 * MiB;
 /** Half of the slots. */
 const NR_KEYS = TABLE_BYTES / SLOT_BYTES / 2;
-const NR_GETS = 2000;
+const NR_GETS = 1000;
 
 const valueFor = (key: string): Uint8Array => Buffer.from(`${key} is ${'what it was '.repeat(12)}`);
 

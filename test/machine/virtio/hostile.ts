@@ -360,12 +360,12 @@ class Acts {
   private fuse(at: number): void {
     const { random } = this;
     const { bytes, view } = this.board.memory;
-    const opcode = random.pick([26, 1, 9, 35, random.below(50), random.below(50)]);
+    const opcode = random.pick([26, 26, 1, 9, 9, 35, random.below(50), random.below(50)]);
     const body = opcode === 26 ? 64 : 32 + random.below(200);
     view.setUint32(at, random.below(8) === 0 ? random.below(4096) : 40 + body, true);
     view.setUint32(at + 4, opcode, true);
     view.setBigUint64(at + 8, BigInt(random.below(1000)), true);
-    view.setBigUint64(at + 16, BigInt(random.pick([1, 1, 2, 3, random.below(20), random.below(2 ** 32)])), true);
+    view.setBigUint64(at + 16, BigInt(random.pick([1, 1, 1, 2, random.below(20), random.below(2 ** 32)])), true);
     view.setUint32(at + 36, 0, true);
     for (let i = 0; i < body; i++) bytes[at + 40 + i] = random.pick([0, 0, 7, random.below(256)]);
     if (opcode === 26) {
@@ -374,7 +374,7 @@ class Acts {
       return;
     }
     const name = random.pick(['a\0', 'b\0', '..\0', '../outside\0', '/etc/passwd\0', '\0', 'a\0b\0', 'a']);
-    const names = at + 40 + random.pick([0, 4, 8, 16]);
+    const names = at + 40 + random.pick([0, 8, 8, 16]);
     for (let i = 0; i < name.length; i++) bytes[names + i] = name.charCodeAt(i);
   }
 }
