@@ -346,6 +346,11 @@ export class Vcpu {
     await this.thread?.end();
   }
 
+  /** Its VM is lost: a thread that does not come out of the guest soon, where it was asked to, is killed. */
+  endLostThread(): void {
+    this.thread?.endLost();
+  }
+
   /** Kills its thread at whatever it is doing: its guest is lost, the host and all others go on. */
   async killThread(): Promise<void> {
     await this.thread?.kill();

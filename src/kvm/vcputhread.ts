@@ -23,6 +23,8 @@ import type { Vm } from './vm.js';
 
 /** How long a thread may take to come out when it is asked, before it is killed. */
 const END_MS = 1000;
+/** And one whose VM is lost. */
+const LOST_MS = 100;
 /** Frames that it may have in hand, on a host that has 16 times as many. WHY: first touches cost 1980 ns a page of both threads' time, with 64 of them 2240. */
 const NR_FRAMES = 256;
 /** Pages that were held for an instruction are looked after so often. */
@@ -197,6 +199,18 @@ export class VcpuThread {
       };
     });
     if (!this.state.killed) this.state.giveTurn(TURN_END);
+  }
+
+  /**
+   * Its VM is lost, and it was asked to come out. It cannot where it waits for the lock that another one died with (N25): then it is killed too, and
+   * `enter` comes back.
+   */
+  endLost(): void {
+    if (this.handle === undefined || this.exited === undefined || this.state.killed) return;
+    const cancel = this.vm.env.setTimer(() => {
+      if (this.exited !== undefined && !this.state.killed) void this.kill();
+    }, LOST_MS);
+    void this.gone!.then(cancel);
   }
 
   /** Kills it at whatever instant; resolves when it has stopped. */

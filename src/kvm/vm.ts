@@ -166,7 +166,10 @@ export class Vm {
   /** The thread of a vCPU has died: none of the VM's runs any more, and what they shared may be half done (N25). */
   threadDied(reason: string): void {
     this.died ??= reason;
-    for (const vcpu of this.vcpus) vcpu.immediateExit();
+    for (const vcpu of this.vcpus) {
+      vcpu.immediateExit();
+      vcpu.endLostThread();
+    }
   }
 
   lockMmu(): void {
