@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { KVM_EXIT_INTR, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, Kvm, type Vcpu, type Vm } from '../../src/kvm/index.js';
 import { DIRECT_V, DIRECT_W } from '../../src/kvm/memslot.js';
-import { TURN_OWNER } from '../../src/kvm/vcpustate.js';
+import { TURN_OWNER, TURN_THREAD } from '../../src/kvm/vcpustate.js';
 import { RAM_BASE } from '../../src/machine/index.js';
 import {
   checkHost,
@@ -28,6 +28,8 @@ const PAGE = 4096;
 const RAM_PAGES = 64;
 const STOP = 0x4000_0000;
 const CODE_PAGE = 0;
+/** vmtables.ts */
+const MMU_LOCK = 0;
 const DATA_PAGE = 16;
 const env = nodeEnvironment({ vcpuWorker: bundleWorker(new URL('../../src/node/vcpuworker.ts', import.meta.url)) });
 
@@ -251,6 +253,22 @@ test('N25: a vCPU is killed in the guest: it ends with a reason, and so do the o
       reason: KVM_EXIT_SHUTDOWN,
       message: expect.stringContaining('vCPU 1: its thread has died'),
     });
+});
+
+test('N25: a thread that waits for a lock that another one died with ends with its VM', async () => {
+  const w = newWorld(2, COUNT);
+  const { words } = w.vm.tables as unknown as { words: { store(i: number, value: number): void } };
+  // Taken, and by nobody who lives: the first fault of each vCPU waits for it.
+  words.store(MMU_LOCK, 1);
+  const running = w.vcpus.map(async (vcpu) => {
+    for (;;) {
+      const exit = await vcpu.run();
+      if (exit.reason !== KVM_EXIT_INTR) return exit;
+    }
+  });
+  await until(() => w.vcpus.every(({ state }) => state.turn === TURN_THREAD));
+  await w.vcpus[1]!.killThread();
+  for (const { reason } of await Promise.all(running)) expect(reason).toBe(KVM_EXIT_SHUTDOWN);
 });
 
 test('threads are refused where the environment has none', () => {
