@@ -267,6 +267,7 @@ test('N25: a thread that waits for a lock that another one died with ends with i
     }
   });
   await until(() => w.vcpus.every(({ state }) => state.turn === TURN_THREAD));
+  await new Promise((resolve) => setTimeout(resolve, 100));
   await w.vcpus[1]!.killThread();
   for (const { reason } of await Promise.all(running)) expect(reason).toBe(KVM_EXIT_SHUTDOWN);
 });
