@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
-import { parseCount, parseSize } from '../args.js';
+import { parseCount } from '../args.js';
+import { GIB, MIB, size } from '../guestoptions.js';
 import { rdmaClient } from './client.js';
 import { rdmaServer } from './server.js';
 
@@ -31,8 +32,6 @@ export interface RdmaClientOptions {
   json?: string;
 }
 
-const MIB = 2 ** 20;
-const GIB = 2 ** 30;
 /** As rping's. */
 const DEFAULT_PORT = '7174';
 const NO_CRC = "without MPA's CRC, where the other side says so too: TCP's checksum alone guards";
@@ -87,11 +86,6 @@ function clientCommand(): Command {
     .action(async (options: RdmaClientOptions) => {
       process.exitCode = await rdmaClient(options);
     });
-}
-
-function size(flags: string, what: string, value: string, min: number, max: number): Option {
-  const parse = parseSize(min, max);
-  return new Option(flags, what).argParser(parse).default(parse(value), value);
 }
 
 function number(flags: string, what: string, value: string, min: number, max: number): Option {
