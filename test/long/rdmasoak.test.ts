@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
@@ -12,12 +12,17 @@ import type { SoakResult } from './rdma/soak.js';
 const seconds = Number(process.env.UNPIN_SOAK_SECONDS ?? (process.env.CI ? 30 : 600));
 const seed = Number(process.env.UNPIN_SEED ?? 1);
 
-function start(...args: (string | number)[]): { child: ChildProcess; line: () => Promise<string> } {
+function start(...args: (string | number)[]): { line: () => Promise<string>; end: () => Promise<number | null> } {
   const child = spawn(process.execPath, ['scripts/run-ts.mjs', 'test/long/rdma/run-soak.ts', ...args.map(String)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
-  return { child, line: async () => String((await lines.next()).value) };
+  const exit = once(child, 'exit');
+  const end = () => {
+    child.stdin!.end();
+    return exit.then(([code]) => code);
+  };
+  return { line: async () => String((await lines.next()).value), end };
 }
 
 test('S11 N15 N20 N21 N22: what is read is what was written, whatever happens to the memory, and nothing is pinned', async () => {
@@ -25,10 +30,8 @@ test('S11 N15 N20 N21 N22: what is read is what was written, whatever happens to
   const port = Number(/^port (\d+)$/.exec(await left.line())![1]);
   const right = start(seconds, seed + 1000, port);
   const results: SoakResult[] = (await Promise.all([left.line(), right.line()])).map((line) => JSON.parse(line));
-  for (const { child } of [left, right]) child.stdin!.end();
-  const codes = await Promise.all(
-    [left, right].map(async ({ child }) => child.exitCode ?? (await once(child, 'exit'))[0]),
-  );
+  // One after the other, so that the second meets the first one's disconnect every time.
+  const codes = [await left.end(), await right.end()];
   console.log(results.map((result) => JSON.stringify(result)).join('\n'));
   expect(codes).toEqual([0, 0]);
   for (const { mismatches, pinnedFrames, poisoned, ...met } of results) {

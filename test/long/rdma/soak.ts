@@ -69,7 +69,6 @@ export class Soak {
   private buffers!: Memory;
   private id!: CmId;
   private qp!: QueuePair;
-  private traffic: Traffic | undefined;
   private peer!: { addr: number; rkey: number };
 
   private constructor(host: Host, seed: number) {
@@ -135,7 +134,6 @@ export class Soak {
     const end = performance.now() + ms;
     const mayhem = new Mayhem(this.mm, this.region.va + HALF_BYTES, this.region.va, this.seed);
     const traffic = new Traffic(this.qp, this.cq, this.buffers, this.peer, this.seed);
-    this.traffic = traffic;
     let done = false;
     const both = [traffic.run(end), mayhem.run(() => done)];
     await both[0];
@@ -155,7 +153,6 @@ export class Soak {
   }
 
   async close(): Promise<void> {
-    this.traffic!.closing = true;
     await this.id.disconnect();
     checkRdma(this.context);
     checkHost(this.host);

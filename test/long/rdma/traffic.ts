@@ -3,6 +3,7 @@ import {
   IBV_SEND_SIGNALED,
   IBV_WC_RECV,
   IBV_WC_SUCCESS,
+  IBV_WC_WR_FLUSH_ERR,
   IBV_WR_ATOMIC_FETCH_AND_ADD,
   IBV_WR_RDMA_READ,
   IBV_WR_RDMA_WRITE,
@@ -60,8 +61,8 @@ export class Traffic {
   /** Messages of ours that the peer has taken and has room for again, as far as its messages have told; of its own, what we have told. */
   private acked = 0;
   private told = 0;
-  /** What comes to its end is no error any more. */
-  closing = false;
+  /** Nothing more is posted and nothing is under way: whichever end disconnects first, what the other one waits to receive is flushed, and that is no error. */
+  private idle = false;
 
   constructor(qp: QueuePair, cq: CompletionQueue, buffers: Memory, peer: { addr: number; rkey: number }, seed: number) {
     this.qp = qp;
@@ -88,7 +89,7 @@ export class Traffic {
 
   private async loop(endMs: number, onIdle: () => void): Promise<void> {
     for await (const wc of this.cq) {
-      if (this.closing) return;
+      if (this.idle && wc.status === IBV_WC_WR_FLUSH_ERR) return;
       if (wc.status !== IBV_WC_SUCCESS)
         throw new Error(`request ${wc.wrId}: ${wcStatusStr(wc.status)}: ${this.qp.reason}`);
       if (wc.opcode === IBV_WC_RECV) await this.received(wc);
@@ -96,7 +97,10 @@ export class Traffic {
       const free = this.underWay.indexOf(undefined);
       if (performance.now() < endMs) {
         if (free >= 0) await this.start(free);
-      } else if (this.underWay.every((request) => request === undefined)) onIdle();
+      } else if (this.underWay.every((request) => request === undefined)) {
+        this.idle = true;
+        onIdle();
+      }
     }
   }
 
