@@ -30,10 +30,13 @@ export function parseCount(min: number, max: number): (text: string) => number {
   };
 }
 
+/** What Node's timers can wait: 2^31 - 1 milliseconds, 24 days. */
+const MAX_SECONDS = 2_147_483;
+
 export function parseSeconds(text: string): number {
   const value = Number(text);
-  if (!/^\d+(\.\d+)?$/.test(text) || value <= 0) {
-    throw new InvalidArgumentError(`'${text}' must be a number of seconds above 0.`);
+  if (!/^\d+(\.\d+)?$/.test(text) || value <= 0 || value > MAX_SECONDS) {
+    throw new InvalidArgumentError(`'${text}' must be a number of seconds above 0, at most ${MAX_SECONDS}.`);
   }
   return value;
 }

@@ -6,6 +6,7 @@ import { Kvm } from '../kvm/index.js';
 import { VirtioConsole, VirtioRng } from '../machine/index.js';
 import { nodeEnvironment } from '../node/index.js';
 import { BoardGuest, type BoardGuestOptions } from '../vmm/index.js';
+import { formatSize } from './args.js';
 import type { BootOptions } from './boot.js';
 import { toJson } from './bootreport.js';
 import { Disks } from './disks.js';
@@ -44,7 +45,7 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   checkFrames('boot', options.frames, options.guests, options.smp);
   refuseSameFile(filesOf(options));
   const input = readInputs(options);
-  const nets = new Nets(options.net);
+  const nets = new Nets(options.net, options.guests);
   let disks: Disks | undefined;
   let shares: Shares | undefined;
   try {
@@ -154,11 +155,14 @@ async function guestOptions(parts: GuestParts, kvm: Kvm, index: number): Promise
   };
 }
 
-/** Refused where it could give nothing back. */
-function balloonOf({ balloon, pin }: BootOptions): Pick<BoardGuestOptions, 'balloon'> {
+/** Refused where it could give nothing back, or not so much. */
+function balloonOf({ balloon, pin, ram }: BootOptions): Pick<BoardGuestOptions, 'balloon'> {
   if (balloon === undefined) return {};
   if (pin) throw new KernelError('EINVAL', 'boot', '--balloon gives memory back, and --pin keeps it: choose one');
-  return { balloon: { targetBytes: balloon === true ? 0 : balloon } };
+  const targetBytes = balloon === true ? 0 : balloon;
+  if (targetBytes < ram) return { balloon: { targetBytes } };
+  const what = `--balloon ${formatSize(targetBytes)} must be less than the ${formatSize(ram)} of RAM that a guest has`;
+  throw new KernelError('EINVAL', 'boot', what);
 }
 
 /** Where there is PCI, there is a random number generator too. */

@@ -81,10 +81,20 @@ export function refuseSameFile(files: Record<string, string | undefined>): void 
   const seen = new Map<string, string>();
   for (const [option, path] of Object.entries(files)) {
     if (path === undefined) continue;
-    const other = seen.get(resolve(path));
+    const identity = identityOf(path);
+    const other = seen.get(identity);
     if (other !== undefined) throw new KernelError('EINVAL', 'open', `${other} and ${option} name one file '${path}'`);
-    seen.set(resolve(path), option);
+    seen.set(identity, option);
   }
+}
+
+/** The same for one file under two names, by links of either kind. What cannot be reached is refused by whoever opens it. */
+function identityOf(path: string): string {
+  try {
+    const stat = fs.statSync(path);
+    if (stat.isFile()) return `${stat.dev}:${stat.ino}`;
+  } catch {}
+  return resolve(path);
 }
 
 const REASONS: Record<string, string> = {

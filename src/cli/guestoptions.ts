@@ -30,7 +30,9 @@ export interface HostDefaults {
 export function addHostOptions(command: Command, defaults: HostDefaults): Command {
   return command
     .addOption(count('--guests <n>', 'guests', defaults.guests, 64))
-    .addOption(size('--frames <size>', 'host memory for all guests together', defaults.frames, 64 * 1024, 3 * GIB))
+    .addOption(
+      size('--frames <size>', 'host memory for all guests together', defaults.frames, MIN_FRAMES * PAGE_SIZE, 3 * GIB),
+    )
     .option('--swap <file>', 'swap file: new or empty, removed at the end (default: a temporary file)')
     .addOption(size('--swap-size <size>', 'size of the swap file', '1G', MIB, 64 * GIB))
     .option('--pin', defaults.pin, false)

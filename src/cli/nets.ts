@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { InvalidArgumentError } from 'commander';
+import { KernelError } from '../base/index.js';
 import { type EthernetPort, EthernetSegment, type Outgoing, UserNetwork, VirtioNet } from '../machine/index.js';
 import { nodeEnvironment, nodeNetBackend } from '../node/index.js';
 
@@ -14,15 +15,16 @@ export type NetOption =
   | { readonly kind: 'user'; readonly forwards: readonly HostForward[]; readonly outgoing: Outgoing }
   | { readonly kind: 'link'; readonly name: string };
 
-const RIGHT =
-  "must be 'link:NAME' or 'user', with hostfwd=tcp:HOSTPORT:GUESTPORT and outgoing=none, loopback or any behind commas";
+const SETTINGS = 'hostfwd=tcp:HOSTPORT:GUESTPORT or outgoing=none, loopback or any';
+const MAX_PORT = 65535;
 
 /** For commander: appends what `text` says to the cards before it. */
 export function parseNet(text: string, before: readonly NetOption[] | undefined): NetOption[] {
   const link = /^link:([\w.-]+)$/.exec(text);
   if (link !== null) return [...(before ?? []), { kind: 'link', name: link[1]! }];
   const [kind, ...settings] = text.split(',');
-  if (kind !== 'user') throw new InvalidArgumentError(`'${text}' ${RIGHT}.`);
+  if (kind !== 'user')
+    throw new InvalidArgumentError(`'${text}' must be 'link:NAME' or 'user', with ${SETTINGS} behind commas.`);
   const forwards: HostForward[] = [];
   let outgoing: Outgoing = 'loopback';
   for (const setting of settings) {
@@ -35,10 +37,10 @@ export function parseNet(text: string, before: readonly NetOption[] | undefined)
 
 function parseForward(setting: string, text: string): HostForward {
   const match = /^hostfwd=tcp:(\d+):(\d+)$/.exec(setting);
-  if (match === null) throw new InvalidArgumentError(`'${setting}' in '${text}' ${RIGHT}.`);
+  if (match === null) throw new InvalidArgumentError(`'${setting}' in '${text}' must be ${SETTINGS}.`);
   const [hostPort, guestPort] = [Number(match[1]), Number(match[2])];
-  const bad = [hostPort, guestPort].find((port) => port < 1 || port > 65535);
-  if (bad !== undefined) throw new InvalidArgumentError(`port ${bad} in '${setting}' must be from 1 to 65535.`);
+  const bad = [hostPort, guestPort].find((port) => port < 1 || port > MAX_PORT);
+  if (bad !== undefined) throw new InvalidArgumentError(`port ${bad} in '${setting}' must be from 1 to ${MAX_PORT}.`);
   return { hostPort, guestPort };
 }
 
@@ -48,7 +50,9 @@ export class Nets {
   /** Those of each guest. */
   private readonly ports: EthernetPort[][] = [];
 
-  constructor(options: readonly NetOption[]) {
+  /** Throws KernelError EINVAL where a guest's forwarded port would be none, or another's as well. */
+  constructor(options: readonly NetOption[], nrGuests: number) {
+    checkForwards(options, nrGuests);
     this.options = options;
   }
 
@@ -61,9 +65,8 @@ export class Nets {
       const mac = macOf(index, nr);
       const port = option.kind === 'link' ? this.segment(option.name).port() : userNetwork(option.outgoing, mac);
       ports.push(port);
-      // Several guests cannot have the same port of the host: each next one has the next.
       if (option.kind === 'user' && port instanceof UserNetwork)
-        for (const { hostPort, guestPort } of option.forwards) await port.forward(hostPort + index, guestPort);
+        for (const forward of option.forwards) await port.forward(hostPortOf(forward, index), forward.guestPort);
       cards.push(new VirtioNet({ mac, port }));
     }
     return cards;
@@ -83,6 +86,29 @@ export class Nets {
   close(): void {
     for (const index of this.ports.keys()) this.closeGuest(index);
   }
+}
+
+/** Several guests cannot have the same port of the host: each next one has the next. */
+function hostPortOf({ hostPort }: HostForward, guest: number): number {
+  return hostPort + guest;
+}
+
+function checkForwards(options: readonly NetOption[], nrGuests: number): void {
+  const taken = new Map<number, string>();
+  for (const forward of options.flatMap((option) => (option.kind === 'user' ? option.forwards : []))) {
+    const said = `hostfwd=tcp:${forward.hostPort}:${forward.guestPort}`;
+    for (let guest = 0; guest < nrGuests; guest++) {
+      const port = hostPortOf(forward, guest);
+      const other = taken.get(port);
+      if (port > MAX_PORT) refuseForward(said, guest, `port would be ${port}; it must be at most ${MAX_PORT}`);
+      if (other !== undefined) refuseForward(said, guest, `port ${port} must be another: ${other} has it`);
+      taken.set(port, `guest${guest} by ${said}`);
+    }
+  }
+}
+
+function refuseForward(said: string, guest: number, why: string): never {
+  throw new KernelError('EINVAL', 'boot', `--net ${said}: guest${guest}'s ${why} (each next guest has the next port)`);
 }
 
 function userNetwork(outgoing: Outgoing, guestMac: Uint8Array): UserNetwork {

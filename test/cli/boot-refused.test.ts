@@ -82,13 +82,10 @@ describe.concurrent('sizes and counts', () => {
     ['half a guest', ['--guests', '1.5'], /^unpin: EINVAL: .*whole number from 1 to 64/],
     ['too many vCPUs', ['--smp', '17'], /^unpin: EINVAL: .*from 1 to 16/],
     ['no time', ['--timeout', '0'], /^unpin: EINVAL: .*seconds above 0/],
+    ['more time than a timer has', ['--timeout', '2147484'], /^unpin: EINVAL: .*seconds above 0, at most 2147483/],
     ['frames beyond 4 GiB', ['--frames', '3G', '--guests', '64'], /^unpin: EINVAL: .*all must fit in 4096 MiB/],
     ['an unknown option', ['--frobnicate'], /^unpin: EINVAL: unknown option '--frobnicate'/],
-    [
-      'N26: too few frames for a guest',
-      ['--frames', '252K'],
-      /^unpin: EINVAL: .*252 KiB must be at least 256 KiB for a guest/,
-    ],
+    ['N26: too few frames for a guest', ['--frames', '252K'], /^unpin: EINVAL: .*'252K' must be from 256 KiB to 3 GiB/],
     [
       'N26: too few frames for four',
       ['--guests', '4', '--frames', '444K'],
@@ -98,6 +95,11 @@ describe.concurrent('sizes and counts', () => {
       '--pin that does not fit',
       ['--pin'],
       /^unpin: ENOMEM: mlock: 131072 KiB .*64640 KiB of the host's 65536 KiB of frames/,
+    ],
+    [
+      'a balloon of all RAM',
+      ['--balloon', '8M', '--ram', '8M'],
+      /^unpin: EINVAL: boot: --balloon 8 MiB must be less than the 8 MiB of RAM/,
     ],
     [
       '--pin of the third guest',
@@ -118,8 +120,22 @@ describe.concurrent('networks and folders', () => {
   const cases: [string, string[], RegExp][] = [
     ['another kind of network', ['--net', 'tap0'], /^unpin: EINVAL: .*'tap0' must be 'link:NAME' or 'user'/],
     ['a link without a name', ['--net', 'link:'], /^unpin: EINVAL: .*'link:' must be 'link:NAME'/],
-    ['a forward of UDP', ['--net', 'user,hostfwd=udp:1:2'], /^unpin: EINVAL: .*'hostfwd=udp:1:2' in '.*' must be/],
+    [
+      'a forward of UDP',
+      ['--net', 'user,hostfwd=udp:1:2'],
+      /^unpin: EINVAL: .*'hostfwd=udp:1:2' in '.*' must be hostfwd=tcp/,
+    ],
     ['port 0', ['--net', 'user,hostfwd=tcp:0:22'], /^unpin: EINVAL: .*port 0 in 'hostfwd=tcp:0:22' must be from 1 to/],
+    [
+      'a port beyond the last one, of a later guest',
+      ['--guests', '3', '--net', 'user,hostfwd=tcp:65534:22'],
+      /^unpin: EINVAL: boot: --net hostfwd=tcp:65534:22: guest2's port would be 65536; it must be at most 65535/,
+    ],
+    [
+      'a port that another guest has',
+      ['--guests', '2', '--net', 'user,hostfwd=tcp:8022:22,hostfwd=tcp:8023:80'],
+      /^unpin: EINVAL: boot: --net hostfwd=tcp:8023:80: guest0's port 8023 must be another: guest1 by .*:8022:22 has it/,
+    ],
     ['outgoing nowhere known', ['--net', 'user,outgoing=all'], /^unpin: EINVAL: .*'outgoing=all' in '.*' must be/],
     ['an absent folder', ['--share', `${folder}/none`], /^unpin: ENOENT: openFolder: folder '.*none' must be a folder/],
     ['a file as folder', ['--share', file('f', '')], /^unpin: ENOTDIR: openFolder: folder '.*f' must be a folder/],
@@ -143,6 +159,8 @@ describe.concurrent('networks and folders', () => {
 
 describe.concurrent('disks', () => {
   const disk = file('disk.img', new Uint8Array(4096));
+  const link = path.join(folder, 'link.img');
+  fs.symlinkSync(disk, link);
   const cases: [string, string[], RegExp][] = [
     [
       'absent',
@@ -159,7 +177,17 @@ describe.concurrent('disks', () => {
     [
       'less than a sector',
       ['--disk', file('tiny.img', 'x')],
-      /^unpin: EINVAL: disk: .*tiny.img has 1 bytes; .* at least 512/,
+      /^unpin: EINVAL: disk: .*tiny.img has 1 bytes; .* a multiple of 512/,
+    ],
+    [
+      'half a sector too much',
+      ['--disk', file('half.img', new Uint8Array(512 + 256))],
+      /^unpin: EINVAL: disk: .*half.img has 768 bytes; .* a multiple of 512/,
+    ],
+    [
+      'one file by two names',
+      ['--disk', disk, '--disk', link],
+      /^unpin: EINVAL: open: --disk \(1\) and --disk \(2\) name one/,
     ],
     [
       'an unknown mode',

@@ -72,14 +72,14 @@ export class VirtioBlk implements VirtioDevice {
   private readonly capacity: number;
   private server: QueueServer | undefined;
 
-  /** Throws KernelError EINVAL for a backend of less than a sector. */
+  /** Throws KernelError EINVAL for a backend that is not whole sectors: its last bytes would be lost. */
   constructor(options: VirtioBlkOptions) {
     const { backend } = options;
     this.options = options;
     this.readOnly = backend.readOnly || options.readOnly === true;
-    this.capacity = Math.floor(backend.sizeBytes / SECTOR_BYTES);
-    if (this.capacity < 1) {
-      const what = `${backend.name} has ${backend.sizeBytes} bytes; a disk must have at least ${SECTOR_BYTES}`;
+    this.capacity = backend.sizeBytes / SECTOR_BYTES;
+    if (this.capacity < 1 || !Number.isInteger(this.capacity)) {
+      const what = `${backend.name} has ${backend.sizeBytes} bytes; a disk must have a multiple of ${SECTOR_BYTES}, and not 0`;
       throw new KernelError('EINVAL', 'disk', what);
     }
     this.features = featureBits(this.readOnly, backend.sparse === true);
