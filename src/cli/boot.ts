@@ -28,6 +28,19 @@ export interface BootOptions extends HostOptions {
   keyboard?: boolean;
 }
 
+const HELP = `
+On a terminal:
+  Ctrl-a h tells the keys, Ctrl-a x ends the run, Ctrl-a c is the monitor (info mem, info notifiers, stop, cont, ...)
+
+Examples:
+  unpin boot
+      our own guest, which verifies its memory
+  unpin boot --kernel Image --initrd initrd.gz --smp 4
+      Linux on four vCPUs; guests/README.md tells how to get one
+  unpin boot --kernel Image --initrd initrd.gz --append 'console=ttyS0 root=/dev/vda' --disk debian.img,overlay --net user,hostfwd=tcp:8022:22
+      Debian from its disk, of which nothing is written; its port 22 is 127.0.0.1:8022
+`;
+
 export function bootCommand(): Command {
   const command = new Command('boot')
     .description('boot guests whose memory is demand paged')
@@ -56,6 +69,7 @@ export function bootCommand(): Command {
   const pin = 'lock all guest RAM, as before notifiers (ENOMEM where it does not fit)';
   return addHostOptions(command, { guests: 1, frames: '64M', pin })
     .option('--trace <file>', 'write a Chrome trace (opens in Perfetto)')
+    .addHelpText('after', HELP)
     .action(async (options: BootOptions) => {
       process.exitCode = await bootGuests(options);
     });

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,4 +30,32 @@ test('the commands that the README names are those of package.json', () => {
   expect(read('README.md')).toContain('npm ci && npm start');
   expect(read('README.md')).toContain('npm cit');
   expect(Object.keys(scripts)).toEqual(expect.arrayContaining(['start', 'test', 'build']));
+});
+
+/** `npx unpin VERB ... --option ...` where the documents show a command: lines of their own. */
+const commands = documents.flatMap((document) =>
+  [
+    ...read(document)
+      .replaceAll('\\\n', ' ')
+      .matchAll(/^(?: {4})?(?:\$ )?npx unpin .*$/gm),
+  ].map(([line]) => line.trim()),
+);
+
+/** The options of a verb, as its own help tells them. */
+const optionsOf = new Map<string, readonly string[]>();
+function options(verb: string): readonly string[] {
+  let found = optionsOf.get(verb);
+  if (found === undefined) {
+    const { stdout } = spawnSync(process.execPath, [join(root, 'dist/cli/main.js'), ...verb.split(' '), '--help']);
+    found = [...String(stdout).matchAll(/^ +(?:-\w, )?(--[\w-]+)/gm)].map(([, option]) => option!);
+    optionsOf.set(verb, found);
+  }
+  return found;
+}
+
+test.each(commands)('%s: the command has these options', (command) => {
+  const [, verb] = /npx unpin (rdma \w+|\w+)/.exec(command)!;
+  const said = command.replace(/ #.*/, '').replace(/'[^']*'/g, '');
+  expect(options(verb!)).toContain('--help');
+  expect(options(verb!)).toEqual(expect.arrayContaining([...said.matchAll(/--[\w-]+/g)].map(([option]) => option)));
 });
