@@ -11,7 +11,7 @@ import type { Answer, GuestOutcome, Request, UsersOutcome } from './worker.js';
 
 /**
  * The core layers in a browser: base, mm, notifier and guestram by `unpin start`'s workload, riscv, machine, kvm and vmm by our guest,
- * each in a worker of headless Chromium, from a page that is cross-origin isolated (shared memory needs that).
+ * vCPUs' threads too, each in a worker of headless Chromium, from a page that is cross-origin isolated (shared memory needs that).
  */
 
 const CHROMIUM = '/usr/bin/chromium';
@@ -24,17 +24,19 @@ if (absent) console.warn(`SKIPPED: the tests in a browser, since there is no ${C
 
 const file = (relative: string) => fileURLToPath(new URL(relative, import.meta.url));
 
-async function bundle(): Promise<Uint8Array> {
+async function bundle(entry: string): Promise<Uint8Array> {
   const options = { bundle: true, platform: 'browser', format: 'esm', write: false } as const;
-  return (await build({ ...options, entryPoints: [file('worker.ts')] })).outputFiles[0]!.contents;
+  return (await build({ ...options, entryPoints: [file(entry)] })).outputFiles[0]!.contents;
 }
 
-/** Serves the page, the worker and the guest on the loopback address. */
-async function serve(worker: Uint8Array): Promise<http.Server> {
+/** Serves the page, the workers and the guests on the loopback address. */
+async function serve(): Promise<http.Server> {
   const files: Record<string, [string, string | Uint8Array]> = {
     '/': ['text/html', '<!doctype html><title>unpin</title>'],
-    '/worker.js': ['text/javascript', worker],
+    '/worker.js': ['text/javascript', await bundle('worker.ts')],
+    '/vcpuworker.js': ['text/javascript', await bundle('vcpuworker.ts')],
     '/memhog.img': ['application/octet-stream', fs.readFileSync(file('../../guests/images/memhog.img'))],
+    '/smphog.img': ['application/octet-stream', fs.readFileSync(file('../../guests/images/smphog.img'))],
   };
   const server = http.createServer((request, response) => {
     const found = files[request.url!];
@@ -51,7 +53,7 @@ describe.skipIf(absent)('in Chromium', () => {
   let page: Page;
 
   beforeAll(async () => {
-    server = await serve(await bundle());
+    server = await serve();
     context = await chromium.launchPersistentContext(profile, { executablePath: CHROMIUM, args: ARGS.split(' ') });
     page = await context.newPage();
     await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
@@ -99,4 +101,13 @@ describe.skipIf(absent)('in Chromium', () => {
     expect(outcome).toMatchObject({ exit: 'poweroff', reason: '' });
     expect(outcome.swapInPages).toBeGreaterThan(500);
   });
+
+  test('vCPUs in threads of their own say what real harts say (test/guests/smphog.test.ts), in a third of their memory', async () => {
+    const outcome = await inWorker<GuestOutcome>('threads');
+    expect(outcome.console).toContain(
+      'smphog: 2 harts, 16 MiB, parts 0x3ff, 1 rounds: 0 errors, checksum 0x7916b704c2a65a9b\n',
+    );
+    expect(outcome).toMatchObject({ exit: 'poweroff', reason: '' });
+    expect(outcome.swapInPages).toBeGreaterThan(0);
+  }, 180_000);
 });

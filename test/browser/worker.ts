@@ -1,5 +1,5 @@
 import { FRAMES_BYTES, lockAll, SWAP_BYTES, ThreeUsers } from '../../src/cli/threeusers.js';
-import { Kvm } from '../../src/kvm/index.js';
+import { type Environment, Kvm, type VcpuThreadHandle, type VcpuThreadInit } from '../../src/kvm/index.js';
 import { Host, MemorySwap } from '../../src/mm/index.js';
 import { BoardGuest } from '../../src/vmm/index.js';
 
@@ -24,19 +24,31 @@ export interface GuestOutcome {
   swapInPages: number;
 }
 
-export type Request = 'users' | 'guest';
+export type Request = 'users' | 'guest' | 'threads';
 export type Answer = { outcome: unknown } | { failure: string };
 
 const MIB = 2 ** 20;
 const PAGE_SIZE = 4096;
-const GUEST_RAM = 8 * MIB;
-const GUEST_FRAMES = 3 * MIB;
+/** Of memhog on this thread, and of smphog with threads of its own. */
+const MEMHOG = { image: 'memhog', ramBytes: 8 * MIB, framesBytes: 3 * MIB, bootargs: 'passes=1' };
+const SMPHOG = { image: 'smphog', ramBytes: 16 * MIB, framesBytes: 5.25 * MIB, bootargs: 'mib=3 seed=3' };
+/** A terminated worker does not say when it has stopped: it has long before this. */
+const STOPPED_MS = 1000;
 
 /** The parts of a worker's scope that are used: these sources see no DOM types. */
 interface Scope {
   onmessage: ((event: { data: Request }) => void) | undefined;
   postMessage(answer: Answer): void;
   fetch(url: string): Promise<{ arrayBuffer(): Promise<ArrayBuffer> }>;
+  Worker: new (
+    url: string,
+    options: { type: 'module' },
+  ) => {
+    onmessage: (event: { data: string }) => void;
+    onerror: (event: { message: string }) => void;
+    postMessage(init: VcpuThreadInit): void;
+    terminate(): void;
+  };
 }
 const scope = globalThis as unknown as Scope;
 
@@ -69,25 +81,45 @@ async function runUsers(): Promise<UsersOutcome> {
   return { locked, verifiedBytes, clears, pinnedFrames, swapOutPages, swapInPages };
 }
 
-const environment = {
-  nowMs: () => performance.now(),
+const environment: Environment = {
+  nowMs: () => performance.timeOrigin + performance.now(),
   defer,
   setTimer: (fn: () => void, ms: number) => {
     const timer = setTimeout(fn, ms);
     return () => clearTimeout(timer);
   },
+  startVcpuThread,
 };
 
-async function runGuest(): Promise<GuestOutcome> {
-  const host = createHost(GUEST_FRAMES, 96 * MIB);
+function startVcpuThread(init: VcpuThreadInit, onPost: () => void, onExit: (reason: string) => void): VcpuThreadHandle {
+  const worker = new scope.Worker('/vcpuworker.js', { type: 'module' });
+  worker.onmessage = ({ data }) => (data === 'posted' ? onPost() : onExit('it has ended'));
+  worker.onerror = ({ message }) => onExit(message);
+  worker.postMessage(init);
+  const terminate = async () => {
+    worker.terminate();
+    await new Promise((resolve) => setTimeout(resolve, STOPPED_MS));
+    onExit('it was terminated');
+  };
+  return { terminate };
+}
+
+interface GuestInput {
+  image: string;
+  ramBytes: number;
+  framesBytes: number;
+  bootargs: string;
+}
+
+async function runGuest({ image, framesBytes, ...input }: GuestInput, nrVcpus: number): Promise<GuestOutcome> {
+  const host = createHost(framesBytes, 96 * MIB);
   let console = '';
   const guest = await BoardGuest.create({
     name: 'guest',
     kvm: new Kvm(host, environment),
     host,
-    ramBytes: GUEST_RAM,
-    kernel: new Uint8Array(await (await scope.fetch('/memhog.img')).arrayBuffer()),
-    bootargs: 'passes=1',
+    ...{ ...input, nrVcpus, threads: nrVcpus > 1 },
+    kernel: new Uint8Array(await (await scope.fetch(`/${image}.img`)).arrayBuffer()),
     pin: false,
     gunzip: (bytes) => bytes,
     console: (bytes) => (console += String.fromCharCode(...bytes)),
@@ -98,9 +130,14 @@ async function runGuest(): Promise<GuestOutcome> {
   return { exit, reason, console, swapInPages };
 }
 
+const WORK: Record<Request, () => Promise<unknown>> = {
+  users: runUsers,
+  guest: () => runGuest(MEMHOG, 1),
+  threads: () => runGuest(SMPHOG, 2),
+};
+
 scope.onmessage = ({ data }) => {
-  const work: Promise<unknown> = data === 'users' ? runUsers() : runGuest();
-  work.then(
+  WORK[data]().then(
     (outcome) => scope.postMessage({ outcome }),
     (error) => scope.postMessage({ failure: String(error?.stack ?? error) }),
   );
