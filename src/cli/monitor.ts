@@ -1,6 +1,6 @@
 import type { Host } from '../mm/index.js';
 import type { BalloonState, Guest } from '../vmm/index.js';
-import { formatSize } from './args.js';
+import { formatSize, parseSize } from './args.js';
 import { table } from './table.js';
 
 /**
@@ -48,6 +48,11 @@ const COMMANDS: Record<string, MonitorCommand> = {
       for (const guest of guests) guest.resume();
       return says(guests, 'running');
     },
+  },
+  balloon: {
+    usage: 'balloon SIZE [N]',
+    what: 'ask all guests, or guest N, to give so much of their RAM back',
+    run: (target, [size = '', ...rest]) => askBalloons(running(chosen(target, rest)), size),
   },
   console: {
     usage: 'console N|all',
@@ -102,6 +107,7 @@ export class Monitor {
       'info balloon',
       'stop',
       'cont',
+      'balloon ',
       'console ',
       'quit',
     ];
@@ -200,6 +206,26 @@ function balloonText(name: string, balloon: BalloonState | undefined): string {
   const given = `inflated ${formatSize(inflatedBytes)}, reported ${formatSize(reportedBytes)}`;
   const told = Object.entries(stats ?? {}).map(([tag, value]) => `${tag} ${statText(tag, value)}`);
   return `  ${name}: ${held}, ${given}\n    ${told.length === 0 ? 'no statistics' : told.join(', ')}\n`;
+}
+
+/** All of them are looked at before one is asked. */
+function askBalloons(guests: readonly Guest[], size: string): string {
+  const bytes = balloonSize(size);
+  const small = guests.find(({ ramBytes }) => bytes >= ramBytes);
+  if (small !== undefined)
+    throw new Refusal(`'${size}' must be less than the ${formatSize(small.ramBytes)} of RAM that ${small.name} has`);
+  const without = guests.filter((guest) => !guest.askBalloon(bytes));
+  const asked = guests.filter((guest) => !without.includes(guest));
+  const told = without.map(({ name }) => `${name}: no balloon: 'unpin boot' must be given --balloon\n`);
+  return (asked.length > 0 || guests.length === 0 ? says(asked, `asked for ${formatSize(bytes)}`) : '') + told.join('');
+}
+
+function balloonSize(text: string): number {
+  try {
+    return parseSize(0, 2 ** 40)(text);
+  } catch (error) {
+    throw new Refusal((error as Error).message);
+  }
 }
 
 const COUNTED_IN_BYTES = ['swapIn', 'swapOut', 'freeMemory', 'totalMemory', 'availableMemory', 'diskCaches'];

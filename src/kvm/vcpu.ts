@@ -185,6 +185,7 @@ export class Vcpu {
     return { reason: KVM_EXIT_MMIO, physAddr, lenBytes, isWrite, data: mmioValue };
   }
 
+  /** After KVM_EXIT_MMIO for reading: what the device says, of which the access takes its low bytes; before the next `run`. */
   completeMmioRead(value: bigint): void {
     if (this.thread === undefined) this.hart.completeMmioRead(value);
     else this.thread.answerMmio(value);

@@ -226,6 +226,7 @@ export class Vm {
     }
   }
 
+  /** Its hart has this id. Throws KernelError EINVAL beyond nrVcpus, EEXIST, ENOMEM. */
   createVcpu(id: number): Vcpu {
     if (!Number.isInteger(id) || id < 0 || id >= this.nrVcpus)
       throw new KernelError('EINVAL', 'createVcpu', `vCPU ${id} must be from 0 to ${this.nrVcpus - 1}`);

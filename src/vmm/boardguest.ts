@@ -225,6 +225,12 @@ export class BoardGuest implements Guest {
     return this.balloon && balloonState(this.balloon, this.state === 'running', this.kvm.env);
   }
 
+  askBalloon(targetBytes: number): boolean {
+    if (this.balloon === undefined) return false;
+    this.balloon.targetPages = Math.floor(targetBytes / PAGE_SIZE);
+    return true;
+  }
+
   /** Bytes typed on the guest's console. */
   input(bytes: Uint8Array): void {
     if (this.hvc?.ready) this.hvc.receive(bytes);

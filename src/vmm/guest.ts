@@ -25,6 +25,8 @@ export interface Guest {
   readonly faults: Readonly<GuestReport['faults']>;
   /** What its balloon holds, and what it says of its memory; undefined without a balloon. Within a second, though it hangs. */
   balloonState(): Promise<BalloonState | undefined>;
+  /** Asks its driver to have so many bytes of its RAM in the balloon, more or fewer than there are; whether it has a balloon. */
+  askBalloon(targetBytes: number): boolean;
   /** Bytes typed on its console. */
   input(bytes: Uint8Array): void;
   /** The terminal's size, in characters. */

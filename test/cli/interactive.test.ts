@@ -55,7 +55,7 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
     await command.until(PROMPT);
     type(command, 'info mem\rinfo notifiers\rinfo guests\rinfo balloon\rinfo vcpus\r');
     await command.until(/instructions[\s\S]*\(unpin\) /);
-    type(command, 'foo\rinfo bar\rstop 7\r');
+    type(command, 'foo\rinfo bar\rballoon 1M\rballoon 8M\rballoon x\rstop 7\r');
     await command.until(/guest '7' must be 0/);
     const { stdout } = command;
     expect(stdout).toMatch(/frames +16384 +64 MiB/);
@@ -65,7 +65,10 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
     expect(stdout).toMatch(/guest0 +running +8 MiB +[\d.]+ [KM]iB +\d+ +0/);
     expect(stdout).toMatch(/guest0\/0 +supervisor +0x[0-9a-f]{16} +off +\d+/);
     expect(stdout).toContain('  guest0: no balloon\r\n');
-    expect(stdout).toContain("'foo' must be one of help, info, stop, cont, console, quit\r\n");
+    expect(stdout).toContain("guest0: no balloon: 'unpin boot' must be given --balloon\r\n");
+    expect(stdout).toContain("'8M' must be less than the 8 MiB of RAM that guest0 has\r\n");
+    expect(stdout).toContain("'x' must be a size such as 128M or 1G.\r\n");
+    expect(stdout).toContain("'foo' must be one of help, info, stop, cont, balloon, console, quit\r\n");
     expect(stdout).toContain("info 'bar' must be one of mem, notifiers, guests, vcpus, balloon\r\n");
     type(command, 'quit\r');
     expect((await command.done).code).toBe(1);
@@ -84,10 +87,12 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
       type(command, 'info balloon\r');
       await command.until(new RegExp(`^[\\s\\S]{${length}}[\\s\\S]*statistics[\\s\\S]*\\(unpin\\) `));
     }
+    type(command, 'balloon 4M\r');
+    await command.until(/guest0: asked for 4 MiB/);
     type(command, 'stop\r');
     await command.until(/guest0: stopped/);
     type(command, 'info balloon\r');
-    await command.until(/stopped[\s\S]*guest0: target 8 MiB[\s\S]*no statistics/);
+    await command.until(/stopped[\s\S]*guest0: target 4 MiB[\s\S]*no statistics/);
     type(command, '\x01x');
     expect((await command.done).code).toBe(1);
   });

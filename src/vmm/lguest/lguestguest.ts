@@ -175,6 +175,10 @@ export class LguestGuest implements Guest {
   /** It has none. */
   async balloonState(): Promise<undefined> {}
 
+  askBalloon(): boolean {
+    return false;
+  }
+
   input(bytes: Uint8Array): void {
     this.hvc.receive(bytes);
   }
