@@ -1,4 +1,4 @@
-import { ATOMIC, MEM, OP, VOID } from './opcodes.js';
+import { ATOMIC, MEM, OP, SIMD, VOID } from './opcodes.js';
 
 /**
  * The body of one WebAssembly function, written instruction by instruction.
@@ -10,6 +10,7 @@ import { ATOMIC, MEM, OP, VOID } from './opcodes.js';
 export type OpName = keyof typeof OP;
 export type MemName = keyof typeof MEM;
 export type AtomicName = keyof typeof ATOMIC;
+export type SimdName = keyof typeof SIMD;
 
 /** A block or loop that can be branched to while it is open. */
 export interface Label {
@@ -94,6 +95,18 @@ export class Code {
   atomic(name: AtomicName, offset = 0): this {
     this.bytes.push(0xfe, ATOMIC[name][0], ATOMIC[name][1]);
     pushUnsigned(this.bytes, offset);
+    return this;
+  }
+
+  /** A load or store of 16 bytes at address + offset, unaligned allowed. */
+  simd(name: SimdName, offset = 0): this {
+    this.bytes.push(0xfd, SIMD[name][0], 0);
+    pushUnsigned(this.bytes, offset);
+    return this;
+  }
+
+  v128Xor(): this {
+    this.bytes.push(0xfd, 0x51);
     return this;
   }
 

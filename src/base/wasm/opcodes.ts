@@ -141,6 +141,12 @@ export const MEM = {
   i64Store32: [0x3e, 2],
 } as const;
 
+/** Accesses of 16 bytes (after the prefix 0xfd): opcode, natural alignment. */
+export const SIMD = {
+  v128Load: [0x00, 4],
+  v128Store: [0x0b, 4],
+} as const;
+
 /** Atomic accesses (after the prefix 0xfe): opcode, natural alignment, which is required. */
 export const ATOMIC = {
   i32Load: [0x10, 2],
