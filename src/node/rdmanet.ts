@@ -10,8 +10,9 @@ import type { Stream, StreamAddr, StreamHandler, StreamListener, StreamNet } fro
 export function nodeStreamNet(): StreamNet {
   return {
     connect(addr, handler) {
-      const stream = new NodeStream(handler);
-      const socket = new Socket(onread(stream, handler.readBuffer));
+      const stream = new NodeStream();
+      stream.setHandler(handler);
+      const socket = new Socket(stream.options());
       stream.use(socket);
       socket.on('connect', () => stream.connected());
       socket.connect({ host: addr.host, port: addr.port });
@@ -21,22 +22,16 @@ export function nodeStreamNet(): StreamNet {
   };
 }
 
-/** WHY `onread`: without it each chunk is a buffer of its own, and copied once more. */
-function onread(stream: NodeStream, buffer: Uint8Array): SocketConstructorOpts {
-  return {
-    allowHalfOpen: true,
-    onread: { buffer, callback: (nrBytes: number) => stream.read(nrBytes) },
-  } as SocketConstructorOpts;
-}
-
 class NodeStream implements Stream {
   private handler: StreamHandler | undefined;
   private socket!: Socket;
   private paused = false;
   private error: Error | undefined;
 
-  constructor(handler: StreamHandler | undefined) {
-    this.handler = handler;
+  /** WHY `onread`: without it each chunk is a buffer of its own, and copied once more. */
+  options(): SocketConstructorOpts {
+    const buffer = (): Uint8Array => this.handler!.readBuffer;
+    return { allowHalfOpen: true, onread: { buffer, callback: (n: number) => this.read(n) } } as SocketConstructorOpts;
   }
 
   use(socket: Socket): void {
@@ -49,6 +44,11 @@ class NodeStream implements Stream {
     socket.on('close', () => this.handler?.closed(this.error));
   }
 
+  /** Until it has a handler. */
+  accepted(socket: Socket): void {
+    this.socket = socket;
+  }
+
   setHandler(handler: StreamHandler): void {
     this.handler = handler;
   }
@@ -58,32 +58,9 @@ class NodeStream implements Stream {
   }
 
   /** False: the socket is not to be read on. */
-  read(nrBytes: number): boolean {
+  private read(nrBytes: number): boolean {
     this.handler!.data(nrBytes);
     return !this.paused;
-  }
-
-  /** A chunk of a socket that does not read into the handler's buffer: an accepted one. */
-  chunk(bytes: Uint8Array): void {
-    this.pending = bytes;
-    this.feed();
-  }
-
-  private pending: Uint8Array | undefined;
-  private at = 0;
-
-  private feed(): void {
-    while (this.pending !== undefined && !this.paused) {
-      const { readBuffer } = this.handler!;
-      const n = Math.min(readBuffer.length, this.pending.length - this.at);
-      readBuffer.set(this.pending.subarray(this.at, this.at + n));
-      this.at += n;
-      if (this.at === this.pending.length) {
-        this.pending = undefined;
-        this.at = 0;
-      }
-      this.handler!.data(n);
-    }
   }
 
   get localAddr(): StreamAddr {
@@ -106,8 +83,7 @@ class NodeStream implements Stream {
   resume(): void {
     if (!this.paused) return;
     this.paused = false;
-    this.feed();
-    if (!this.paused) this.socket.resume();
+    this.socket.resume();
   }
 
   end(): void {
@@ -119,16 +95,27 @@ class NodeStream implements Stream {
   }
 }
 
+/**
+ * The connection of `accepted`, in a socket of ours. WHY: only such a one reads into our own memory, and a server makes its own; their chunks would be copied once more, into shared memory,
+ * which alone took 0.4 s of processor time for a GiB. Node has no documented way; this is how it gives a server's and a child's sockets their handles itself.
+ */
+function takeOver(accepted: Socket, options: SocketConstructorOpts): Socket {
+  const { _handle: handle } = accepted as unknown as { _handle: object | null };
+  Object.assign(accepted, { _handle: null });
+  accepted.destroy();
+  return new Socket({ ...options, handle } as SocketConstructorOpts);
+}
+
 async function listen(
   addr: StreamAddr,
   backlog: number,
   onStream: (stream: Stream) => StreamHandler,
 ): Promise<StreamListener> {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    const stream = new NodeStream(undefined);
-    stream.use(socket);
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (accepted) => {
+    const stream = new NodeStream();
+    stream.accepted(accepted);
     stream.setHandler(onStream(stream));
-    socket.on('data', (bytes) => stream.chunk(bytes));
+    if (!accepted.destroyed) stream.use(takeOver(accepted, stream.options()));
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(refused(error, addr)));

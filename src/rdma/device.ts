@@ -25,12 +25,12 @@ export interface DeviceOptions {
   readonly thread?: boolean;
   /** Regions at most, a power of two; default 1024. */
   readonly maxMr?: number;
-  /** Bytes of each of a connection's three buffers; default 64 KiB; at least 32 KiB. */
+  /** Bytes that a connection reads at once, and sends at once, of which it has two buffers; default 128 KiB; at least 32 KiB. */
   readonly bufferBytes?: number;
 }
 
 const DEFAULT_MAX_MR = 1024;
-const DEFAULT_BUFFER_BYTES = 65536;
+const DEFAULT_BUFFER_BYTES = 131072;
 const MIN_BUFFER_BYTES = 32768;
 
 /** Opens a NIC in `host`. Throws KernelError EINVAL, ENOMEM (arena), EOPNOTSUPP (neither threads nor connections in `env`). */

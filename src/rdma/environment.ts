@@ -63,10 +63,10 @@ export interface StreamListener {
 
 /** What a stream tells. */
 export interface StreamHandler {
-  /** Where bytes are read into, when the stream begins; never beside `data` and before `resume`. */
+  /** Where the next read puts its bytes: asked before each, and never beside `data` and before `resume`. */
   readonly readBuffer: Uint8Array;
   connected(): void;
-  /** Bytes [0, nrBytes) of `readBuffer` are new. They are read over when the call returns, unless it has called `pause`: then at `resume`. */
+  /** Bytes [0, nrBytes) of the buffer that was asked last are new. They are read over when the call returns, unless it has called `pause`: then at `resume`. */
   data(nrBytes: number): void;
   /** The peer sends no more. */
   ended(): void;

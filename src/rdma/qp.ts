@@ -2,6 +2,7 @@ import { KernelError } from '../base/index.js';
 import { IBV_QPS_ERR, IBV_QPS_INIT, IBV_QPS_RTS, type QpState } from './constants.js';
 import type { ContextImpl } from './context.js';
 import type { CqImpl } from './cq.js';
+import { connectionBytes } from './nic/connection.js';
 import { ringBytes, WorkRing, wqeStrideWords } from './nic/rings.js';
 import type { Pd } from './pd.js';
 import { postReceives, writeSendWr } from './postwr.js';
@@ -86,7 +87,8 @@ export class QpImpl implements QueuePair {
           rqStride,
         ) as WorkRing;
       this.qpNum = device.newQpNum();
-      this.sendToNic(attr.sqSigAll ?? false, this.block(device.bufferBytes), this.block(2 * device.bufferBytes));
+      const { rxBytes, txBytes } = connectionBytes(device.bufferBytes);
+      this.sendToNic(attr.sqSigAll ?? false, this.block(rxBytes), this.block(txBytes));
     } catch (error) {
       this.freeBlocks();
       throw error;

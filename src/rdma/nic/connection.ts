@@ -1,6 +1,7 @@
 import type { Stream, StreamHandler } from '../environment.js';
 import {
   type Crc32c,
+  FPDU_BYTES_MAX,
   MPA_DEPTH_NONE,
   type MpaAgreed,
   type MpaFrame,
@@ -13,6 +14,7 @@ import {
   RdmaStream,
   TX_IDLE,
 } from '../wire/index.js';
+import type { CopyOps } from './copyops.js';
 import type { ConnWish, FromNic } from './messages.js';
 import type { NicQp } from './nicqp.js';
 
@@ -24,6 +26,12 @@ import type { NicQp } from './nicqp.js';
  *   open: bytes in -> receive; where memory is missing TCP is held back (pause) until it is there; transmit -> bytes out, two buffers of them in turn
  *   the end: in order (disconnect: all that is posted goes out, then FIN); by Terminate; by the peer; by TCP
  *
+ * Bytes are read to a fixed place, READ_AT. An FPDU that TCP has cut is moved to where it ends there, so that what is read next goes on with it, and each FPDU is looked at where it was
+ * read, in the host's memory:
+ *
+ *     0                READ_AT          READ_AT + bufferBytes
+ *     |     cut FPDU ->| read            |
+ *
  * What a peer can make it hold: a read buffer and one FPDU; before the set-up is done a small buffer, for no longer than SETUP_MS.
  */
 
@@ -34,11 +42,21 @@ const CLOSE_MS = 5_000;
 /** As that, after an answer in the set-up. */
 const LINGER_MS = 1_000;
 const SETUP_BUFFER_BYTES = 1024;
+/** Room for all of an FPDU but its last byte, aligned. */
+const READ_AT = (FPDU_BYTES_MAX + 15) & ~15;
+/** Headers and trailers of the segments in a buffer. */
+const HEADERS_BYTES = 1024;
+
+/** Of the memory that a connection reads into, and of that which it sends from: two buffers. */
+export function connectionBytes(bufferBytes: number): { rxBytes: number; txBytes: number } {
+  return { rxBytes: READ_AT + bufferBytes, txBytes: 2 * (bufferBytes + HEADERS_BYTES) };
+}
 
 export interface ConnOwner {
   readonly crc: Crc32c;
   readonly counters: Float64Array;
   readonly u8: Uint8Array;
+  readonly copyOps: CopyOps;
   setTimer(fn: () => void, ms: number): () => void;
   post(message: FromNic): void;
   /** It is over: nothing more will come of it. */
@@ -62,6 +80,9 @@ export class NicConn implements StreamHandler {
   private readonly owner: ConnOwner;
   private readonly setupBuffer = new Uint8Array(SETUP_BUFFER_BYTES);
   private buffer: Uint8Array = this.setupBuffer;
+  private nextReadBuffer: Uint8Array = this.setupBuffer;
+  /** Where the read that is under way goes. */
+  private reading: Uint8Array = this.setupBuffer;
   private reader: MpaFrameReader | undefined;
   private request: MpaFrame | undefined;
   private offer: MpaOffer | undefined;
@@ -69,8 +90,8 @@ export class NicConn implements StreamHandler {
   private stream: RdmaStream | undefined;
   private cancelTimer: (() => void) | undefined;
   /** Bytes of `buffer` that the stream has not taken. */
-  private rxAt = 0;
-  private rxEnd = 0;
+  private rxAt = READ_AT;
+  private rxEnd = READ_AT;
   private paused = false;
   private readonly free: Uint8Array[] = [];
   private nrWriting = 0;
@@ -91,7 +112,8 @@ export class NicConn implements StreamHandler {
   }
 
   get readBuffer(): Uint8Array {
-    return this.buffer;
+    this.reading = this.nextReadBuffer;
+    return this.reading;
   }
 
   // Setting up.
@@ -101,9 +123,11 @@ export class NicConn implements StreamHandler {
     this.qp = qp;
     this.offer = { ird: wish.ird, ord: wish.ord, crc: wish.crc !== false, privateData: wish.privateData };
     const { rxAddr, txAddr, bufferBytes } = qp.where;
-    const at = (addr: number): Uint8Array => new Uint8Array(this.owner.u8.buffer, addr, bufferBytes);
-    this.buffer = at(rxAddr);
-    this.free.push(at(txAddr), at(txAddr + bufferBytes));
+    const { rxBytes, txBytes } = connectionBytes(bufferBytes);
+    const at = (addr: number, lenBytes: number): Uint8Array => new Uint8Array(this.owner.u8.buffer, addr, lenBytes);
+    this.buffer = at(rxAddr, rxBytes);
+    this.nextReadBuffer = at(rxAddr + READ_AT, bufferBytes);
+    this.free.push(at(txAddr, txBytes / 2), at(txAddr + txBytes / 2, txBytes / 2));
   }
 
   connected(): void {
@@ -160,7 +184,7 @@ export class NicConn implements StreamHandler {
   /** Bytes of the frame of the set-up; what follows it is the stream's. */
   private feedSetup(nrBytes: number): void {
     const reader = this.reader!;
-    const taken = reader.receive(this.buffer, 0, nrBytes);
+    const taken = reader.receive(this.reading, 0, nrBytes);
     if (reader.error !== undefined) return this.abort('EPROTO', reader.error);
     const { frame } = reader;
     if (frame === undefined) return;
@@ -176,9 +200,9 @@ export class NicConn implements StreamHandler {
     if (outcome.kind === 'failed') return this.refuseReply(outcome.code, outcome.reason);
     this.agreed = outcome.agreed;
     this.open(frame.privateData);
-    this.rxAt = taken;
-    this.rxEnd = nrBytes;
-    if (taken < nrBytes) this.pumpRx();
+    this.rxAt = READ_AT + taken;
+    this.rxEnd = READ_AT + nrBytes;
+    this.pumpRx();
   }
 
   /** The peer is told why, by a Terminate message. */
@@ -207,8 +231,9 @@ export class NicConn implements StreamHandler {
     if (this.over) return;
     if (this.reader !== undefined) return this.feedSetup(nrBytes);
     this.owner.counters[BYTES_RECEIVED]! += nrBytes;
-    this.rxAt = 0;
-    this.rxEnd = nrBytes;
+    // The read that was under way when the queue pair came.
+    if (this.reading === this.setupBuffer) this.buffer.set(this.setupBuffer.subarray(0, nrBytes), READ_AT);
+    this.rxEnd = READ_AT + nrBytes;
     this.pumpRx();
   }
 
@@ -216,10 +241,21 @@ export class NicConn implements StreamHandler {
     const { stream } = this;
     if (stream === undefined || this.over) return;
     if (this.rxAt < this.rxEnd || stream.rxStalled) this.rxAt = stream.receive(this.buffer, this.rxAt, this.rxEnd);
-    const holds = this.rxAt < this.rxEnd || stream.rxStalled;
+    const holds = stream.rxStalled;
+    if (!holds) this.moveRest();
     this.holdBack(holds);
     if (this.peerEnded && !holds) this.peerClosed();
     this.pumpTx();
+  }
+
+  /** The beginning of an FPDU, to where the next read goes on with it. */
+  private moveRest(): void {
+    const restBytes = this.rxEnd - this.rxAt;
+    const { byteOffset } = this.buffer;
+    if (restBytes > 0 && this.rxEnd !== READ_AT)
+      this.owner.copyOps.copy(byteOffset + READ_AT - restBytes, byteOffset + this.rxAt, restBytes);
+    this.rxAt = READ_AT - restBytes;
+    this.rxEnd = READ_AT;
   }
 
   /** While memory is not there TCP keeps the peer from sending. */
@@ -287,7 +323,7 @@ export class NicConn implements StreamHandler {
 
   private peerClosed(): void {
     const qp = this.qp!;
-    if (this.stream!.atBoundary && !qp.failed) {
+    if (this.stream!.atBoundary && this.rxAt === this.rxEnd && !qp.failed) {
       this.inOrder = true;
       qp.fail('the peer has disconnected', 0, true);
     } else if (!qp.failed) {

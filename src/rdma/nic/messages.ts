@@ -20,7 +20,7 @@ export interface QpPlace {
   readonly sendCqAddr: number;
   readonly recvCqAddr: number;
   readonly sqSigAll: boolean;
-  /** Of the connection: bytes are read into `rxAddr`, and segments made in the halves of `txAddr`. */
+  /** Of the connection (connectionBytes): bytes are read into `rxAddr`, and segments made in the halves of `txAddr`. */
   readonly rxAddr: number;
   readonly txAddr: number;
   readonly bufferBytes: number;

@@ -4,7 +4,7 @@ import type { NicThreadInit, Stream, StreamHandler, StreamListener, StreamNet } 
 import { type Crc32c, createCrc32c } from '../wire/index.js';
 import type { Access } from './access.js';
 import { type ConnOwner, NicConn, NR_COUNTERS } from './connection.js';
-import { createCopyOps } from './copyops.js';
+import { type CopyOps, createCopyOps } from './copyops.js';
 import type { ConnWish, FromNic, ToNic } from './messages.js';
 import { NicMemory, type NicPages } from './nicmemory.js';
 import { NicQp, type QpOwner } from './nicqp.js';
@@ -39,6 +39,7 @@ export class Nic implements QpOwner, ConnOwner {
   readonly nicMemory: NicMemory;
   readonly counters: Float64Array;
   readonly u8: Uint8Array;
+  readonly copyOps: CopyOps;
   private readonly port: NicPort;
   private readonly crcAddr: number;
   private crcOf: Crc32c | undefined;
@@ -62,7 +63,8 @@ export class Nic implements QpOwner, ConnOwner {
     this.counters = new Float64Array(memory.buffer, init.countersAddr, NR_COUNTERS);
     const table = new RegionTable(this.words, init.regionsAddr, init.nrRegions);
     const state = new NicState(memory, init.stateAddr);
-    this.nicMemory = new NicMemory(memory, this.words, state, table, createCopyOps(memory), {
+    this.copyOps = createCopyOps(memory);
+    this.nicMemory = new NicMemory(memory, this.words, state, table, this.copyOps, {
       request: (access, key, page, nrPages, write) => this.requestFault(access, key, page, nrPages, write),
       pagesOf: (context) => this.contexts.get(context) ?? port.pagesOf?.(context),
     });

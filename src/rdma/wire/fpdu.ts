@@ -1,22 +1,24 @@
 import { get16, put16 } from './bigendian.js';
 import type { Crc32c } from './crc32c.js';
-import { headerBytesOf, UNTAGGED_HEADER_BYTES } from './ddp.js';
+import { headerBytesOf } from './ddp.js';
 
 /**
  * FPDUs: how MPA cuts DDP segments out of TCP's stream of bytes. No markers.
  *
  *     0 length of the ULPDU (16 bits) | 2 ULPDU: a DDP segment | pad to 4 bytes | CRC32C of all before it, low byte first
  *
- * With CRC, nothing of an FPDU is looked at before its CRC is known to be right: it is checked where it lies if a chunk has all of it,
- * and gathered first where TCP cut it (at most 64 KiB, once a connection). Without, payload is handed on piece by piece as it comes.
- * In both cases the sink sees: `begin` with the whole header, `payload` for each piece, `finish`.
+ * With CRC, nothing of an FPDU is looked at before all of it is there and its CRC is known to be right. Without, payload is handed on piece by piece as it comes, once the header
+ * is there. What is not all there is left to the caller, who gives it again with what comes behind it. In both cases the sink sees: `begin` with the whole header, `payload` for each
+ * piece, `finish`.
  *
  * Source: RFC 5044 section 4.
  */
 
-export const ULPDU_BYTES_MAX = 65535;
 export const LENGTH_BYTES = 2;
 const CRC_BYTES = 4;
+const ULPDU_BYTES_MAX = 65535;
+/** The longest FPDU. */
+export const FPDU_BYTES_MAX = fpduBytes(ULPDU_BYTES_MAX);
 
 /** Bytes of an FPDU with a ULPDU of `ulpduBytes`. */
 export function fpduBytes(ulpduBytes: number): number {
@@ -62,36 +64,33 @@ export class FpduReceiver {
   stalled = false;
   private readonly sink: SegmentSink;
   private readonly crc: Crc32c | undefined;
-  /** The head of an FPDU that TCP cut. */
-  private readonly gathered: Uint8Array;
-  private nrGathered = 0;
   private state = HEAD;
+  /** What is left is less than a head. */
+  private cut = false;
   private payloadLeft = 0;
   private trailerLeft = 0;
-  /** Where in `gathered` the payload goes on; 0: it lies in the chunk. */
-  private handedTo = 0;
 
   constructor(sink: SegmentSink, crc: Crc32c | undefined) {
     this.sink = sink;
     this.crc = crc;
-    const headBytes = crc === undefined ? LENGTH_BYTES + UNTAGGED_HEADER_BYTES : fpduBytes(ULPDU_BYTES_MAX);
-    this.gathered = new Uint8Array(headBytes);
   }
 
+  /** What was taken ends with an FPDU. */
   get atBoundary(): boolean {
-    return this.state === HEAD && this.nrGathered === 0;
+    return this.state === HEAD;
   }
 
-  /** Takes bytes; returns up to where. Where `stalled`, it is to be called again with the rest, even if none is left. */
+  /**
+   * Takes bytes; returns up to where. What is left is to be given again, at the beginning: where `stalled`, when there may be memory, even if nothing is left; otherwise with more
+   * behind it.
+   */
   receive(bytes: Uint8Array, start: number, end: number): number {
     this.stalled = false;
+    this.cut = false;
     let at = start;
-    while (!this.stalled && this.state !== ENDED && (at < end || this.needsNothing())) at = this.step(bytes, at, end);
+    while (!this.stalled && !this.cut && this.state !== ENDED && (at < end || this.state === FINISH))
+      at = this.step(bytes, at, end);
     return this.state === ENDED ? end : at;
-  }
-
-  private needsNothing(): boolean {
-    return this.state === FINISH || (this.state === PAYLOAD && this.handedTo > 0);
   }
 
   private step(bytes: Uint8Array, at: number, end: number): number {
@@ -109,14 +108,8 @@ export class FpduReceiver {
   }
 
   private takeHead(bytes: Uint8Array, at: number, end: number): number {
-    if (this.nrGathered === 0 && end - at >= this.headBytes(bytes, at, end - at)) return this.open(bytes, at, false);
-    const missing = this.headBytes(this.gathered, 0, this.nrGathered) - this.nrGathered;
-    const taken = Math.min(missing, end - at);
-    if (taken > COPY_BY_SET) this.gathered.set(bytes.subarray(at, at + taken), this.nrGathered);
-    else for (let i = 0; i < taken; i++) this.gathered[this.nrGathered + i] = bytes[at + i];
-    this.nrGathered += taken;
-    if (this.nrGathered === this.headBytes(this.gathered, 0, this.nrGathered)) this.open(this.gathered, 0, true);
-    return at + taken;
+    this.cut = end - at < this.headBytes(bytes, at, end - at);
+    return this.cut ? at : this.open(bytes, at);
   }
 
   /** How many bytes there must be, of which `have` are there, before the FPDU can be looked at. */
@@ -127,25 +120,18 @@ export class FpduReceiver {
     return LENGTH_BYTES + Math.max(1, Math.min(ulpduBytes, headerBytesOf(bytes[at + LENGTH_BYTES])));
   }
 
-  /** The head is there: its segment begins. Returns where the payload is, in the chunk. */
-  private open(bytes: Uint8Array, at: number, isGathered: boolean): number {
-    this.nrGathered = 0;
+  /** The head is there: its segment begins. Returns where the payload is. */
+  private open(bytes: Uint8Array, at: number): number {
     const ulpduBytes = get16(bytes, at);
     const totalBytes = fpduBytes(ulpduBytes);
     if (!this.isIntact(bytes, at, totalBytes)) return this.fail('badCrc', at);
     if (ulpduBytes === 0 || ulpduBytes < headerBytesOf(bytes[at + LENGTH_BYTES])) return this.fail('badLength', at);
     const headerBytes = this.sink.begin(bytes, at + LENGTH_BYTES, ulpduBytes);
     if (headerBytes < 0) return this.ended(at);
-    const payloadAt = LENGTH_BYTES + headerBytes;
     this.payloadLeft = ulpduBytes - headerBytes;
     this.trailerLeft = totalBytes - LENGTH_BYTES - ulpduBytes;
-    this.handedTo = 0;
-    if (isGathered && this.crc !== undefined) {
-      this.handedTo = payloadAt;
-      this.trailerLeft = 0;
-    }
     this.state = this.payloadLeft > 0 ? PAYLOAD : FINISH;
-    return at + payloadAt;
+    return at + LENGTH_BYTES + headerBytes;
   }
 
   private isIntact(bytes: Uint8Array, at: number, totalBytes: number): boolean {
@@ -157,23 +143,20 @@ export class FpduReceiver {
   }
 
   private takePayload(bytes: Uint8Array, at: number, end: number): number {
-    const inChunk = this.handedTo === 0;
-    const from = inChunk ? at : this.handedTo;
-    const offered = inChunk ? Math.min(this.payloadLeft, end - at) : this.payloadLeft;
-    const taken = this.sink.payload(inChunk ? bytes : this.gathered, from, from + offered);
+    const offered = Math.min(this.payloadLeft, end - at);
+    const taken = this.sink.payload(bytes, at, at + offered);
     if (taken < 0) return this.ended(at);
     this.payloadLeft -= taken;
-    if (!inChunk) this.handedTo += taken;
     if (taken < offered) this.stalled = true;
     else if (this.payloadLeft === 0) this.state = FINISH;
-    return inChunk ? at + taken : at;
+    return at + taken;
   }
 
   private finish(): void {
     const result = this.sink.finish();
     if (result < 0) this.state = ENDED;
     else if (result === 0) this.stalled = true;
-    else this.state = this.trailerLeft > 0 ? TRAILER : HEAD;
+    else this.state = TRAILER;
   }
 
   private takeTrailer(at: number, end: number): number {
@@ -193,6 +176,3 @@ export class FpduReceiver {
     return at;
   }
 }
-
-/** Below, a loop is faster than making a view. */
-const COPY_BY_SET = 32;

@@ -2,6 +2,7 @@
 
 export * from './codes.js';
 export { CRC32C_SCRATCH_BYTES, type Crc32c, createCrc32c } from './crc32c.js';
+export { FPDU_BYTES_MAX } from './fpdu.js';
 export {
   encodeMpaFrame,
   MPA_DEPTH_NONE,

@@ -14,8 +14,8 @@ import { Transmitter } from './transmitter.js';
  * send and the socket takes it: after `nextMessage` would give something new, after `receive` (READs of the peer), and when memory
  * that was waited for has come. When `ended` was called: `transmit` once more, then half-close the socket.
  *
- * Guarantees: bytes go in and out, nothing else; no exception leaves it, whatever the peer sends; memory is fixed at the start: one
- * FPDU, IRD requests of the peer, ORD of ours. Nothing is allocated for a segment.
+ * Guarantees: bytes go in and out, nothing else; no exception leaves it, whatever the peer sends; memory is fixed at the start: IRD
+ * requests of the peer, ORD of ours. Nothing is allocated for a segment.
  */
 
 export interface StreamOptions {
@@ -56,8 +56,9 @@ export class RdmaStream {
   }
 
   /**
-   * Takes [start, end) of `bytes`; returns the index up to which it was taken. Where memory is not there yet (`rxStalled`), keep the
-   * rest, hold back TCP, and call it again with the rest later, even if that is empty. After the end everything is taken and ignored.
+   * Takes [start, end) of `bytes`; returns the index up to which it was taken. The rest is to be given again: where memory is not there yet (`rxStalled`), hold back TCP, and call it
+   * again later, even if there is no rest; otherwise that is an FPDU which is not all there, at most FPDU_BYTES_MAX, and comes again with what is behind it. After the end everything is
+   * taken and ignored.
    */
   receive(bytes: Uint8Array, start: number, end: number): number {
     return this.core.isOpen ? this.fpdus.receive(bytes, start, end) : end;
@@ -67,7 +68,7 @@ export class RdmaStream {
     return this.core.isOpen && this.fpdus.stalled;
   }
 
-  /** Whether the last byte taken ended an FPDU, so that a close of TCP there cuts nothing off. */
+  /** Whether the last byte taken ended an FPDU: with nothing left, a close of TCP there cuts nothing off. */
   get atBoundary(): boolean {
     return this.fpdus.atBoundary;
   }

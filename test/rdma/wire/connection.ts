@@ -12,6 +12,7 @@ import {
   RdmaStream,
   TX_DONE,
 } from '../../../src/rdma/wire/index.js';
+import { Feeder } from './feeder.js';
 import { FlatNic } from './flatnic.js';
 
 /** A stream over a socket of Node, with a FlatNic behind it: the least that talks iWARP over TCP. */
@@ -23,6 +24,7 @@ export class Connection {
   readonly closed: Promise<void>;
   private readonly socket: net.Socket;
   private readonly stream: RdmaStream;
+  private readonly feeder: Feeder;
   private wake: () => void = () => {};
 
   constructor(socket: net.Socket, agreed: MpaAgreed, peer: MpaFrame, initiator: boolean, rest: Uint8Array) {
@@ -31,6 +33,7 @@ export class Connection {
     this.peer = peer;
     const crc = agreed.crc ? createCrc32c() : undefined;
     this.stream = new RdmaStream(this.nic, { ...agreed, crc, initiator });
+    this.feeder = new Feeder(this.stream);
     this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
     socket.on('close', () => this.wake());
     socket.on('error', () => {});
@@ -40,7 +43,7 @@ export class Connection {
   }
 
   private take(bytes: Uint8Array): void {
-    this.stream.receive(bytes, 0, bytes.length);
+    this.feeder.give(bytes);
     this.flush();
     this.wake();
   }

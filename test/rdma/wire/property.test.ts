@@ -4,11 +4,13 @@ import {
   ATOMIC_FETCH_ADD,
   ATOMIC_SWAP,
   createCrc32c,
+  FPDU_BYTES_MAX,
   RDMAP_SEND,
   RdmaStream,
   terminateText,
 } from '../../../src/rdma/wire/index.js';
 import { concat, expectSame, fpdu, pattern } from './bytes.js';
+import { Feeder } from './feeder.js';
 import { atomic, FlatNic, immediate, read, type Work, write } from './flatnic.js';
 import { Pair } from './pair.js';
 
@@ -125,6 +127,7 @@ describe('any work of both sides', () => {
           a.check(b);
           b.check(a);
           expect([pair.streamA.atBoundary, pair.streamB.atBoundary]).toEqual([true, true]);
+          expect([pair.feederA.nrLeft, pair.feederB.nrLeft]).toEqual([0, 0]);
         }),
         { numRuns: 40 },
       );
@@ -152,15 +155,19 @@ class Target {
   readonly nic = new FlatNic();
   private readonly backing = new Uint8Array(2 * REGION_BYTES).fill(0xee);
   private readonly stream: RdmaStream;
+  private readonly feeder: Feeder;
 
   constructor(withCrc: boolean) {
     this.nic.region(STAG, BASE, this.backing.subarray(1000, 1000 + REGION_BYTES).fill(0));
     for (let i = 0; i < 12; i++) this.nic.receives.push(new Uint8Array(1000));
     this.stream = new RdmaStream(this.nic, { initiator: false, crc: withCrc ? crc : undefined, ird: 4, ord: 4 });
+    this.feeder = new Feeder(this.stream);
   }
 
   give(bytes: Uint8Array): void {
-    expect(this.stream.receive(bytes, 0, bytes.length)).toBe(bytes.length);
+    this.feeder.give(bytes);
+    expect(this.stream.rxStalled).toBe(false);
+    expect(this.feeder.nrLeft).toBeLessThan(FPDU_BYTES_MAX);
     const out = new Uint8Array(4096);
     while (this.stream.transmit(out, 0, out.length) > 0);
   }
