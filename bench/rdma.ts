@@ -1,5 +1,5 @@
 /**
- * What on-demand paging costs a NIC: `npm run bench -- rdma [--region 64] [--rounds 7] [--write]`, the region in MiB.
+ * What on-demand paging costs a NIC: `npm run bench -- rdma [--region 64] [--rounds 7] [--pairs 40] [--write]`, the region in MiB.
  *
  * Two processes on the loopback interface. Memory that is pinned, that is on demand and there, that has lost its entries, that is prefetched, that is swapped
  * out; beside node:net alone and the swap file alone. `--write` puts the results into docs/results/rdma.md. Wants a machine that is otherwise quiet.
@@ -14,7 +14,8 @@ import { runPeer } from './rdma/peer.js';
 if (process.send !== undefined) await runPeer();
 else {
   const regionBytes = Number(option('region', '64')) * 2 ** 20;
-  const text = await measure(fileURLToPath(import.meta.url), regionBytes, Number(option('rounds', '7')));
+  const amount = { regionBytes, rounds: Number(option('rounds', '7')), pairs: Number(option('pairs', '40')) };
+  const text = await measure(fileURLToPath(import.meta.url), amount);
   console.log(text);
   if (flag('write')) writePart('docs/results/rdma.md', 'rdma', text);
 }

@@ -11,7 +11,8 @@ import { environment } from './peer.js';
 
 /**
  * Bandwidth, processor time and latency of one connection to memory that is pinned, on demand and there, on demand with no entries, prefetched, and
- * swapped out; beside plain TCP and the swap file alone. All in turn in each round; what is reported are medians, and of ratios the median of the rounds' own.
+ * swapped out; beside plain TCP and the swap file alone. All in turn in each round, each directly behind plain TCP; what is reported are medians, and of ratios the median of the rounds'
+ * own. The processor time of pinned and resident memory is measured once more, in many pairs: they differ by less than the rounds do.
  */
 
 const BLOCK_BYTES = 65536;
@@ -27,16 +28,23 @@ interface State {
   readonly before: readonly ('invalidate' | 'evict' | 'prefetch')[];
 }
 
+const PINNED = 'pinned';
+const RESIDENT = 'on demand, resident';
 const STATES: readonly State[] = [
-  { name: 'pinned', remote: 'pinned', before: [] },
-  { name: 'on demand, resident', remote: 'demand', before: [] },
-  { name: 'on demand, resident, without CRC', remote: 'bare', before: [] },
+  { name: PINNED, remote: 'pinned', before: [] },
+  { name: RESIDENT, remote: 'demand', before: [] },
   { name: 'on demand, no entries (minor faults)', remote: 'demand', before: ['invalidate'] },
   { name: 'on demand, swapped out, then prefetched', remote: 'demand', before: ['evict', 'prefetch'] },
   { name: 'on demand, swapped out (major faults)', remote: 'demand', before: ['evict'] },
+  { name: 'without CRC: on demand, resident', remote: 'bare', before: [] },
+  { name: 'without CRC: swapped out, then prefetched', remote: 'bare', before: ['evict', 'prefetch'] },
 ];
 const TCP = 'node:net alone';
 const SWAP = 'the swap file alone';
+const WRITE_AND_READ = [
+  ['WRITE', IBV_WR_RDMA_WRITE],
+  ['READ', IBV_WR_RDMA_READ],
+] as const;
 
 /** Of one stretch: bytes a second, and processor seconds of both processes for a GiB. */
 interface Stretch {
@@ -44,7 +52,17 @@ interface Stretch {
   readonly cpu: number;
 }
 
-export async function measure(script: string, regionBytes: number, rounds: number): Promise<string> {
+/** What was measured, by its row: each stretch with that of TCP before it. */
+type Rows = Map<string, { readonly stretch: Stretch; readonly tcp: Stretch }[]>;
+
+export interface Amount {
+  readonly regionBytes: number;
+  readonly rounds: number;
+  /** Pairs of stretches for the processor time. */
+  readonly pairs: number;
+}
+
+export async function measure(script: string, { regionBytes, rounds, pairs }: Amount): Promise<string> {
   const peer = await PeerLink.start(script, regionBytes);
   const host = new Host({ frames: 4096, arenaBytes: arenaBytes(2 ** 24), defer: (fn) => setImmediate(fn) });
   const remotes = {
@@ -54,7 +72,7 @@ export async function measure(script: string, regionBytes: number, rounds: numbe
   };
   const bench = new Bench(peer, remotes, regionBytes);
   await bench.open();
-  const texts = [await bench.bandwidths(rounds), await bench.latencies(rounds)];
+  const texts = [await bench.bandwidths(rounds), await bench.processorTimes(pairs), await bench.latencies(rounds)];
   for (const { rnic } of Object.values(remotes)) await rnic.device.close();
   bench.close();
   peer.stop();
@@ -96,29 +114,44 @@ class Bench {
   }
 
   async bandwidths(rounds: number): Promise<string> {
-    const writes = new Map<string, Stretch[]>();
-    const reads = new Map<string, Stretch[]>();
-    const push = (to: Map<string, Stretch[]>, name: string, stretch: Stretch) =>
-      to.set(name, [...(to.get(name) ?? []), stretch]);
+    const rows: Record<'WRITE' | 'READ', Rows> = { WRITE: new Map(), READ: new Map() };
     for (let round = -1; round < rounds; round++) {
-      const measured: [Map<string, Stretch[]>, string, Stretch][] = [];
-      measured.push([writes, TCP, await this.stretch(() => this.tcpWrite())]);
-      measured.push([reads, TCP, await this.stretch(() => this.tcpRead())]);
+      const push = (what: 'WRITE' | 'READ', name: string, stretch: Stretch, tcp: Stretch): void => {
+        if (round >= 0) rows[what].set(name, [...(rows[what].get(name) ?? []), { stretch, tcp }]);
+      };
       for (const { name, remote, before } of STATES) {
-        for (const [to, opcode] of [
-          [writes, IBV_WR_RDMA_WRITE],
-          [reads, IBV_WR_RDMA_READ],
-        ] as const) {
-          for (const call of before) await this.peer.ask(call);
-          measured.push([to, name, await this.stretch(() => this.moveAll(this.remotes[remote], opcode))]);
+        for (const [what, opcode] of WRITE_AND_READ) {
+          for (const call of before) await this.peer.ask(call, remote);
+          const tcp = await this.stretch(() => (what === 'WRITE' ? this.tcpWrite() : this.tcpRead()));
+          if (name === PINNED) push(what, TCP, tcp, tcp);
+          push(what, name, await this.stretch(() => this.moveAll(this.remotes[remote], opcode)), tcp);
         }
       }
       const rate = await this.peer.ask<number>('swapRate');
-      measured.push([reads, SWAP, { rate, cpu: Number.NaN }]);
-      if (round >= 0) for (const [to, name, stretch] of measured) push(to, name, stretch);
+      const swap = { rate, cpu: Number.NaN };
+      push('READ', SWAP, swap, swap);
       process.stderr.write(`bench: rdma: bandwidth, round ${round + 1} of ${rounds}\n`);
     }
-    return [bandwidthTable('WRITE', writes), bandwidthTable('READ', reads)].join('\n\n');
+    return [bandwidthTable('WRITE', rows.WRITE), bandwidthTable('READ', rows.READ)].join('\n\n');
+  }
+
+  /** Of pinned and of resident memory, in pairs whose first is now the one, now the other. */
+  async processorTimes(pairs: number): Promise<string> {
+    const kinds: readonly Kind[] = ['pinned', 'demand'];
+    const rows: string[][] = [];
+    for (const [what, opcode] of WRITE_AND_READ) {
+      const cpu: Record<Kind, number[]> = { pinned: [], demand: [], bare: [] };
+      for (let pair = -1; pair < pairs; pair++)
+        for (const kind of pair % 2 === 0 ? kinds : kinds.toReversed()) {
+          const stretch = await this.stretch(() => this.moveAll(this.remotes[kind], opcode));
+          if (pair >= 0) cpu[kind].push(stretch.cpu);
+        }
+      const ratios = cpu.demand.map((value, i) => value / cpu.pinned[i]!);
+      rows.push([what, digits(median(cpu.pinned)), digits(median(cpu.demand)), spread(ratios)]);
+      process.stderr.write(`bench: rdma: processor time, ${what}\n`);
+    }
+    const head = [`CPU s/GiB, ${pairs} pairs`, 'pinned', RESIDENT, 'ratio (95 % of its median)'];
+    return markdownTable(head, rows);
   }
 
   private async stretch(work: () => Promise<void>): Promise<Stretch> {
@@ -179,7 +212,7 @@ class Bench {
     const us = new Map<string, number[]>(STATES.map(({ name }) => [name, []]));
     for (let round = -1; round < rounds; round++) {
       for (const { name, remote, before } of STATES) {
-        for (const call of before) await this.peer.ask(call);
+        for (const call of before) await this.peer.ask(call, remote);
         for (const page of randomPages(this.regionBytes / 4096, LATENCY_SAMPLES)) {
           const began = performance.now();
           await this.readOnce(this.remotes[remote], page * 4096, 4096);
@@ -210,31 +243,39 @@ function randomPages(nrPages: number, count: number): number[] {
   return pages;
 }
 
-function bandwidthTable(what: string, stretches: Map<string, Stretch[]>): string {
-  const ratio = (name: string, to: string, value: (stretch: Stretch) => number) => {
-    const base = stretches.get(to)!;
-    const ratios = stretches.get(name)!.map((stretch, i) => value(stretch) / value(base[i]!));
-    return `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`;
-  };
-  const rows = [...stretches].map(([name, all]) => [
+/** The median, and between what values the median of all that could have been measured lies with 95 %: by rank, whatever the distribution (sign test). */
+function spread(ratios: readonly number[]): string {
+  const sorted = [...ratios].sort((a, b) => a - b);
+  const rank = Math.max(0, Math.floor(sorted.length / 2 - 0.98 * Math.sqrt(sorted.length)));
+  const [low, high] = [sorted[rank]!, sorted[sorted.length - 1 - rank]!];
+  return `${median(ratios).toFixed(3)} (${low.toFixed(3)} to ${high.toFixed(3)})`;
+}
+
+function bandwidthTable(what: string, all: Rows): string {
+  const range = (ratios: number[]) =>
+    `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`;
+  const stretches = (name: string) => all.get(name)!.map(({ stretch }) => stretch);
+  const beside = (name: string, to: string, value: (stretch: Stretch) => number) =>
+    range(stretches(name).map((stretch, i) => value(stretch) / value(stretches(to)[i]!)));
+  const rows = [...all].map(([name, measured]) => [
     name,
-    digits(median(all.map(({ rate }) => rate)) / 1e6),
-    ratio(name, TCP, ({ rate }) => rate),
-    name === SWAP ? '' : digits(median(all.map(({ cpu }) => cpu))),
-    name === SWAP || name === TCP ? '' : ratio(name, STATES[0]!.name, ({ cpu }) => cpu),
-    stretches.has(SWAP) ? ratio(name, SWAP, ({ rate }) => rate) : '',
+    digits(median(stretches(name).map(({ rate }) => rate)) / 1e6),
+    name === SWAP || name === TCP ? '' : range(measured.map(({ stretch, tcp }) => stretch.rate / tcp.rate)),
+    name === SWAP ? '' : digits(median(stretches(name).map(({ cpu }) => cpu))),
+    name === SWAP || name === TCP ? '' : beside(name, PINNED, ({ cpu }) => cpu),
+    all.has(SWAP) && name !== TCP && name !== SWAP ? beside(name, SWAP, ({ rate }) => rate) : '',
   ]);
   const head = [`${what}, 64 KiB each`, 'MB/s', 'of TCP', 'CPU s/GiB', 'CPU of pinned', 'of the swap file'];
   return markdownTable(head, rows);
 }
 
 function latencyTable(us: Map<string, number[]>): string {
-  const base = median(us.get(STATES[0]!.name)!);
+  const base = median(us.get(PINNED)!);
   const rows = [...us].map(([name, all]) => [
     name,
     digits(quantile(all, 0.5)),
     digits(quantile(all, 0.99)),
-    name === STATES[0]!.name ? '' : digits(median(all) - base),
+    name === PINNED ? '' : digits(median(all) - base),
   ]);
   return markdownTable(['READ of 4 KiB, one at a time, µs', 'p50', 'p99', 'p50 above pinned'], rows);
 }

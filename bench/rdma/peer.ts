@@ -58,7 +58,7 @@ export type PeerCall =
 class Peer {
   private readonly regionBytes: number;
   private readonly rnic: Rnic;
-  private demand: MemoryRegion | undefined;
+  private readonly regions = new Map<string, MemoryRegion>();
 
   private constructor(host: Host, regionBytes: number) {
     this.regionBytes = regionBytes;
@@ -81,7 +81,7 @@ class Peer {
     const block = Uint8Array.from({ length: 2 ** 20 }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
     for (let at = 0; at < this.regionBytes; at += block.length) await mm.write(va + at, block);
     const mr = await pd.regMr(va, this.regionBytes, kind === 'pinned' ? RIGHTS : RIGHTS | IBV_ACCESS_ON_DEMAND);
-    if (kind === 'demand') this.demand = mr;
+    this.regions.set(kind, mr);
     const listener = context.createId();
     await listener.bindAddr({ host: '127.0.0.1', port: 0 });
     await listener.listen();
@@ -99,15 +99,15 @@ class Peer {
   }
 
   /** The pages stay, the NIC's entries go: what comes is a minor fault. */
-  invalidate(): void {
-    const { addr, length } = this.demand!;
+  invalidate(kind: string): void {
+    const { addr, length } = this.regions.get(kind)!;
     this.rnic.mm.mprotect(addr, length, PROT_READ);
     this.rnic.mm.mprotect(addr, length, PROT_READ | PROT_WRITE);
   }
 
   /** All pages go to the swap device: major faults. */
-  async evict(): Promise<void> {
-    const { addr, length } = this.demand!;
+  async evict(kind: string): Promise<void> {
+    const { addr, length } = this.regions.get(kind)!;
     const { mm } = this.rnic;
     for (;;) {
       let nrPresent = 0;
@@ -118,8 +118,8 @@ class Peer {
     }
   }
 
-  prefetch(): Promise<void> {
-    const { addr, length, lkey } = this.demand!;
+  prefetch(kind: string): Promise<void> {
+    const { addr, length, lkey } = this.regions.get(kind)!;
     const sgList = [{ addr, length, lkey }];
     return this.rnic.pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
   }
