@@ -146,8 +146,6 @@ export class NicConn implements StreamHandler {
     this.agreed = agreed;
     this.net.write(reply, () => {});
     this.open(wish.privateData);
-    this.paused = false;
-    this.net.resume();
   }
 
   reject(privateData: Uint8Array): void {
@@ -215,14 +213,16 @@ export class NicConn implements StreamHandler {
   }
 
   private requestIn(frame: MpaFrame, taken: number, nrBytes: number): void {
-    if (taken < nrBytes) return this.abort('EPROTO', 'bytes follow the MPA request before its reply');
+    if (taken < nrBytes) return this.refuseEarly();
     this.request = frame;
-    this.paused = true;
-    this.net.pause();
     this.cancelTimer?.();
     const { ird = MPA_DEPTH_NONE, ord = MPA_DEPTH_NONE } = frame.enhanced ?? {};
     const wish = { privateData: frame.privateData, ird, ord };
     if (!this.owner.requested(this, wish)) this.reject(new Uint8Array(0));
+  }
+
+  private refuseEarly(): void {
+    this.abort('EPROTO', 'bytes follow the MPA request before its reply');
   }
 
   // Open.
@@ -230,6 +230,8 @@ export class NicConn implements StreamHandler {
   data(nrBytes: number): void {
     if (this.over) return;
     if (this.reader !== undefined) return this.feedSetup(nrBytes);
+    // It is read on while its request waits to be looked at, so that its end is seen.
+    if (this.stream === undefined) return this.refuseEarly();
     this.owner.counters[BYTES_RECEIVED]! += nrBytes;
     // The read that was under way when the queue pair came.
     if (this.reading === this.setupBuffer) this.buffer.set(this.setupBuffer.subarray(0, nrBytes), READ_AT);
