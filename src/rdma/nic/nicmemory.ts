@@ -233,13 +233,17 @@ export class NicMemory {
     }
   }
 
-  /** Ends what `key` names, for everybody: SEND with invalidate, LOCAL_INV. 0, or a FAILED_ code. */
-  invalidate(key: number, pd: number): number {
+  /**
+   * Ends what `key` names, for everybody: SEND with invalidate, LOCAL_INV. With `rights` (IBV_ACCESS flags) only a region that has one of them. 0, or a
+   * FAILED_ code.
+   */
+  invalidate(key: number, pd: number, rights = 0): number {
     this.state.enterCopy();
     const region = this.table.find(key);
     let result = 0;
     if (region === undefined) result = FAILED_KEY;
     else if (region.pd() !== pd) result = FAILED_PD;
+    else if (rights !== 0 && (region.flags() & rights) === 0) result = FAILED_ACCESS;
     else region.addFlags(REGION_INVALID);
     this.state.leaveCopy();
     return result;

@@ -26,7 +26,6 @@ import {
   TERM_DDP_LOCAL_CATASTROPHIC,
   TERM_DDP_NO_BUFFER,
   TERM_DDP_TOO_LONG,
-  TERM_RDMAP_CANNOT_INVALIDATE,
   type TxMessage,
 } from '../wire/index.js';
 import { Access } from './access.js';
@@ -36,7 +35,7 @@ import type { NicMemory } from './nicmemory.js';
 import { Receive, type RecvQueue } from './recvqueue.js';
 import { type Cqe, CqRing, NOTIFY_ANY, NOTIFY_SOLICITED } from './rings.js';
 import { IMMEDIATE_OF_SEND, SendQueue } from './sendqueue.js';
-import { localStatus, refusePlacement, refuseSource, remoteStatus } from './wcstatus.js';
+import { localStatus, refuseInvalidation, refusePlacement, refuseSource, remoteStatus } from './wcstatus.js';
 
 /**
  * A queue pair in the NIC: between its queues, the memory, and its connection's stream. Every key that the peer or the user names is looked at against the protection
@@ -46,6 +45,8 @@ import { localStatus, refusePlacement, refuseSource, remoteStatus } from './wcst
  */
 
 const MAX_RECV_SGE = 32;
+/** A peer ends the keys of regions that it may reach at all. */
+const REMOTE_RIGHTS = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
 
 export interface QpOwner {
   readonly memory: WasmMemory;
@@ -96,6 +97,7 @@ export class NicQp implements StreamOwner {
       pd: place.pd,
       sqSigAll: place.sqSigAll,
       complete: (cqe) => this.push(this.sendCq, place.sendCqAddr, cqe, false),
+      failed: (reason) => this.fail(reason, 0, false),
       nrOutstanding: () => this.stream?.nrOutstanding ?? 0,
     });
     this.cqe = {
@@ -170,8 +172,10 @@ export class NicQp implements StreamOwner {
       return 0;
     }
     if (isImmediate && !this.takeReceive()) return refuse(TERM_DDP_NO_BUFFER);
-    if (message.invalidate && this.owner.nicMemory.invalidate(message.invalidateStag, this.where.pd) < 0)
-      return refuse(TERM_RDMAP_CANNOT_INVALIDATE);
+    if (message.invalidate) {
+      const failed = this.owner.nicMemory.invalidate(message.invalidateStag, this.where.pd, REMOTE_RIGHTS);
+      if (failed !== 0) return refuseInvalidation(failed);
+    }
     this.completeReceive(message, isImmediate);
     return 0;
   }

@@ -78,6 +78,8 @@ export interface SendQueueOwner {
   readonly pd: number;
   readonly sqSigAll: boolean;
   complete(cqe: Cqe): void;
+  /** A request has failed here: into the error state. */
+  failed(reason: string): void;
   /** READs and atomics in flight. */
   nrOutstanding(): number;
 }
@@ -140,8 +142,14 @@ export class SendQueue {
         this.fill(message, i);
         return true;
       }
-      if (this.owner.memory.invalidate(ring.imm(i), this.owner.pd) < 0)
-        this.fail(this.slotOf(this.next), localStatus(-1), 0);
+      const failed = this.owner.memory.invalidate(ring.imm(i), this.owner.pd);
+      if (failed !== 0) {
+        this.fail(this.slotOf(this.next), localStatus(failed), 0);
+        this.owner.failed(
+          `LOCAL_INV of key 0x${ring.imm(i).toString(16)}, which is no region's of this protection domain`,
+        );
+        return false;
+      }
       this.finish();
     }
   }

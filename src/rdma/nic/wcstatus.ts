@@ -14,8 +14,10 @@ import {
   TERM_DDP_NOT_ASSOCIATED,
   TERM_RDMAP_ACCESS,
   TERM_RDMAP_BASE_BOUNDS,
+  TERM_RDMAP_CANNOT_INVALIDATE,
   TERM_RDMAP_INVALID_STAG,
   TERM_RDMAP_LOCAL_CATASTROPHIC,
+  TERM_RDMAP_MAY_NOT_INVALIDATE,
   TERM_RDMAP_NOT_ASSOCIATED,
 } from '../wire/index.js';
 import { FAILED_ACCESS, FAILED_BOUNDS, FAILED_FAULT, FAILED_KEY, FAILED_PD } from './access.js';
@@ -38,6 +40,11 @@ export function refuseSource(failed: number): number {
   if (failed === FAILED_PD) return refuse(TERM_RDMAP_NOT_ASSOCIATED);
   if (failed === FAILED_ACCESS || failed === FAILED_FAULT) return refuse(TERM_RDMAP_ACCESS);
   return refuse(TERM_RDMAP_LOCAL_CATASTROPHIC);
+}
+
+/** Of a SEND with invalidate (RFC 5040 section 4.8: the code is one, its error type tells whether the STag is known). */
+export function refuseInvalidation(failed: number): number {
+  return refuse(failed === FAILED_KEY ? TERM_RDMAP_CANNOT_INVALIDATE : TERM_RDMAP_MAY_NOT_INVALIDATE);
 }
 
 /** Of our own piece of memory: the key, its bounds or rights; or the mm has no such page. */

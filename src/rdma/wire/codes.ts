@@ -35,10 +35,12 @@ export const TERM_RDMAP_BASE_BOUNDS = 0x0101;
 export const TERM_RDMAP_ACCESS = 0x0102;
 export const TERM_RDMAP_NOT_ASSOCIATED = 0x0103;
 export const TERM_RDMAP_TO_WRAP = 0x0104;
-export const TERM_RDMAP_CANNOT_INVALIDATE = 0x0109;
+/** A STag that is another protection domain's, or not for remote use; that nobody has given out: TERM_RDMAP_CANNOT_INVALIDATE. */
+export const TERM_RDMAP_MAY_NOT_INVALIDATE = 0x0109;
 export const TERM_RDMAP_VERSION = 0x0205;
 export const TERM_RDMAP_OPCODE = 0x0206;
 export const TERM_RDMAP_CATASTROPHIC_STREAM = 0x0207;
+export const TERM_RDMAP_CANNOT_INVALIDATE = 0x0209;
 export const TERM_RDMAP_UNSPECIFIED = 0x02ff;
 export const TERM_DDP_LOCAL_CATASTROPHIC = 0x1000;
 export const TERM_DDP_INVALID_STAG = 0x1100;

@@ -102,7 +102,7 @@ export interface StreamOwner {
   beginReceive(opcode: number): number;
   /** As `place`, into that receive from byte `offset` on. */
   placeReceive(offset: number, bytes: Uint8Array, start: number, end: number): number;
-  /** The message is whole: invalidate what it says, complete the receive. 0, or refuse(TERM_RDMAP_CANNOT_INVALIDATE). */
+  /** The message is whole: invalidate what it says, complete the receive. 0, or a refusal (TERM_RDMAP_CANNOT_INVALIDATE, TERM_RDMAP_MAY_NOT_INVALIDATE). */
   endReceive(message: RxMessage): number;
 
   // Receiving: the peer's READs and atomics. They are queued (no more than IRD), and answered from `transmit`.

@@ -78,7 +78,7 @@ describe('one segment that is wrong', () => {
     ['a WRITE beyond its region', 'c1 40 00000007 00000000 0000103f aabb', '1101'],
     ['a WRITE far beyond', 'c1 40 00000007 80000000 00001000 aabb', '1101'],
     ['a WRITE that wraps around', 'c1 40 00000007 ffffffff ffffffff aabb', '1103'],
-    ['a SEND that invalidates what it may not', '41 44 00000099 00000000 00000001 00000000', '0109'],
+    ['a SEND that invalidates what it may not', '41 44 00000099 00000000 00000001 00000000', '0209'],
   ])('%s', (_, segment, code) => {
     const victim = new Victim();
     victim.nic.receives.push(victim.buffer);
