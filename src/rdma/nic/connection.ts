@@ -39,8 +39,6 @@ import type { NicQp } from './nicqp.js';
 const SETUP_MS = 10_000;
 /** A peer that does not close its side by then is cut off. */
 const CLOSE_MS = 5_000;
-/** As that, after an answer in the set-up. */
-const LINGER_MS = 1_000;
 const SETUP_BUFFER_BYTES = 1024;
 /** Room for all of an FPDU but its last byte, aligned. */
 const READ_AT = (FPDU_BYTES_MAX + 15) & ~15;
@@ -61,6 +59,8 @@ export interface ConnOwner {
   post(message: FromNic): void;
   /** It is over: nothing more will come of it. */
   forget(conn: NicConn): void;
+  /** Half-closes a stream that was answered in the set-up, so that the peer reads the answer; one that does not close is cut off. */
+  linger(stream: Stream): void;
   /** A responder's request is whole; false: there are too many that nobody has looked at. */
   requested(conn: NicConn, wish: ConnWish): boolean;
 }
@@ -95,8 +95,12 @@ export class NicConn implements StreamHandler {
   private paused = false;
   private readonly free: Uint8Array[] = [];
   private nrWriting = 0;
+  /** Chunks that were received, and that TCP has taken. */
+  private nrMoves = 0;
   private closing = false;
   private sentEnd = false;
+  /** The error state is over in CLOSE_MS. */
+  private isLimited = false;
   private peerEnded = false;
   private over = false;
   private reason: string | undefined;
@@ -233,6 +237,7 @@ export class NicConn implements StreamHandler {
     // It is read on while its request waits to be looked at, so that its end is seen.
     if (this.stream === undefined) return this.refuseEarly();
     this.owner.counters[BYTES_RECEIVED]! += nrBytes;
+    this.nrMoves++;
     // The read that was under way when the queue pair came.
     if (this.reading === this.setupBuffer) this.buffer.set(this.setupBuffer.subarray(0, nrBytes), READ_AT);
     this.rxEnd = READ_AT + nrBytes;
@@ -242,8 +247,10 @@ export class NicConn implements StreamHandler {
   private pumpRx(): void {
     const { stream } = this;
     if (stream === undefined || this.over) return;
-    if (this.rxAt < this.rxEnd || stream.rxStalled) this.rxAt = stream.receive(this.buffer, this.rxAt, this.rxEnd);
-    const holds = stream.rxStalled;
+    // In the error state nothing is placed any more: what still comes is dropped.
+    if (this.qp!.failed) this.rxAt = this.rxEnd;
+    else if (this.rxAt < this.rxEnd || stream.rxStalled) this.rxAt = stream.receive(this.buffer, this.rxAt, this.rxEnd);
+    const holds = !this.qp!.failed && stream.rxStalled;
     if (!holds) this.moveRest();
     this.holdBack(holds);
     if (this.peerEnded && !holds) this.peerClosed();
@@ -279,6 +286,14 @@ export class NicConn implements StreamHandler {
       this.send(out, end);
     }
     if (this.mayEnd()) this.sendEnd();
+    else if (this.qp!.failed && !this.isLimited) this.limit('the peer takes no bytes any more');
+  }
+
+  /** It ends within CLOSE_MS, whatever the peer does. */
+  private limit(reason: string): void {
+    this.isLimited = true;
+    this.cancelTimer?.();
+    this.cancelTimer = this.owner.setTimer(() => this.end(reason), CLOSE_MS);
   }
 
   private send(out: Uint8Array, end: number): void {
@@ -286,6 +301,7 @@ export class NicConn implements StreamHandler {
     this.nrWriting++;
     this.net.write(out.subarray(0, end), () => {
       this.nrWriting--;
+      this.nrMoves++;
       this.free.push(out);
       if (!this.over) this.pumpTx();
     });
@@ -302,7 +318,7 @@ export class NicConn implements StreamHandler {
     this.sentEnd = true;
     this.qp!.fail(this.reason ?? 'disconnected', 0, false);
     this.net.end();
-    this.cancelTimer = this.owner.setTimer(() => this.end('the peer does not close'), CLOSE_MS);
+    this.limit('the peer does not close');
     if (this.peerEnded) this.end(undefined);
   }
 
@@ -312,8 +328,18 @@ export class NicConn implements StreamHandler {
   disconnect(): void {
     if (this.over) return;
     this.closing = true;
-    if (this.stream === undefined) this.end('disconnected before it was set up');
-    else this.pumpTx();
+    if (this.stream === undefined) return this.end('disconnected before it was set up');
+    this.pumpTx();
+    if (!this.sentEnd && !this.isLimited) this.watch();
+  }
+
+  /** Until all that was posted is done: a peer with which nothing moves for CLOSE_MS is cut off. */
+  private watch(): void {
+    const { nrMoves } = this;
+    this.cancelTimer = this.owner.setTimer(() => {
+      if (this.nrMoves === nrMoves) this.end('the peer does not answer');
+      else this.watch();
+    }, CLOSE_MS);
   }
 
   ended(): void {
@@ -368,11 +394,8 @@ export class NicConn implements StreamHandler {
 
   private finish(): void {
     this.cancelTimer?.();
-    // A peer that was answered in the set-up reads the answer first; one that does not close is cut off.
-    if (this.stream === undefined && !this.closing) {
-      this.net.end();
-      this.owner.setTimer(() => this.net.destroy(), LINGER_MS);
-    } else this.net.destroy();
+    if (this.stream === undefined && !this.closing) this.owner.linger(this.net);
+    else this.net.destroy();
     this.owner.forget(this);
   }
 

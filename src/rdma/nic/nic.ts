@@ -33,6 +33,10 @@ interface Listener {
   readonly pending: Set<number>;
 }
 
+/** Streams that are ending after an answer in the set-up: for so long, and so many. */
+const LINGER_MS = 1_000;
+const MAX_LINGERING = 64;
+
 export class Nic implements QpOwner, ConnOwner {
   readonly memory: WasmMemory;
   readonly words: Words;
@@ -50,6 +54,7 @@ export class Nic implements QpOwner, ConnOwner {
   private readonly listeners = new Map<number, Listener>();
   private readonly contexts = new Map<number, NicPages>();
   private readonly faults = new Map<number, { access: Access; key: number; page: number }>();
+  private readonly lingering = new Set<Stream>();
   private nextFault = 1;
   private nextConn = -1;
 
@@ -147,10 +152,9 @@ export class Nic implements QpOwner, ConnOwner {
 
   private failQp(qpNum: number, reason: string): void {
     const qp = this.qps.get(qpNum);
-    const conn = this.connOfQp.get(qpNum);
     qp?.fail(reason, 0, false);
-    if (conn === undefined) return;
-    conn.pumpTx();
+    // What was held back is dropped, and the connection ends.
+    qp?.onResumeRx();
   }
 
   private destroyQp(qpNum: number): void {
@@ -261,9 +265,22 @@ export class Nic implements QpOwner, ConnOwner {
       this.connOfQp.delete(conn.qp.where.qpNum);
   }
 
+  linger(stream: Stream): void {
+    stream.end();
+    const [oldest] = this.lingering;
+    if (this.lingering.size >= MAX_LINGERING) this.cutOff(oldest!);
+    this.lingering.add(stream);
+    this.setTimer(() => this.cutOff(stream), LINGER_MS);
+  }
+
+  private cutOff(stream: Stream): void {
+    if (this.lingering.delete(stream)) stream.destroy();
+  }
+
   private stop(): void {
     for (const id of [...this.listeners.keys()]) this.closeConn(id);
     for (const conn of [...this.conns.values()]) conn.destroy();
+    for (const stream of [...this.lingering]) this.cutOff(stream);
     this.post({ type: 'stopped' });
   }
 }
