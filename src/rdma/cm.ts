@@ -17,7 +17,7 @@ export interface CmAddr {
 }
 
 export interface ConnParam {
-  /** At most 512 bytes, of which the peer gets to know at least these (RFC 5044, 7.1; RFC 6581). */
+  /** At most 508 bytes: MPA's 512 without RFC 6581's four. Linux's siw takes 252. */
   readonly privateData?: Uint8Array;
   /** Reads and atomics that the peer may have outstanding here; at most 64, default 16. What is agreed on is the lower of both sides. */
   readonly responderResources?: number;

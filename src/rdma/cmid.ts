@@ -52,9 +52,13 @@ class EventQueue implements AsyncIterable<CmEvent> {
     this.wake?.();
   }
 
-  end(): void {
+  /** Gives back the ids of requests that nobody has taken. */
+  end(): CmId[] {
+    const requests = this.events.filter(({ listenId }) => listenId !== undefined);
+    this.events.splice(0, this.events.length, ...this.events.filter((event) => !requests.includes(event)));
     this.ended = true;
     this.wake?.();
+    return requests.map(({ id }) => id);
   }
 
   [Symbol.asyncIterator](): AsyncIterator<CmEvent, void> {
@@ -137,10 +141,8 @@ export class CmIdImpl implements CmId {
   private wishOf(syscall: string, param: ConnParam): ConnWish {
     const { privateData = EMPTY, responderResources = DEFAULT_DEPTH, initiatorDepth = DEFAULT_DEPTH } = param;
     const { crc = true } = param;
-    // RFC 6581's four bytes are taken from the same room.
-    const most = MPA_PRIVATE_DATA_MAX - 4;
-    if (privateData.length > most)
-      this.refuse(syscall, `${privateData.length} bytes of private data must be at most ${most}`);
+    if (privateData.length > MPA_PRIVATE_DATA_MAX)
+      this.refuse(syscall, `${privateData.length} bytes of private data must be at most ${MPA_PRIVATE_DATA_MAX}`);
     for (const depth of [responderResources, initiatorDepth])
       if (!Number.isInteger(depth) || depth < 0 || depth > MAX_RD_ATOM)
         this.refuse(syscall, `responderResources and initiatorDepth must be from 0 to ${MAX_RD_ATOM}, not ${depth}`);
@@ -204,7 +206,8 @@ export class CmIdImpl implements CmId {
     this.pending?.reject(new KernelError('ECONNABORTED', 'rdma_cm', 'the id was destroyed'));
     this.pending = undefined;
     if (wasUsed) this.send('closeConn');
-    this.events.end();
+    // Requests that nobody has seen go with their listener.
+    for (const id of this.events.end()) id.destroyId();
     this.context.forgetId(this);
   }
 

@@ -10,6 +10,8 @@ export const IBV_ACCESS_REMOTE_READ = 4;
 export const IBV_ACCESS_REMOTE_ATOMIC = 8;
 /** Demand paged: nothing is pinned. Without it the region's pages are pinned and count against RLIMIT_MEMLOCK. */
 export const IBV_ACCESS_ON_DEMAND = 64;
+/** Flags that a device may pass over, as IBV_ACCESS_RELAXED_ORDERING: this one does (IB_UVERBS_ACCESS_OPTIONAL_RANGE). */
+export const IBV_ACCESS_OPTIONAL_RANGE = 0x3ff0_0000;
 
 /** `reregMr` (enum ibv_rereg_mr_flags). */
 export const IBV_REREG_MR_CHANGE_TRANSLATION = 1;

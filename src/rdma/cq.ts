@@ -19,6 +19,17 @@ export class CompChannelImpl implements CompChannel {
     else first.resolve(cq);
   }
 
+  /** A queue that is gone has no events. */
+  forget(cq: CompletionQueue): void {
+    const left = this.events.filter((event) => event !== cq);
+    this.events.splice(0, this.events.length, ...left);
+    this.nrCqs--;
+  }
+
+  get isDestroyed(): boolean {
+    return this.ended;
+  }
+
   getCqEvent(): Promise<CompletionQueue> {
     const event = this.events.shift();
     if (event !== undefined) return Promise.resolve(event);
@@ -59,6 +70,7 @@ export class CqImpl implements CompletionQueue {
   constructor(context: ContextImpl, cqe: number, channel: CompChannelImpl | undefined, cqContext: unknown) {
     if (!Number.isInteger(cqe) || cqe < 1 || cqe > MAX_CQE)
       throw new KernelError('EINVAL', 'createCq', `cqe ${cqe} must be from 1 to ${MAX_CQE}`);
+    if (channel?.isDestroyed) throw new KernelError('EINVAL', 'createCq', 'the channel was destroyed');
     this.context = context;
     this.channel = channel;
     this.cqContext = cqContext;
@@ -80,14 +92,19 @@ export class CqImpl implements CompletionQueue {
   }
 
   private poll(): WorkCompletion | undefined {
-    if (this.destroyed) throw new KernelError('EINVAL', 'pollCq', 'the completion queue was destroyed');
+    this.refuseDestroyed('pollCq');
     const wc = this.ring.poll();
     if (wc === undefined && this.ring.overrun())
       throw new KernelError('EIO', 'pollCq', `completions are lost: more than ${this.cqe} were not polled`);
     return wc;
   }
 
+  refuseDestroyed(syscall: string): void {
+    if (this.destroyed) throw new KernelError('EINVAL', syscall, 'the completion queue was destroyed');
+  }
+
   reqNotifyCq(solicitedOnly = false): void {
+    this.refuseDestroyed('reqNotifyCq');
     this.ring.arm(solicitedOnly ? NOTIFY_SOLICITED : NOTIFY_ANY);
   }
 
@@ -127,7 +144,7 @@ export class CqImpl implements CompletionQueue {
     if (this.nrUsers > 0) throw new KernelError('EBUSY', 'destroyCq', `${this.nrUsers} queue pairs use it`);
     this.destroyed = true;
     this.context.forgetCq(this);
-    if (this.channel !== undefined) this.channel.nrCqs--;
+    this.channel?.forget(this);
     this.wake?.();
     this.freeIfUnused();
   }

@@ -64,6 +64,8 @@ export class DeviceImpl implements Device {
   private nrContexts = 0;
   private nrConns = 0;
   private closing: Promise<void> | undefined;
+  /** When it is closed, and its words are gone. */
+  private lastStats: DeviceStats | undefined;
 
   constructor(host: Host, env: RdmaEnvironment, options: DeviceOptions) {
     const { maxMr = DEFAULT_MAX_MR, bufferBytes = DEFAULT_BUFFER_BYTES } = options;
@@ -203,7 +205,12 @@ export class DeviceImpl implements Device {
 
   receive(message: FromNic): void {
     if (message.type === 'fault') void this.link.serveFault(message);
-    else for (const context of this.contexts.values()) if (context.receive(message)) return;
+    else if (![...this.contexts.values()].some((context) => context.receive(message))) this.unclaimed(message);
+  }
+
+  /** A request for a listener that is gone. */
+  private unclaimed(message: FromNic): void {
+    if (message.type === 'connectRequest') this.send({ type: 'closeConn', conn: message.conn });
   }
 
   /** Its thread has ended without having been told to. */
@@ -216,6 +223,7 @@ export class DeviceImpl implements Device {
   }
 
   stats(): DeviceStats {
+    if (this.lastStats !== undefined) return this.lastStats;
     const { counts, past } = this;
     const [stats, mrs] = [{ ...counts }, this.mrs()];
     stats.minorFaults += past.minorFaults;
@@ -247,6 +255,7 @@ export class DeviceImpl implements Device {
     for (const context of [...this.contexts.values()]) await context.close();
     await this.link.stop();
     this.dead ??= 'it is closed';
+    this.lastStats = this.stats();
     for (const { addr, lenBytes } of this.blocks.splice(0)) this.host.arenaFree(addr, lenBytes);
   }
 }

@@ -3,6 +3,7 @@ import { type Mm, PAGE_SIZE, VA_SIZE } from '../mm/index.js';
 import {
   IBV_ACCESS_LOCAL_WRITE,
   IBV_ACCESS_ON_DEMAND,
+  IBV_ACCESS_OPTIONAL_RANGE,
   IBV_ACCESS_REMOTE_ATOMIC,
   IBV_ACCESS_REMOTE_READ,
   IBV_ACCESS_REMOTE_WRITE,
@@ -51,7 +52,7 @@ export function checkPlan(plan: MrPlan): void {
   const refuse = (what: string): never => {
     throw new KernelError('EINVAL', 'regMr', what);
   };
-  if (!Number.isInteger(access) || (access & ~ACCESS_ALL) !== 0)
+  if (!Number.isInteger(access) || (access & ~(ACCESS_ALL | IBV_ACCESS_OPTIONAL_RANGE)) !== 0)
     refuse(`access 0x${access.toString(16)} must be made of IBV_ACCESS_ flags that this device has`);
   const remoteWrites = access & (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC);
   if (remoteWrites !== 0 && (access & IBV_ACCESS_LOCAL_WRITE) === 0)
@@ -98,6 +99,9 @@ export class Mr implements MemoryRegion {
   private tableBytes = 0;
   private firstVpn = 0;
   private ended = false;
+  /** A registration that is under way. */
+  private changing: Promise<void> | undefined;
+  private isChanging = false;
 
   private constructor(context: ContextImpl, pd: ProtectionDomain) {
     this.context = context;
@@ -109,8 +113,14 @@ export class Mr implements MemoryRegion {
   static async register(context: ContextImpl, pd: ProtectionDomain, plan: MrPlan): Promise<Mr> {
     checkPlan(plan);
     const mr = new Mr(context, pd);
-    await mr.plug(plan);
+    // Before it waits for pages: the context, when it is closed, ends what is on its way too.
     context.addMr(mr);
+    await mr
+      .change(async () => await mr.plug(plan))
+      .catch((error: unknown) => {
+        context.removeMr(mr);
+        throw error;
+      });
     return mr;
   }
 
@@ -142,12 +152,13 @@ export class Mr implements MemoryRegion {
     this.addr = plan.addr;
     this.iova = plan.iova;
     this.length = implicit ? VA_SIZE : plan.length;
-    this.access = plan.access;
+    this.access = plan.access & ~IBV_ACCESS_OPTIONAL_RANGE;
     this.firstVpn = Math.floor(plan.addr / PAGE_SIZE);
     this.nrPages = Math.ceil((plan.addr + this.length) / PAGE_SIZE) - this.firstVpn;
     const onDemand = (plan.access & IBV_ACCESS_ON_DEMAND) !== 0;
     if (!onDemand) this.pinned = await PinnedPages.pin(mm, this.firstVpn, this.nrPages, this.writes);
     try {
+      if (this.ended) throw new KernelError('EINVAL', 'regMr', 'the region, or its context, was ended meanwhile');
       this.place(implicit, onDemand);
     } catch (error) {
       this.pinned?.unpin();
@@ -215,7 +226,18 @@ export class Mr implements MemoryRegion {
     if (this.ended) throw new KernelError('EINVAL', 'deregMr', 'the region was deregistered before');
     this.ended = true;
     this.context.removeMr(this);
+    if (this.isChanging) await this.changing;
     await this.unplug();
+  }
+
+  /** Runs what registers it; `deregMr` waits for that. */
+  private async change(work: () => Promise<void>): Promise<void> {
+    this.isChanging = true;
+    const working = work().finally(() => {
+      this.isChanging = false;
+    });
+    this.changing = working.catch(() => {});
+    await working;
   }
 
   /** No key names it when this has returned its promise, and no copy uses it. */
@@ -258,16 +280,14 @@ export class Mr implements MemoryRegion {
   ): Promise<void> {
     const plan = this.changed(flags, change);
     if (this.ended) throw new KernelError('EINVAL', 'reregMr', 'the region was deregistered before');
+    if (this.isChanging) throw new KernelError('EBUSY', 'reregMr', 'another change is under way');
+    if (!this.isLive) throw new KernelError('EINVAL', 'reregMr', 'the region is gone since a reregMr failed: deregMr');
     checkPlan(plan);
-    await this.unplug();
-    this.pd = (flags & IBV_REREG_MR_CHANGE_PD) !== 0 ? change.pd! : this.pd;
-    try {
+    await this.change(async () => {
+      await this.unplug();
+      this.pd = (flags & IBV_REREG_MR_CHANGE_PD) !== 0 ? change.pd! : this.pd;
       await this.plug(plan);
-    } catch (error) {
-      this.ended = true;
-      this.context.removeMr(this);
-      throw error;
-    }
+    });
   }
 
   private changed(

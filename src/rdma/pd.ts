@@ -57,9 +57,11 @@ export class Pd implements ProtectionDomain {
   private regionOf(sge: Sge, write: boolean): { mr: Mr; sge: Sge } {
     const mr = this.context.device.mrOf(sge.lkey);
     const where = `lkey 0x${sge.lkey.toString(16)}`;
-    if (mr === undefined || mr.pd !== this)
-      throw new KernelError('EINVAL', 'adviseMr', `${where} must be a region's of this protection domain`);
-    if (mr.pinned !== undefined) throw new KernelError('EOPNOTSUPP', 'adviseMr', `${where}: the region is pinned`);
+    if (mr === undefined) throw new KernelError('ENOENT', 'adviseMr', `${where} must be a region's`);
+    if (mr.pd !== this)
+      throw new KernelError('EPERM', 'adviseMr', `${where} must be a region's of this protection domain`);
+    if (mr.pinned !== undefined)
+      throw new KernelError('EINVAL', 'adviseMr', `${where} must be registered with IBV_ACCESS_ON_DEMAND`);
     if (!(sge.addr >= mr.iova && sge.length >= 0 && sge.addr + sge.length <= mr.iova + mr.length))
       throw new KernelError('EFAULT', 'adviseMr', `[0x${sge.addr.toString(16)}, +${sge.length}) must be in the region`);
     if (write && (mr.access & IBV_ACCESS_LOCAL_WRITE) === 0)

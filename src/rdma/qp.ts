@@ -30,10 +30,10 @@ function checkCap(cap: QpCap): void {
     if (!Number.isInteger(cap[name]) || cap[name] < low || cap[name] > high)
       throw new KernelError('EINVAL', 'createQp', `${name} ${cap[name]} must be from ${low} to ${high}`);
   };
-  check('maxSendWr', 1, MAX_QP_WR);
-  check('maxRecvWr', 1, MAX_QP_WR);
-  check('maxSendSge', 1, MAX_SGE);
-  check('maxRecvSge', 1, MAX_SGE);
+  check('maxSendWr', 0, MAX_QP_WR);
+  check('maxRecvWr', 0, MAX_QP_WR);
+  check('maxSendSge', 0, MAX_SGE);
+  check('maxRecvSge', 0, MAX_SGE);
   check('maxInlineData', 0, MAX_INLINE);
 }
 
@@ -73,6 +73,7 @@ export class QpImpl implements QueuePair {
         'createQp',
         'queues must be of the same context, and srq of the same protection domain',
       );
+    for (const queue of [this.sendCq, this.recvCq, this.srq]) queue?.refuseDestroyed('createQp');
     const { maxSendWr, maxRecvWr, maxSendSge, maxRecvSge, maxInlineData } = this.cap;
     const sqStride = wqeStrideWords(maxSendSge, maxInlineData);
     const rqStride = wqeStrideWords(maxRecvSge);
@@ -183,6 +184,8 @@ export class QpImpl implements QueuePair {
         'modifyQp',
         `state ${state} must be IBV_QPS_ERR: the connection manager does the rest`,
       );
+    if (this.state === IBV_QPS_ERR) return;
+    this.state = IBV_QPS_ERR;
     this.context.device.send({ type: 'failQp', qpNum: this.qpNum, reason: 'modifyQp to the error state' });
   }
 

@@ -21,12 +21,13 @@ export class SrqImpl implements SharedReceiveQueue {
 
   /** Throws KernelError EINVAL, ENOMEM (arena). */
   constructor(pd: Pd, { maxWr, maxSge, srqLimit = 0 }: SrqInitAttr) {
-    const check = (name: string, value: number, high: number): void => {
-      if (!Number.isInteger(value) || value < 1 || value > high)
-        throw new KernelError('EINVAL', 'createSrq', `${name} ${value} must be from 1 to ${high}`);
+    const check = (name: string, value: number, low: number, high: number): void => {
+      if (!Number.isInteger(value) || value < low || value > high)
+        throw new KernelError('EINVAL', 'createSrq', `${name} ${value} must be from ${low} to ${high}`);
     };
-    check('maxWr', maxWr, MAX_QP_WR);
-    check('maxSge', maxSge, MAX_SGE);
+    check('maxWr', maxWr, 1, MAX_QP_WR);
+    check('maxSge', maxSge, 1, MAX_SGE);
+    check('srqLimit', srqLimit, 0, maxWr);
     this.pd = pd;
     this.context = pd.context;
     this.maxWr = maxWr;
@@ -35,16 +36,21 @@ export class SrqImpl implements SharedReceiveQueue {
     this.lenBytes = ringBytes(maxWr, stride);
     this.address = this.context.device.allocZeroed(this.lenBytes, 16);
     this.ring = new WorkRing(this.context.device.words, this.address).init(maxWr, stride) as WorkRing;
-    this.modifySrq({ srqLimit });
+    this.ring.arm(srqLimit);
     this.context.addSrq(this);
   }
 
   postSrqRecv(...wrs: readonly RecvWr[]): void {
-    if (this.destroyed) throw new KernelError('EINVAL', 'postSrqRecv', 'the shared receive queue was destroyed');
+    this.refuseDestroyed('postSrqRecv');
     postReceives('postSrqRecv', this.ring, this.maxSge, this.maxWr, wrs);
   }
 
+  refuseDestroyed(syscall: string): void {
+    if (this.destroyed) throw new KernelError('EINVAL', syscall, 'the shared receive queue was destroyed');
+  }
+
   modifySrq({ srqLimit }: { srqLimit: number }): void {
+    this.refuseDestroyed('modifySrq');
     if (!Number.isInteger(srqLimit) || srqLimit < 0 || srqLimit > this.maxWr)
       throw new KernelError('EINVAL', 'modifySrq', `srqLimit ${srqLimit} must be from 0 to ${this.maxWr}`);
     this.ring.arm(srqLimit);

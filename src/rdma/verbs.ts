@@ -125,7 +125,8 @@ export interface ProtectionDomain {
   regMrIova(addr: number, length: number, iova: number, access: number): Promise<MemoryRegion>;
   /**
    * Brings in what `sgList` names of demand paged regions, before the network asks for it. Without IBV_ADVISE_MR_FLAG_FLUSH it resolves at once, and says nothing of what failed.
-   * Rejects with KernelError EINVAL, EOPNOTSUPP (a pinned region), EFAULT (bounds, or no such page), EPERM (PREFETCH_WRITE without the right), ENOMEM.
+   * Rejects with KernelError EINVAL (also for a pinned region), ENOENT (no such key), EFAULT (bounds, or no such page), EPERM (another protection domain's; PREFETCH_WRITE
+   * without the right), ENOMEM.
    */
   adviseMr(advice: AdviseMrAdvice, flags: number, sgList: readonly Sge[]): Promise<void>;
   /** Outside of the connection manager, as for tests: `id.createQp` is the usual way. Throws KernelError EINVAL, ENOMEM. */
@@ -157,8 +158,8 @@ export interface MemoryRegion {
   /** Whether its key is good: not after deregMr, an invalidation, or the end of its mm. */
   readonly isValid: boolean;
   /**
-   * Changes what IBV_REREG_MR flags name; the key is another afterwards. On a failure after EINVAL the region is gone, as in libibverbs.
-   * Rejects as `regMr`.
+   * Changes what IBV_REREG_MR flags name; the key is another afterwards. On EINVAL it is as it was; on another failure nothing is registered any more, and `deregMr`
+   * is all that is left to do (IBV_REREG_MR_ERR_CMD). Rejects as `regMr`, and with EBUSY while another reregMr is under way.
    */
   reregMr(
     flags: number,
@@ -290,7 +291,7 @@ export interface QueuePair {
    */
   postSend(...wrs: readonly SendWr[]): void;
   postRecv(...wrs: readonly RecvWr[]): void;
-  /** Only to IBV_QPS_ERR: all else the connection manager does. */
+  /** Only to IBV_QPS_ERR: all else the connection manager does. What is posted is flushed, and what the peer still sends is dropped. */
   modifyQp(state: QpState): void;
   /** Ends it, and its connection; what is posted has no completions any more. */
   destroyQp(): void;
