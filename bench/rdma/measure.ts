@@ -200,11 +200,12 @@ class Bench {
     });
   }
 
-  private async readOnce({ qp, sendCq, buffers, served }: Remote, offset: number, length: number): Promise<void> {
+  private async readOnce(remote: Remote, offset: number, length: number): Promise<void> {
+    const { qp, sendCq, buffers, served } = remote;
     const sgList = [{ addr: buffers.addr, length, lkey: buffers.lkey }];
     const wr = { wrId: 0, opcode: IBV_WR_RDMA_READ, sendFlags: IBV_SEND_SIGNALED, sgList } as const;
     qp.postSend({ ...wr, remoteAddr: served.addr + offset, rkey: served.rkey });
-    await nextOf(sendCq);
+    await nextOf(remote, sendCq);
   }
 
   /** READ of 4 KiB, a page at a time, pages in random order. */

@@ -49,14 +49,12 @@ async function latency(measure: (n: number) => Promise<number>): Promise<{ p50: 
 }
 
 /** Microseconds of one request over the region's first 8 bytes. */
-async function once(
-  { qp, sendCq, buffers, served }: Remote,
-  wr: Pick<SendWr, 'opcode' | 'compareAdd'>,
-): Promise<number> {
+async function once(remote: Remote, wr: Pick<SendWr, 'opcode' | 'compareAdd'>): Promise<number> {
+  const { qp, sendCq, buffers, served } = remote;
   const sgList = [{ addr: buffers.addr, length: 8, lkey: buffers.lkey }];
   const began = performance.now();
   qp.postSend({ ...wr, wrId: 0, sendFlags: IBV_SEND_SIGNALED, sgList, remoteAddr: served.addr, rkey: served.rkey });
-  await nextOf(sendCq);
+  await nextOf(remote, sendCq);
   return (performance.now() - began) * 1000;
 }
 

@@ -31,13 +31,14 @@ export async function ping(remote: Remote, count: number): Promise<PingReport> {
 }
 
 /** Microseconds until message `n` has come back. Throws KernelError where another one does. */
-export async function pingOnce({ qp, recvCq, buffers, rnic }: Remote, n: number): Promise<number> {
+export async function pingOnce(remote: Remote, n: number): Promise<number> {
+  const { qp, recvCq, buffers, rnic } = remote;
   const message = Buffer.alloc(ECHO_BYTES, `ping ${n} `);
   const { addr, lkey } = buffers;
   qp.postRecv({ wrId: n, sgList: [{ addr, length: ECHO_BYTES, lkey }] });
   const began = performance.now();
   qp.postSend({ wrId: n, opcode: IBV_WR_SEND, sendFlags: IBV_SEND_INLINE, inlineData: message });
-  await nextOf(recvCq);
+  await nextOf(remote, recvCq);
   const us = (performance.now() - began) * 1000;
   const back = Buffer.alloc(ECHO_BYTES);
   await rnic.mm.read(addr, back);
@@ -45,11 +46,12 @@ export async function pingOnce({ qp, recvCq, buffers, rnic }: Remote, n: number)
   return us;
 }
 
-/** The next completion, a good one. Throws KernelError EIO: what became of the connection. */
-export async function nextOf(cq: AsyncIterable<WorkCompletion>): Promise<WorkCompletion> {
+/** The next completion of a queue of `remote`, a good one. Throws KernelError EIO: what became of the connection. */
+export async function nextOf({ qp }: Remote, cq: AsyncIterable<WorkCompletion>): Promise<WorkCompletion> {
   for await (const wc of cq) {
     if (wc.status === IBV_WC_SUCCESS) return wc;
-    throw new KernelError('EIO', 'pollCq', `request ${wc.wrId}: ${wcStatusStr(wc.status)}`);
+    const why = qp.reason === undefined ? '' : `: ${qp.reason}`;
+    throw new KernelError('EIO', 'pollCq', `request ${wc.wrId}: ${wcStatusStr(wc.status)}${why}`);
   }
   throw new KernelError('EIO', 'pollCq', 'the queue is gone');
 }

@@ -42,7 +42,7 @@ export async function movePieces(
   let busy = 0;
   for (let slot = 0; slot < DEPTH; slot++) if (await start(slot)) busy++;
   while (busy > 0) {
-    const { wrId: slot } = await nextOf(sendCq);
+    const { wrId: slot } = await nextOf(remote, sendCq);
     await after?.(underWay[slot]!, buffers.addr + slot * BUFFER_BYTES);
     if (!(await start(slot))) busy--;
   }

@@ -2,6 +2,7 @@ import type { HostStats } from '../../mm/index.js';
 import {
   type AsyncEvent,
   type CmId,
+  type CompletionQueue,
   type DeviceStats,
   IBV_ACCESS_LOCAL_WRITE,
   IBV_ACCESS_ON_DEMAND,
@@ -31,6 +32,9 @@ import { arenaBytes, ECHO_BYTES, ECHO_DEPTH, encodeRegion, mapMemory, openRnic, 
 
 const REMOTE = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC;
 
+/** WHY: peers may come and go for days. */
+const MAX_REPORTED = 1000;
+
 /** What the report says of a connection. */
 interface ConnectionReport {
   readonly peer: string;
@@ -45,6 +49,8 @@ interface Report {
     readonly port: number;
     readonly regionBytes: number;
     readonly pinned: boolean;
+    readonly nrConnections: number;
+    /** The last MAX_REPORTED of them. */
     readonly connections: readonly ConnectionReport[];
     readonly device: DeviceStats;
   };
@@ -90,6 +96,7 @@ class Server {
   private readonly listener: CmId;
   private readonly region: MemoryRegion;
   private readonly options: RdmaServerOptions;
+  private nrConnections = 0;
   private readonly connections: ConnectionReport[] = [];
   private readonly reasons = new Map<number, string>();
   private firstEnded: ((ok: boolean) => void) | undefined;
@@ -138,7 +145,8 @@ class Server {
     const began = performance.now();
     const { host = '', port = 0 } = id.peerAddr ?? {};
     const connection: ConnectionReport = { peer: `${host} port ${port}`, end: '', pings: 0, wallMs: 0 };
-    this.connections.push(connection);
+    this.nrConnections++;
+    if (this.connections.push(connection) > MAX_REPORTED) this.connections.shift();
     try {
       connection.end = await this.converse(id, connection);
     } catch (error) {
@@ -151,34 +159,40 @@ class Server {
 
   private async converse(id: CmId, connection: ConnectionReport): Promise<string> {
     const { context, pd, mm } = this.rnic;
-    const cq = context.createCq(4 * ECHO_DEPTH);
-    const cap = { maxSendWr: ECHO_DEPTH, maxRecvWr: ECHO_DEPTH, maxSendSge: 1, maxRecvSge: 1, maxInlineData: 0 };
-    const qp = id.createQp(pd, { sendCq: cq, recvCq: cq, cap, sqSigAll: true });
     const va = mapMemory(mm, ECHO_DEPTH * ECHO_BYTES);
-    const buffers = await pd.regMr(va, ECHO_DEPTH * ECHO_BYTES, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
-    const echo = this.echo(qp, buffers, connection);
+    let cq: CompletionQueue | undefined;
+    let buffers: MemoryRegion | undefined;
+    let echo: Promise<void> | undefined;
     try {
-      const { iova: addr, length, rkey } = this.region;
-      await id.accept({
-        privateData: encodeRegion({ addr, length, rkey }),
-        responderResources: 64,
-        initiatorDepth: 0,
-        crc: this.options.crc,
-      });
+      cq = context.createCq(4 * ECHO_DEPTH);
+      const cap = { maxSendWr: ECHO_DEPTH, maxRecvWr: ECHO_DEPTH, maxSendSge: 1, maxRecvSge: 1, maxInlineData: 0 };
+      const qp = id.createQp(pd, { sendCq: cq, recvCq: cq, cap, sqSigAll: true });
+      buffers = await pd.regMr(va, ECHO_DEPTH * ECHO_BYTES, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_ON_DEMAND);
+      echo = this.echo(qp, buffers, connection);
+      await this.accept(id);
       return await this.untilGone(id, qp);
     } finally {
       id.destroyId();
-      qp.destroyQp();
-      cq.destroyCq();
+      id.qp?.destroyQp();
+      cq?.destroyCq();
       await echo;
-      await buffers.deregMr();
+      await buffers?.deregMr();
       mm.munmap(va, ECHO_DEPTH * ECHO_BYTES);
     }
   }
 
+  private async accept(id: CmId): Promise<void> {
+    const { iova: addr, length, rkey } = this.region;
+    const privateData = encodeRegion({ addr, length, rkey });
+    await id.accept({ privateData, responderResources: 64, initiatorDepth: 0, crc: this.options.crc });
+  }
+
   private async untilGone(id: CmId, { qpNum }: QueuePair): Promise<string> {
     for await (const { event, reason } of id.events) {
-      if (event === RDMA_CM_EVENT_DISCONNECTED) return this.reasons.get(qpNum) ?? reason ?? 'disconnected';
+      if (event !== RDMA_CM_EVENT_DISCONNECTED) continue;
+      const known = this.reasons.get(qpNum);
+      this.reasons.delete(qpNum);
+      return known ?? reason ?? 'disconnected';
     }
     return 'the device is gone';
   }
@@ -199,17 +213,17 @@ class Server {
 
   report(): Report {
     const { device } = this.rnic;
-    const { connections, options } = this;
+    const { connections, nrConnections, options } = this;
     const { port } = this.listener.localAddr!;
-    const server = { port, regionBytes: options.region, pinned: options.pin, connections, device: device.stats() };
-    return { server, host: device.host.stats() };
+    const server = { port, regionBytes: options.region, pinned: options.pin, nrConnections, connections };
+    return { server: { ...server, device: device.stats() }, host: device.host.stats() };
   }
 }
 
 function reportText({ server, host }: Report): string {
-  const { device, connections } = server;
+  const { device, nrConnections } = server;
   return (
-    `\n  ${connections.length} connections; received ${formatSize(device.bytesReceived)}, sent ${formatSize(device.bytesSent)}\n` +
+    `\n  ${nrConnections} connections; received ${formatSize(device.bytesReceived)}, sent ${formatSize(device.bytesSent)}\n` +
     `  faults ${device.minorFaults} minor, ${device.majorFaults} major, retried ${device.retries}; ` +
     `pages invalidated ${device.pageInvalidations}; pinned ${device.pinnedPages}\n` +
     `  ${formatSize(server.regionBytes)} of memory in ${formatSize(host.framesPeak * 4096)} of frames; ` +
