@@ -83,7 +83,10 @@ class MemoryStream implements Stream {
       peer.nrInbox += bytes.length;
       done();
     }
-    if (this.ending && this.waiting.length === 0) peer.peerEnds = true;
+    if (this.ending && this.waiting.length === 0) {
+      peer.peerEnds = true;
+      if (this.toldEnd) this.close(undefined);
+    }
     peer.pump();
   }
 
@@ -112,7 +115,7 @@ class MemoryStream implements Stream {
     } else if (this.peerEnds && !this.toldEnd) {
       this.toldEnd = true;
       this.handler.ended();
-      if (this.ending) this.close(undefined);
+      if (this.ending) this.pushSoon();
     }
   }
 

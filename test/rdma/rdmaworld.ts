@@ -76,6 +76,7 @@ export interface WorldOptions {
   readonly host?: Partial<HostOptions>;
   readonly device?: DeviceOptions;
   readonly net?: RdmaEnvironment['net'];
+  readonly setTimer?: RdmaEnvironment['setTimer'];
   readonly attr?: Partial<QpInitAttr>;
   readonly params?: [ConnParam, ConnParam];
 }
@@ -98,7 +99,8 @@ export class RdmaWorld {
       debug: true,
       ...options.host,
     });
-    this.env = environment(transport, options.net);
+    const { setTimer } = options;
+    this.env = { ...environment(transport, options.net), ...(setTimer && { setTimer }) };
     this.device = openDevice(this.host, this.env, options.device);
   }
 
