@@ -1,12 +1,13 @@
 import fs from 'node:fs';
 import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
 import { PAGE_SIZE, type SwapDevice } from '../mm/index.js';
+import { Blocking } from './blocking.js';
 import { Limiter } from './limiter.js';
 import { after } from './views.js';
 
 /**
  * A swap device in a file. Consecutive slots move in one readv or writev of the frames themselves, no copy in between; a few
- * transfers are under way at once. Short transfers are continued; the end of the file where a page should be is an error.
+ * transfers are under way at once, or none, where the file is in the page cache and blocking is quicker (blocking.ts). Short transfers are continued; the end of the file where a page should be is an error.
  *
  * Errors are KernelError and name the path. The file is private to its owner (0600), sparse until written, and of no use after the
  * process: `close` removes it if it was created here, and else truncates it to nothing. For signal handlers there is `unlinkSync`.
@@ -29,6 +30,7 @@ export class FileSwap implements SwapDevice {
   private readonly fd: number;
   private readonly created: boolean;
   private readonly limiter = new Limiter(MAX_TRANSFERS);
+  private readonly blocking = { read: new Blocking(), write: new Blocking() };
   private closed = false;
 
   /** See `openFileSwap`. */
@@ -66,11 +68,17 @@ export class FileSwap implements SwapDevice {
     frames: readonly Uint8Array[],
   ): Promise<void> {
     const transfers = runs(slots).map(([start, end]) =>
-      this.limiter.run(() => this.move(op, frames.slice(start, end), slots[start]! * PAGE_SIZE)),
+      this.transfer(op, frames.slice(start, end), slots[start]! * PAGE_SIZE),
     );
     // All of them end before this does: until then their frames belong to them.
     const results = await Promise.allSettled(transfers);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  private async transfer(op: 'read' | 'write', views: Uint8Array[], position: number): Promise<void> {
+    const sync = op === 'read' ? fs.readvSync : fs.writevSync;
+    if (this.blocking[op].tried(views.length, () => this.moveSync(op, sync, views, position))) return;
+    await this.limiter.run(() => this.move(op, views, position));
   }
 
   private async move(op: 'read' | 'write', views: Uint8Array[], position: number): Promise<void> {
