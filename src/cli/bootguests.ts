@@ -11,7 +11,7 @@ import type { BootOptions } from './boot.js';
 import { toJson } from './bootreport.js';
 import { Disks } from './disks.js';
 import { readInput, refuseSameFile, releaseInput } from './files.js';
-import { checkFrames } from './guestoptions.js';
+import { checkFrames, ownBootargs } from './guestoptions.js';
 import { type GuestPlace, type GuestRunOptions, runGuests, toStderr } from './guestrun.js';
 import { Nets } from './nets.js';
 import { Rnics } from './rnics.js';
@@ -28,7 +28,6 @@ const ARENA_PER_THREAD = 12 * 2 ** 20;
 /** What Linux credits as a full seed (drivers/char/random.c, BLAKE2S_HASH_SIZE). */
 const RNG_SEED_BYTES = 32;
 const OUR_GUEST = new URL('../../guests/images/memhog.img', import.meta.url);
-const OUR_APPEND = 'passes=2';
 const LINUX_APPEND = 'earlycon=sbi';
 
 /** What the guests are made of, read and checked. */
@@ -178,10 +177,7 @@ async function guestDevices(
   return { ...hvc, devices: [...devices, new VirtioRng((bytes) => randomFillSync(bytes))] };
 }
 
-/** Our own guests each get a seed of their own, so that no two hold the same pages. */
-function bootargs(options: BootOptions, index: number): string {
-  if (options.append !== undefined) return options.append;
-  return options.kernel === undefined
-    ? `${OUR_APPEND} seed=${index + 1}`
-    : `console=${options.console} ${LINUX_APPEND}`;
+function bootargs({ kernel, append, console }: BootOptions, index: number): string {
+  if (kernel === undefined) return ownBootargs(append, index);
+  return append ?? `console=${console} ${LINUX_APPEND}`;
 }

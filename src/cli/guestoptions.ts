@@ -64,3 +64,8 @@ export function checkFrames(verb: string, frames: number, guests: number, vcpus:
   const right = `must be at least ${formatSize(least)} for ${what} to make progress`;
   throw new KernelError('EINVAL', verb, `--frames ${formatSize(frames)} ${right}`);
 }
+
+/** The command line of guest `index`, of a kernel of ours. Each has a seed of its own, so that no two hold the same pages; one in `append` comes before it and counts. */
+export function ownBootargs(append: string | undefined, index: number): string {
+  return `${append ?? 'passes=2'} seed=${index + 1}`;
+}

@@ -7,7 +7,7 @@ import { LguestGuest } from '../vmm/index.js';
 import { toJson } from './bootreport.js';
 import { Disks } from './disks.js';
 import { readInput, refuseSameFile, releaseInput } from './files.js';
-import { checkFrames, MIB } from './guestoptions.js';
+import { checkFrames, MIB, ownBootargs } from './guestoptions.js';
 import { type GuestPlace, runGuests, toStderr } from './guestrun.js';
 import type { LguestOptions } from './lguest.js';
 
@@ -17,7 +17,6 @@ import type { LguestOptions } from './lguest.js';
 const ARENA_BASE = 32 * MIB;
 const ARENA_PER_GUEST = MIB;
 const OUR_GUEST = new URL('../../guests/images/forkhog.img', import.meta.url);
-const OUR_APPEND = 'passes=2';
 const MEMORY_DISK_BYTES = 4 * MIB;
 
 /** Runs the guests to their ends; resolves with the command's exit code. Throws KernelError for what cannot work. */
@@ -53,7 +52,7 @@ async function launch(place: GuestPlace, options: LguestOptions, kernel: Uint8Ar
       lguest,
       ramBytes: options.ram,
       kernel,
-      bootargs: options.append ?? (options.kernel === undefined ? `${OUR_APPEND} seed=${i + 1}` : ''),
+      bootargs: options.kernel === undefined ? ownBootargs(options.append, i) : (options.append ?? ''),
       gunzip: (bytes) => gunzipSync(bytes),
       rlimitMemlock: options.memlock,
       pin: options.pin,
