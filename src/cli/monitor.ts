@@ -27,8 +27,8 @@ interface MonitorCommand {
 const COMMANDS: Record<string, MonitorCommand> = {
   help: { usage: 'help', what: 'this text', run: () => help() },
   info: {
-    usage: 'info mem|notifiers|guests|vcpus|balloon',
-    what: 'frames and swap; calls of notifiers; guests; their vCPUs; their balloons',
+    usage: 'info mem|notifiers|guests|vcpus|balloon|idle',
+    what: 'frames and swap; calls of notifiers; guests; their vCPUs; their balloons; what they use',
     run: (target, [about = '', ...rest]) => info(target, about, rest),
   },
   stop: {
@@ -105,6 +105,7 @@ export class Monitor {
       'info guests',
       'info vcpus',
       'info balloon',
+      'info idle',
       'stop',
       'cont',
       'balloon ',
@@ -127,6 +128,7 @@ const INFO: Record<string, (target: MonitorTarget) => string | Promise<string>> 
   guests: infoGuests,
   vcpus: infoVcpus,
   balloon: infoBalloon,
+  idle: infoIdle,
 };
 
 function info(target: MonitorTarget, about: string, rest: readonly string[]): string | Promise<string> {
@@ -226,6 +228,16 @@ function balloonSize(text: string): number {
   } catch (error) {
     throw new Refusal((error as Error).message);
   }
+}
+
+/** The working set of each guest: what it has used since this was asked last. */
+function infoIdle({ host, guests }: MonitorTarget): string {
+  const rows = guests.map(({ name, mm }) => {
+    const { nrIdle, nrUsed } = host.pageIdle.countMm(mm);
+    host.pageIdle.setIdleMm(mm);
+    return [name, formatSize(nrUsed * 4096), formatSize(nrIdle * 4096)];
+  });
+  return `${table([['guest', 'used', 'idle'], ...rows])}\n  since this was asked last; the first time all counts as used\n`;
 }
 
 const COUNTED_IN_BYTES = ['swapIn', 'swapOut', 'freeMemory', 'totalMemory', 'availableMemory', 'diskCaches'];

@@ -7,7 +7,7 @@ export interface ConformanceAdapter {
   readonly name: string;
   /** For the hosts of the suite, beside its own `frames`, `swap` and `debug`: a larger arena, another `defer`. */
   readonly hostOptions?: Pick<HostOptions, 'arenaBytes' | 'defer' | 'now' | 'notifierBudgetMs'>;
-  /** Whether the driver says which pages were used through it (`clearFlushYoung`); without it that is not looked at. */
+  /** Whether the driver says which pages were used through it (`clearFlushYoung` and `testYoung`); without it that is not looked at. */
   readonly young?: boolean;
   /**
    * Whether its faults may run on another thread than the mm's: then a bracket comes between any two accesses to shared words (`Words`) that it does

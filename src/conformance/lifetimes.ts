@@ -1,33 +1,8 @@
 import { checkHost, PAGE_SIZE } from '../mm/index.js';
 import type { Scenario } from './operations.js';
-import { expectEqual, fail, NR_PAGES, type World } from './world.js';
+import { expectEqual, fail, NR_PAGES } from './world.js';
 
-/** The end of an area, of the mm, and of the instance; what it holds, and what it says of use. */
-
-/** Rounds of reclaim beside pages that are in use through the driver alone. */
-const ROUNDS = 12;
-
-async function young(w: World): Promise<void> {
-  w.fill(10);
-  const hot = [1, 8, 13];
-  for (let page = 0; page < NR_PAGES; page++) await w.checkPage(page);
-  w.host.reclaim.shrink(true, true, false);
-  const use = async () => {
-    for (const page of hot) await w.load(page);
-  };
-  for (let round = 0; round < ROUNDS && w.mm.residentPages > hot.length; round++) {
-    await use();
-    w.host.reclaim.shrink(true, true, false);
-  }
-  for (const page of hot) {
-    let present = false;
-    const vpn = w.at(page) / PAGE_SIZE;
-    w.mm.forEachPresent(vpn, vpn + 1, () => (present = true));
-    if (!present)
-      fail(`page ${page}, in use through the driver all the time, was reclaimed before pages that nobody used`);
-  }
-  expectEqual(w.mm.residentPages < NR_PAGES, true, 'whether unused pages were reclaimed');
-}
+/** The end of an area, of the mm, and of the instance; and what it holds. */
 
 export const LIFETIMES: readonly Scenario[] = [
   {
@@ -114,9 +89,3 @@ export const LIFETIMES: readonly Scenario[] = [
     },
   },
 ];
-
-export const YOUNG: Scenario = {
-  name: 'pages in use through the driver stay, when unused ones are reclaimed',
-  numbers: ['N14'],
-  run: young,
-};

@@ -78,6 +78,11 @@ export class ReferenceDriver implements ConformanceInstance, MmuNotifierOps {
     return young;
   }
 
+  testYoung(_sub: MmuSubscription, start: number, end: number): boolean {
+    for (let vpn = start / PAGE_SIZE; vpn < end / PAGE_SIZE; vpn++) if (this.table.get(vpn)?.young) return true;
+    return false;
+  }
+
   release(_sub: MmuSubscription): void {
     this.table.clear();
     this.ended = true;

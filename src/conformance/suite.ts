@@ -1,10 +1,11 @@
 import type { ConformanceAdapter, ConformanceCase, ConformanceResult } from './adapter.js';
 import { FILE_OPERATIONS } from './files.js';
-import { LIFETIMES, YOUNG } from './lifetimes.js';
+import { LIFETIMES } from './lifetimes.js';
 import { OPERATIONS, type Scenario } from './operations.js';
 import { PROGRAMS } from './program.js';
 import { OVERLAP, RACES } from './races.js';
 import { World } from './world.js';
+import { YOUNG } from './young.js';
 
 /**
  * What every driver over mm must do, as cases that know nothing of the driver but an adapter. Each makes a host of its own and ends it; a driver is run as
@@ -15,7 +16,7 @@ import { World } from './world.js';
 export function conformanceCases(adapter: ConformanceAdapter): ConformanceCase[] {
   const scenarios = [...OPERATIONS, ...FILE_OPERATIONS, ...RACES, ...LIFETIMES, ...PROGRAMS];
   if (adapter.blocks !== true) scenarios.push(OVERLAP);
-  if (adapter.young === true) scenarios.push(YOUNG);
+  if (adapter.young === true) scenarios.push(...YOUNG);
   return scenarios.map((scenario) => ({
     name: scenario.name,
     numbers: scenario.numbers,

@@ -1,5 +1,5 @@
 import { type Host, PAGE_SIZE } from '../mm/index.js';
-import { DIRECT_T, DIRECT_V, DIRECT_W } from './memslot.js';
+import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W } from './memslot.js';
 import type { GfnLookup, GfnSlot } from './rmap.js';
 import { LeafCache } from './shadowcache.js';
 import { ShadowFences } from './shadowfence.js';
@@ -338,6 +338,14 @@ export class ShadowPages {
     slot.direct.fetchAnd(i, ~DIRECT_T);
     this.onZap(ANY_VPN);
     return true;
+  }
+
+  /** Whether page `i` of a memslot was used, directly or by a shadow entry, since `clearYoung`: changes nothing. */
+  testYoung(slot: GfnSlot, i: number): boolean {
+    if ((slot.direct.readOnce(i) & (DIRECT_A | DIRECT_T)) !== 0) return true;
+    for (let index = slot.rmap.readOnce(i) - 1; index >= 0; index = this.tree.rmap.after(index))
+      if ((this.spte(index) & SPTE_A) !== 0) return true;
+    return false;
   }
 
   // For tests and statistics.

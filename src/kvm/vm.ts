@@ -287,13 +287,23 @@ export class Vm {
 
   /** Whether the guest used the host virtual pages [start, end) (bytes) since the last call (N14). */
   clearYoungVpns(start: number, end: number): boolean {
-    let young = false;
+    return this.isAnyPage(start, end, (slot, i) => this.clearYoung(slot, i));
+  }
+
+  /** The same question, which changes nothing. */
+  testYoungVpns(start: number, end: number): boolean {
+    return this.isAnyPage(start, end, (slot, i) => this.shadow.testYoung(slot, i));
+  }
+
+  /** Asks of each page of a memslot that shows one of the bytes [start, end). */
+  private isAnyPage(start: number, end: number, ask: (slot: Memslot, i: number) => boolean): boolean {
+    let any = false;
     for (const slot of this.slots.all()) {
       const first = Math.max(start / PAGE_SIZE - slot.baseVpn, 0);
       const last = Math.min(end / PAGE_SIZE - slot.baseVpn, slot.nrPages);
-      for (let i = first; i < last; i++) young = this.clearYoung(slot, i) || young;
+      for (let i = first; i < last; i++) any = ask(slot, i) || any;
     }
-    return young;
+    return any;
   }
 
   private clearYoung(slot: Memslot, i: number): boolean {

@@ -33,6 +33,11 @@ export function lguestNotifierOps(cpu: LgCpu): MmuNotifierOps {
 
     clearFlushYoung: (_sub, start, end): boolean => directories.clearYoung(gfn(start), gfn(end)),
 
+    // WHY it flushes as well: nothing drives the translation of a hot page out of the TLB, and without that it would look idle for as long as it is used.
+    clearYoung: (_sub, start, end): boolean => directories.clearYoung(gfn(start), gfn(end)),
+
+    testYoung: (_sub, start, end): boolean => directories.testYoung(gfn(start), gfn(end)),
+
     release(): void {
       // A bracket that never ends: a fault under way installs nothing any more.
       invalidate.begin(0, VA_SIZE);

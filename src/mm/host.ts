@@ -29,6 +29,7 @@ import type { RemoteArea } from './remote/remotearea.js';
 import { AnonVmas } from './rmap/anonvma.js';
 import { type CompactResult, compact } from './rmap/compact.js';
 import { Migration } from './rmap/migrate.js';
+import { PageIdle } from './stat/pageidle.js';
 import { procVmstat } from './stat/procvmstat.js';
 import { type HostStats, notifierStats, VmStat } from './stat/stats.js';
 import { SameFilled } from './swap/samefilled.js';
@@ -120,6 +121,8 @@ export class Host {
   readonly swapIn: SwapIn;
   readonly writeback: Writeback;
   readonly young: Young;
+  /** Which pages were used since they were marked. */
+  readonly pageIdle: PageIdle;
   readonly workingset: Workingset;
   readonly reclaim: Reclaim;
   readonly oom: Oom;
@@ -171,6 +174,7 @@ export class Host {
     this.swapIn = new SwapIn(this, checkPageCluster(options.pageCluster ?? DEFAULT_PAGE_CLUSTER));
     this.writeback = new Writeback(this);
     this.young = new Young(this);
+    this.pageIdle = new PageIdle(this);
     this.workingset = new Workingset(this);
     this.reclaim = new Reclaim(this);
     this.oom = new Oom(this, options.oom ?? 'kill', options.onOom);

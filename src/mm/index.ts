@@ -6,7 +6,7 @@
  *   vma/            mappings and the calls that change them, limits          fault/    faults, copy-on-write, fork, access by address
  *   rmap/           from a frame to its ptes, migration, compaction          reclaim/  what leaves memory, and who dies when nothing can
  *   swap/           slots, swap cache, transfers                             file/     page cache, files, shared memory, write-back
- *   notifier/       subscriptions, brackets, read-begin and read-retry       stat/     vmstat, smaps, pagemap
+ *   notifier/       subscriptions, brackets, read-begin and read-retry       stat/     vmstat, smaps, pagemap, idle pages
  *   remote/         other threads that map pages by themselves
  */
 
@@ -62,6 +62,7 @@ export type { RemoteArea, RemoteOptions } from './remote/remotearea.js';
 export { REMOTE_ZERO, RemoteMm } from './remote/remotemm.js';
 export { createRemote } from './remote/remotes.js';
 export type { CompactResult } from './rmap/compact.js';
+export type { IdleCount, PageIdle } from './stat/pageidle.js';
 export type { PagemapEntry } from './stat/pagemap.js';
 export type { ProcStatus } from './stat/procstatus.js';
 export type { ProcVmstat } from './stat/procvmstat.js';

@@ -39,12 +39,11 @@ export function rdmaNotifierOps(table: OdpTable): MmuNotifierOps {
       region.unlock();
     },
 
-    clearFlushYoung(_sub, start: number, end: number): boolean {
-      region.lock();
-      const young = table.clearYoungVpnsLocked(start / PAGE_SIZE, end / PAGE_SIZE);
-      region.unlock();
-      return young;
-    },
+    // A NIC has no TLB: it looks each entry up anew, so there is nothing to flush.
+    clearFlushYoung: (_sub, start, end): boolean => age(table, start, end),
+    clearYoung: (_sub, start, end): boolean => age(table, start, end),
+
+    testYoung: (_sub, start, end): boolean => table.testYoung(start / PAGE_SIZE, end / PAGE_SIZE),
 
     release(): void {
       region.lock();
@@ -58,4 +57,11 @@ export function rdmaNotifierOps(table: OdpTable): MmuNotifierOps {
 
     mappings: (_sub, start, end, writable): number => table.countEntries(start / PAGE_SIZE, end / PAGE_SIZE, writable),
   };
+}
+
+function age(table: OdpTable, start: number, end: number): boolean {
+  table.region.lock();
+  const young = table.clearYoungVpnsLocked(start / PAGE_SIZE, end / PAGE_SIZE);
+  table.region.unlock();
+  return young;
 }

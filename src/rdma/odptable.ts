@@ -63,6 +63,10 @@ export class OdpTable {
     return this.region.clearYoungLocked(this.page(startVpn), this.page(endVpn));
   }
 
+  testYoung(startVpn: number, endVpn: number): boolean {
+    return this.region.testYoung(this.page(startVpn), this.page(endVpn));
+  }
+
   countEntries(startVpn: number, endVpn: number, writable = false): number {
     return this.region.countEntries(this.page(startVpn), this.page(endVpn), writable);
   }

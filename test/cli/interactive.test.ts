@@ -55,6 +55,8 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
     await command.until(PROMPT);
     type(command, 'info mem\rinfo notifiers\rinfo guests\rinfo balloon\rinfo vcpus\r');
     await command.until(/instructions[\s\S]*\(unpin\) /);
+    type(command, 'info idle\rinfo idle\r');
+    await command.until(/guest0 +[\d.]+ [KM]iB +0 B[\s\S]*asked last[\s\S]*guest0 +\d+ [\w ]+ [\d.]+ [KM]iB\r/);
     type(command, 'foo\rinfo bar\rballoon 1M\rballoon 8M\rballoon x\rstop 7\r');
     await command.until(/guest '7' must be 0/);
     const { stdout } = command;
@@ -69,7 +71,7 @@ describe.skipIf(!hasScript)('boot on a terminal', () => {
     expect(stdout).toContain("'8M' must be less than the 8 MiB of RAM that guest0 has\r\n");
     expect(stdout).toContain("'x' must be a size such as 128M or 1G.\r\n");
     expect(stdout).toContain("'foo' must be one of help, info, stop, cont, balloon, console, quit\r\n");
-    expect(stdout).toContain("info 'bar' must be one of mem, notifiers, guests, vcpus, balloon\r\n");
+    expect(stdout).toContain("info 'bar' must be one of mem, notifiers, guests, vcpus, balloon, idle\r\n");
     type(command, 'quit\r');
     expect((await command.done).code).toBe(1);
   });

@@ -180,6 +180,37 @@ export const BROKEN: Readonly<Record<string, Wrong>> = {
       return true;
     }
   },
+  'takes the marks when it is asked without a change': class extends ReferenceDriver {
+    override testYoung(sub: MmuSubscription, start: number, end: number): boolean {
+      return super.clearFlushYoung(sub, start, end);
+    }
+  },
+  'calls every page young that it maps, when it is asked without a change': class extends ReferenceDriver {
+    override testYoung(_sub: MmuSubscription, start: number): boolean {
+      return this.table.has(start / PAGE_SIZE);
+    }
+  },
+  'is never young when it is asked without a change': class extends ReferenceDriver {
+    override testYoung(): boolean {
+      return false;
+    }
+  },
+  'is asynchronous when it is asked without a change': class extends ReferenceDriver {
+    override testYoung(sub: MmuSubscription, start: number, end: number): boolean {
+      return Promise.resolve(super.testYoung(sub, start, end)) as unknown as boolean;
+    }
+  },
+  'tells idle page tracking of a use for ever': class extends ReferenceDriver {
+    clearYoung(sub: MmuSubscription, start: number, end: number): boolean {
+      return super.testYoung(sub, start, end);
+    }
+  },
+  'takes the marks for idle page tracking and does not tell': class extends ReferenceDriver {
+    clearYoung(sub: MmuSubscription, start: number, end: number): boolean {
+      super.clearFlushYoung(sub, start, end);
+      return false;
+    }
+  },
   'keeps a reference to each page': class extends OtherFault {
     protected fault(va: number, flags: number): boolean | number {
       const pfn = this.mm.tryGetPage(va, flags);

@@ -79,6 +79,7 @@ export class Device {
       invalidateRangeStart: (_sub, range) => this.start(range),
       invalidateRangeEnd: () => this.end(),
       clearFlushYoung: () => this.clearFlushYoung(),
+      testYoung: () => this.testYoung(),
       release: () => this.release(),
     });
   }
@@ -104,6 +105,13 @@ export class Device {
     this.words.lock(LOCK);
     const entry = this.words.readOnce(ENTRY);
     if ((entry & YOUNG) !== 0) this.words.writeOnce(ENTRY, entry & ~YOUNG);
+    this.words.unlock(LOCK);
+    return (entry & YOUNG) !== 0;
+  }
+
+  private testYoung(): boolean {
+    this.words.lock(LOCK);
+    const entry = this.words.readOnce(ENTRY);
     this.words.unlock(LOCK);
     return (entry & YOUNG) !== 0;
   }

@@ -200,6 +200,24 @@ test('N14: the use of a page through a shadow entry shows once, and again after 
   w.t.destroy();
 });
 
+test('N14: the use of a page through a shadow entry shows to who only asks, and to idle page tracking, each time', async () => {
+  const w = await World.create(ENOUGH_SHADOW_PAGES);
+  const { mm, host } = w.t;
+  const young = () => mm.notifiers.testYoung(w.t.at(FIRST_DATA_PAGE), w.t.at(FIRST_DATA_PAGE + 1));
+  await w.t.store(w.va(0), 1n);
+  const { pfn } = mm.pagemap(w.t.at(FIRST_DATA_PAGE), 1)[0]!;
+  host.young.testAndClear(pfn);
+  expect(young()).toBe(false);
+  for (let use = 0; use < 3; use++) {
+    host.pageIdle.setIdle(pfn);
+    expect([young(), host.pageIdle.testIdle(pfn)]).toEqual([false, true]);
+    await w.t.load(w.va(0));
+    expect([young(), young(), host.pageIdle.testIdle(pfn), young()]).toEqual([true, true, false, false]);
+    w.t.check();
+  }
+  w.t.destroy();
+});
+
 test('the guest sees a pte that it changed once it has fenced', async () => {
   const w = await World.create(ENOUGH_SHADOW_PAGES);
   await w.t.store(w.va(0), 1n);

@@ -171,6 +171,23 @@ test('N15: reclaim takes a page from a vCPU that stores to it: no store is lost'
   expect(counter(w)).toBeGreaterThanOrEqual(seen);
 });
 
+test('N14: a page that a vCPU in its thread uses all the time is not idle for long, and one that it has not used is', async () => {
+  const w = newWorld(1, COUNT);
+  const { pageIdle } = w.host;
+  w.mm.writeSync(data(w) + PAGE, new Uint8Array([1]));
+  const running = w.vcpus[0]!.run();
+  await until(() => counter(w) > 0n);
+  const [hot, cold] = w.mm.pagemap(data(w), 2).map(({ pfn }) => pfn);
+  for (let round = 0; round < 5; round++) {
+    pageIdle.setIdle(cold!);
+    expect(pageIdle.setIdle(hot!)).toBe(true);
+    await until(() => !pageIdle.testIdle(hot!));
+    expect(pageIdle.testIdle(cold!)).toBe(true);
+  }
+  w.vcpus[0]!.immediateExit();
+  await running;
+});
+
 test('N28: fork under a vCPU that stores: the child is a copy of one instant, and the guest counts on', async () => {
   const w = newWorld(1, COUNT);
   const running = w.vcpus[0]!.run();

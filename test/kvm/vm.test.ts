@@ -134,6 +134,22 @@ test("N14: the guest's use of a page shows once, and again after the next use", 
   expect([young(), young()]).toEqual([true, false]);
 });
 
+test("N14: the guest's use of a page shows to who only asks, and to idle page tracking, each time", async () => {
+  const t = await newVm();
+  const young = () => t.mm.notifiers.testYoung(t.at(DATA), t.at(DATA + 1));
+  await t.store(t.gpa(DATA), 1n);
+  const { pfn } = t.mm.pagemap(t.at(DATA), 1)[0]!;
+  t.host.young.testAndClear(pfn);
+  expect(young()).toBe(false);
+  for (let use = 0; use < 3; use++) {
+    t.host.pageIdle.setIdle(pfn);
+    expect([young(), t.host.pageIdle.testIdle(pfn)]).toEqual([false, true]);
+    await t.load(t.gpa(DATA));
+    expect([young(), young(), t.host.pageIdle.testIdle(pfn), young()]).toEqual([true, true, false, false]);
+    t.check();
+  }
+});
+
 test('a region over what is not mapped is a memory fault, not the end of the host', async () => {
   const t = await newVm();
   t.vm.setUserMemoryRegion({ slot: 1, guestPhysAddr: 0, memorySize: PAGE, userspaceAddr: t.hva + 2 ** 30 });

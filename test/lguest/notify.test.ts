@@ -147,6 +147,23 @@ describe('S10: the guest is bumped out when an entry that it may be using goes',
     expect(t.host.vmstat.brackets).toBe(brackets);
   });
 
+  test('N14: the use of a page shows to who only asks, and to idle page tracking, each time', async () => {
+    const t = await paged();
+    const at = t.base + DATA * PAGE;
+    const young = () => t.mm.notifiers.testYoung(at, at + PAGE);
+    await t.load(t.va(DATA * PAGE));
+    const { pfn } = t.mm.pagemap(at, 1)[0]!;
+    t.host.young.testAndClear(pfn);
+    expect(young()).toBe(false);
+    for (let use = 0; use < 3; use++) {
+      t.host.pageIdle.setIdle(pfn);
+      expect([young(), t.host.pageIdle.testIdle(pfn)]).toEqual([false, true]);
+      await t.load(t.va(DATA * PAGE));
+      expect([young(), young(), t.host.pageIdle.testIdle(pfn), young()]).toEqual([true, true, false, false]);
+    }
+    t.check();
+  });
+
   test('N3: nothing is shown while a bracket is open; the guest goes on when it has ended', async () => {
     const t = await paged();
     await t.load(t.va(DATA * PAGE));

@@ -44,6 +44,8 @@ const FAULTS = [
   'slow',
   'lies',
   'young throws',
+  'idle throws',
+  'look is a promise',
   'keeps its lock',
 ] as const;
 type Fault = (typeof FAULTS)[number];
@@ -98,6 +100,14 @@ class HostileDriver {
       },
       clearFlushYoung: () => {
         if (this.broken && this.fault === 'young throws') throw new Error('in young');
+        return false;
+      },
+      clearYoung: () => {
+        if (this.broken && this.fault === 'idle throws') throw new Error('in idle');
+        return false;
+      },
+      testYoung: () => {
+        if (this.broken && this.fault === 'look is a promise') return Promise.resolve() as unknown as boolean;
         return false;
       },
       mappings: (_sub, start, end, writable) => {
@@ -231,7 +241,8 @@ export class HostileWorld {
     else if (kind < 72) this.enterHostile(s, at);
     else if (kind < 78) s.model.fill(undefined, page, page + this.drop(s, page));
     else if (kind < 81) this.remap(s, page);
-    else if (kind < 90) this.host.reclaim.shrink(this.rnd(2) === 0, true, this.rnd(3) === 0);
+    else if (kind < 87) this.host.reclaim.shrink(this.rnd(2) === 0, true, this.rnd(3) === 0);
+    else if (kind < 90) this.look(s);
     else if (kind < 92) this.fork(s);
     else if (kind < 94) this.exit(s);
     else if (kind < 96) this.addHostile(s);
@@ -286,6 +297,14 @@ export class HostileWorld {
     s.model[page] = undefined;
   }
 
+  /** Who uses the pages? */
+  private look(s: Subject): void {
+    if (this.rnd(2) === 0) this.host.pageIdle.setIdleMm(s.mm);
+    else this.host.pageIdle.countMm(s.mm);
+    s.mm.smapsRollup();
+    s.mm.notifiers.testYoung(s.va, s.va + NR_PAGES * PAGE);
+  }
+
   /** The child has none of the parent's drivers; what they write from now on must not be seen in it. */
   private fork(s: Subject): void {
     if (this.subjects.length >= 5) return;
@@ -322,7 +341,8 @@ export class HostileWorld {
   private destroyDriver(driver: HostileDriver): void {
     const { poisoned } = driver.sub;
     if (poisoned !== undefined) {
-      const what = /threw Error: (in \w+)|returned (?:a promise|-11)|took|left|held/.exec(poisoned)?.[0] ?? poisoned;
+      const what =
+        /threw Error: (in \w+)|\w+ returned (?:a promise|-11)|took|left|held/.exec(poisoned)?.[0] ?? poisoned;
       this.result.poisonedByFault[what] = (this.result.poisonedByFault[what] ?? 0) + 1;
     }
     this.result.unpinned += driver.sub.pinned.size;

@@ -69,6 +69,10 @@ export class TestDriver {
         }
         return young;
       },
+      testYoung: (_sub, start, end) => {
+        for (let vpn = start / 4096; vpn < end / 4096; vpn++) if (this.table.get(vpn)?.young) return true;
+        return false;
+      },
       release: () => {
         this.nrReleases++;
         this.table.clear();

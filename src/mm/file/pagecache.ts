@@ -4,6 +4,7 @@ import { PAGE_SIZE } from '../layout.js';
 import {
   PG_ACTIVE,
   PG_DIRTY,
+  PG_IDLE,
   PG_LOCKED,
   PG_LRU,
   PG_REFERENCED,
@@ -101,7 +102,8 @@ export class PageCache {
   /** Read or written by call: the second time in a row it is in use (Linux: mark_page_accessed). */
   markAccessed(pfn: number): void {
     const { frames, lru } = this.host;
-    const flags = frames.flags[pfn]!;
+    const flags = frames.flags[pfn]! & ~PG_IDLE;
+    frames.flags[pfn] = flags;
     if ((flags & PG_REFERENCED) === 0) frames.flags[pfn] = flags | PG_REFERENCED;
     else if ((flags & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE)) === PG_LRU) {
       lru.move(pfn, PG_ACTIVE, PG_REFERENCED);

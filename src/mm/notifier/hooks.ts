@@ -52,10 +52,22 @@ export function mmuNotifierInvalidateRangeEnd(mm: Mm): void {
   mm.notifiers.brackets.end(mm.range);
 }
 
-/** Whether any external MMU used the bytes [start, end) since the last call. */
+/** Whether any external MMU used the bytes [start, end) since it was asked last; takes its marks, and flushes. */
 export function mmuNotifierClearFlushYoung(mm: Mm, start: number, end: number): boolean {
   if (!CONFIG_PTE_NOTIFIERS) return false;
   return mm.notifiers.clearFlushYoung(start, end);
+}
+
+/** As `mmuNotifierClearFlushYoung`, where nothing need be flushed. */
+export function mmuNotifierClearYoung(mm: Mm, start: number, end: number): boolean {
+  if (!CONFIG_PTE_NOTIFIERS) return false;
+  return mm.notifiers.clearYoung(start, end);
+}
+
+/** The same question, which changes nothing. */
+export function mmuNotifierTestYoung(mm: Mm, start: number, end: number): boolean {
+  if (!CONFIG_PTE_NOTIFIERS) return false;
+  return mm.notifiers.testYoung(start, end);
 }
 
 export function mmuNotifierInBracket(mm: Mm): boolean {

@@ -27,6 +27,8 @@ import { Subscriptions } from './subscriptions.js';
  * external table is gone as well `mmuNotifierUnpin`.
  */
 
+type YoungOp = 'clearFlushYoung' | 'clearYoung' | 'testYoung';
+
 /** The notifiers of one mm. */
 export class MmuNotifiers {
   readonly mm: Mm;
@@ -37,7 +39,7 @@ export class MmuNotifiers {
   private readonly host: NotifierHost;
   private readonly callbacks: Callbacks;
   private readonly subs = new Subscriptions();
-  /** What the look-up of `clearFlushYoung` has found. */
+  /** What the look-up of `isYoung` has found. */
   private readonly found: Piece[] = [];
 
   constructor(mm: Mm, host: NotifierHost) {
@@ -101,29 +103,44 @@ export class MmuNotifiers {
     this.brackets.end(range);
   }
 
-  /** Whether any external MMU used the bytes [start, end) since the last call. A poisoned one may have: it counts as young. */
+  /** Whether any external MMU used the bytes [start, end) since it was asked last: takes the marks, and flushes. A poisoned one may have: it counts as young. */
   clearFlushYoung(start: number, end: number): boolean {
+    return this.isYoung('clearFlushYoung', start, end);
+  }
+
+  /** The same, where nothing need be flushed. */
+  clearYoung(start: number, end: number): boolean {
+    return this.isYoung('clearYoung', start, end);
+  }
+
+  /** The same question, which changes nothing. */
+  testYoung(start: number, end: number): boolean {
+    return this.isYoung('testYoung', start, end);
+  }
+
+  private isYoung(question: YoungOp, start: number, end: number): boolean {
     if (this.nrSubscriptions === 0) return false;
     const { found } = this;
     const nrFound = this.subs.collect(vaToVpn(start), vaToVpn(end - 1) + 1, found);
     let young = false;
-    for (let i = 0; i < nrFound; i++) if (this.youngOne(found[i]!, start, end)) young = true;
+    for (let i = 0; i < nrFound; i++) if (this.isYoungBy(found[i]!, question, start, end)) young = true;
     return young;
   }
 
-  private youngOne(piece: Piece, start: number, end: number): boolean {
+  private isYoungBy(piece: Piece, question: YoungOp, start: number, end: number): boolean {
     const { callbacks } = this;
     const { sub } = piece;
     if (sub.poisoned !== undefined) return true;
-    if (sub.ops.clearFlushYoung === undefined) return false;
-    const began = callbacks.enter('clearFlushYoung');
+    const op = question === 'clearYoung' && sub.ops.clearYoung === undefined ? 'clearFlushYoung' : question;
+    if (sub.ops[op] === undefined) return false;
+    const began = callbacks.enter(op);
     let result: unknown;
     try {
-      result = sub.ops.clearFlushYoung(sub, Math.max(start, piece.start), Math.min(end, piece.end));
+      result = sub.ops[op](sub, Math.max(start, piece.start), Math.min(end, piece.end));
     } catch (error) {
-      callbacks.threw(sub, 'clearFlushYoung', error);
+      callbacks.threw(sub, op, error);
     }
-    callbacks.leave(sub, 'clearFlushYoung', began, result);
+    callbacks.leave(sub, op, began, result);
     return result !== false;
   }
 

@@ -11,8 +11,15 @@ export interface MmuNotifierOps {
   invalidateRangeStart?(sub: MmuSubscription, range: MmuNotifierRange): number | void;
   /** The ptes are changed; page contents must not be touched any more. */
   invalidateRangeEnd?(sub: MmuSubscription, range: MmuNotifierRange): void;
-  /** Whether the bytes [start, end) were used through the external MMU since the last call; clears and flushes that (N14). */
+  /**
+   * Whether the bytes [start, end) were used through the external MMU since it was asked last (N14). Takes the marks of that use, and flushes, so that the next use
+   * leaves one. A driver that cannot tell has none of the three: its pages are young by their host ptes alone.
+   */
   clearFlushYoung?(sub: MmuSubscription, start: number, end: number): boolean;
+  /** The same, and need not flush: what a TLB holds may be used unseen for a while. Without it `clearFlushYoung` is asked, which does more. */
+  clearYoung?(sub: MmuSubscription, start: number, end: number): boolean;
+  /** The same question, which changes nothing: who asks next hears the same. Without it the answer is no. */
+  testYoung?(sub: MmuSubscription, start: number, end: number): boolean;
   /** The mm goes away: called once, the last callback; the frames are freed after it. */
   release?(sub: MmuSubscription): void;
   /**

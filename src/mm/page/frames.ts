@@ -49,8 +49,13 @@ export const PG_RECLAIM = 1 << 14;
 /** A page of a file was read or written by call once since it came to the inactive list. */
 export const PG_REFERENCED = 1 << 15;
 
+/** Not used since idle page tracking marked it (stat/pageidle.ts). */
+export const PG_IDLE = 1 << 16;
+/** Used before that: its tracking has taken the marks, which reclaim has not seen. */
+export const PG_YOUNG = 1 << 17;
+
 /** What a frame may still have when it is freed. */
-const FREED_FLAGS = PG_DIRTY | PG_ACTIVE | PG_READAHEAD | PG_SWAPBACKED | PG_REFERENCED;
+const FREED_FLAGS = PG_DIRTY | PG_ACTIVE | PG_READAHEAD | PG_SWAPBACKED | PG_REFERENCED | PG_IDLE | PG_YOUNG;
 
 /** What a freed frame is filled with in debug builds: unlike zero, and unlike an address. */
 export const FREE_PATTERN = 0x6b;

@@ -1,7 +1,8 @@
 import { valueToSlot } from '../file/shmem.js';
 import { PAGE_SIZE } from '../layout.js';
 import type { Mm } from '../mm.js';
-import { PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '../page/frames.js';
+import { mmuNotifierTestYoung } from '../notifier/hooks.js';
+import { PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_YOUNG } from '../page/frames.js';
 import { PTE_ACCESSED, PTE_DIRTY, pteIsPresent, pteIsSame, pteIsSwap, ptePfn, pteSwapSlot } from '../pgtable/pte.js';
 import { isUndrained } from '../remote/undrained.js';
 import { isAnon } from '../rmap/rmap.js';
@@ -77,6 +78,12 @@ function shareOf(nrPtes: number): number {
   return Math.floor((KIB_PER_PAGE * SHARE_UNITS) / nrPtes) / SHARE_UNITS;
 }
 
+/** Whether the page was used since reclaim looked last. Linux does not ask external MMUs here, as DAMON does: a guest's memory would look unused. */
+function isReferenced(mm: Mm, vpn: number, pte: number, flags: number): boolean {
+  if ((pte & PTE_ACCESSED) !== 0 || (flags & (PG_REFERENCED | PG_YOUNG)) !== 0) return true;
+  return mmuNotifierTestYoung(mm, vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE);
+}
+
 /** Sums in KiB; shares of pages make fractions until `round`. */
 class Counts implements SmapsRollup {
   Rss = 0;
@@ -100,14 +107,14 @@ class Counts implements SmapsRollup {
     const { pageTable } = vma.mm;
     for (let vpn = vma.startVpn; (vpn = pageTable.skipEmpty(vpn, vma.endVpn)) < vma.endVpn; vpn++) {
       const pte = pageTable.get(vpn);
-      if (pteIsPresent(pte)) this.addPresent(vma, pte);
+      if (pteIsPresent(pte)) this.addPresent(vma, vpn, pte);
       else if (pteIsSwap(pte)) this.addSwap(vma.mm.host.swap.count[pteSwapSlot(pte)]!);
       else if (pteIsSame(pte)) this.addSwap(1);
     }
     if (vma.file?.mapping.isShmem === true) this.addShmemSwap(vma);
   }
 
-  private addPresent(vma: Vma, pte: number): void {
+  private addPresent(vma: Vma, vpn: number, pte: number): void {
     const { host } = vma.mm;
     const { flags, mapcount } = host.frames;
     const pfn = ptePfn(pte);
@@ -119,7 +126,7 @@ class Counts implements SmapsRollup {
     this.Pss += share;
     if (dirty) this.Pss_Dirty += share;
     this[`${mapcount[pfn] === 1 ? 'Private' : 'Shared'}_${dirty ? 'Dirty' : 'Clean'}`] += KIB_PER_PAGE;
-    if ((pte & PTE_ACCESSED) !== 0 || (f & PG_REFERENCED) !== 0) this.Referenced += KIB_PER_PAGE;
+    if (isReferenced(vma.mm, vpn, pte, f)) this.Referenced += KIB_PER_PAGE;
     if (vma.locked) this.Locked += share;
     const anon = isAnon(host, pfn);
     this[anon ? 'Pss_Anon' : (f & PG_SWAPBACKED) !== 0 ? 'Pss_Shmem' : 'Pss_File'] += share;

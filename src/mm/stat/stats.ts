@@ -10,6 +10,8 @@ export interface NotifierCalls {
   invalidateRangeStart: number;
   invalidateRangeEnd: number;
   clearFlushYoung: number;
+  clearYoung: number;
+  testYoung: number;
   release: number;
   areaClosed: number;
   mmapLock: number;
@@ -84,6 +86,8 @@ function initNotifierStats(vmstat: VmStat): void {
     invalidateRangeStart: 0,
     invalidateRangeEnd: 0,
     clearFlushYoung: 0,
+    clearYoung: 0,
+    testYoung: 0,
     release: 0,
     areaClosed: 0,
     mmapLock: 0,

@@ -4,7 +4,7 @@ import type { Host } from '../host.js';
 import { PAGE_SIZE } from '../layout.js';
 import { mmuNotifierInvalidatePagesStart, mmuNotifierInvalidateRangeEnd } from '../notifier/hooks.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
-import { PG_ACTIVE, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
+import { PG_ACTIVE, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG_SWAPCACHE, PG_WRITEBACK, PG_YOUNG } from '../page/frames.js';
 import { tryDropSwapCache } from '../page/page.js';
 import {
   PTE_ACCESSED,
@@ -89,7 +89,9 @@ export function coldRange(vma: Vma, from: number, to: number): void {
   eachPte(vma, from, to, (i, pte) => {
     if (!pteIsPresent(pte) || host.frames.mapcount[ptePfn(pte)] !== 1) return;
     pageTable.words.writeOnce(i, pte & ~PTE_ACCESSED);
-    if ((host.frames.flags[ptePfn(pte)]! & PG_ACTIVE) === 0) return;
+    const { flags } = host.frames;
+    flags[ptePfn(pte)] = flags[ptePfn(pte)]! & ~PG_YOUNG;
+    if ((flags[ptePfn(pte)]! & PG_ACTIVE) === 0) return;
     host.vmstat.pgdeactivate++;
     clearFlags(host, ptePfn(pte), PG_ACTIVE);
   });

@@ -20,12 +20,11 @@ import { Device } from '../externaldevice.js';
 import { lateSeq, noBracket, noBracketOfRanges, noCount, noSeq, noZap } from '../externalmutants.js';
 
 /**
- * Who has used a page, who has written it, and what it holds: aging, write-back, truncation and holes, soft-dirty marks and MADV_FREE, each
- * against a device on a thread of its own. A use is reported or still marked (N14), a write is in the page, and in its file in the end (N15, N27).
+ * Who has written a page, and what it holds: write-back, truncation and holes, soft-dirty marks and MADV_FREE, each against a device on a thread of its own. A write
+ * is in the page, and in its file in the end (N15, N27).
  */
 
 const RW = PROT_READ | PROT_WRITE;
-const DEVICE = 'explore/externaldevice.ts';
 
 function byteAt(mm: Mm, va: number): number {
   const byte = new Uint8Array(1);
@@ -91,57 +90,6 @@ function storedByte(store: MemoryStore): number {
   store.readSync(0, [page]);
   return page[0]!;
 }
-
-export const young = model({
-  name: 'aging and a device that uses its page',
-  setup() {
-    const state = { ...anonymous(), pfn: 0, before: 0, after: 0, reported: false };
-    state.device.read();
-    state.pfn = state.device.frame;
-    state.host.young.testAndClear(state.pfn);
-    return { ...state, begun: state.device.uses() };
-  },
-  mutants: [
-    {
-      name: 'clearFlushYoung takes no lock: a device that has seen the mark is at its access still',
-      file: DEVICE,
-      find: `this.words.lock(LOCK);
-    const entry = this.words.readOnce(ENTRY);
-    if ((entry & YOUNG) !== 0) this.words.writeOnce(ENTRY, entry & ~YOUNG);
-    this.words.unlock(LOCK);`,
-      replace: `const entry = this.words.readOnce(ENTRY);
-    if ((entry & YOUNG) !== 0) this.words.writeOnce(ENTRY, entry & ~YOUNG);`,
-    },
-    {
-      name: 'the mark is taken and not told',
-      file: 'mm/reclaim/young.ts',
-      find: 'if (mmuNotifierClearFlushYoung(mm, vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE)) this.young = true;',
-      replace: 'mmuNotifierClearFlushYoung(mm, vpn * PAGE_SIZE, (vpn + 1) * PAGE_SIZE);',
-    },
-    {
-      name: 'a use leaves no mark',
-      file: DEVICE,
-      find: 'if ((entry & YOUNG) === 0) this.words.writeOnce(ENTRY, entry | YOUNG); return entry;',
-      replace: 'return entry;',
-    },
-  ],
-  actors: {
-    age(state) {
-      state.before = state.device.uses();
-      state.reported = state.host.young.testAndClear(state.pfn);
-      state.after = state.device.uses();
-    },
-    device({ device }) {
-      device.read();
-      device.write(2);
-    },
-  },
-  check({ host, device, pfn, begun, before, after, reported }) {
-    if (before > begun && !reported) return 'N14: a use before aging was not reported';
-    if (device.uses() > after && !host.young.testAndClear(pfn)) return 'N14: a use after aging left no mark';
-    return device.wrong;
-  },
-});
 
 const NO_CLEANING_BRACKET: Mutant = {
   name: 'no bracket in file/filewriteback.ts',
