@@ -9,6 +9,7 @@ const handle = runNicThread(workerData, {
     const timer = setTimeout(fn, ms);
     return () => clearTimeout(timer);
   },
+  defer: (fn) => void setImmediate(fn),
   net: nodeStreamNet(),
 });
 parentPort!.on('message', handle);

@@ -55,6 +55,7 @@ export class NicLink {
         this.deliverSoon();
       },
       setTimer: (fn, ms) => env.setTimer(fn, ms),
+      defer: (fn) => env.defer(fn),
       net: env.net!,
       pagesOf: (context) => device.contexts.get(context)?.pages,
     });

@@ -54,6 +54,8 @@ export interface QpOwner {
   readonly nicMemory: NicMemory;
   recvQueueAt(address: number): RecvQueue;
   post(message: FromNic): void;
+  /** There is a completion; `cqAddr`: the event of that queue is due, or 0. */
+  completed(cqAddr: number): void;
 }
 
 export class NicQp implements StreamOwner {
@@ -120,8 +122,8 @@ export class NicQp implements StreamOwner {
       return;
     }
     const armed = cq.armed();
-    if (armed !== NOTIFY_ANY && !(armed === NOTIFY_SOLICITED && (solicited || cqe.status !== IBV_WC_SUCCESS))) return;
-    if (cq.exchangeArmed(0) !== 0) this.owner.post({ type: 'cqEvent', cqAddr });
+    const wanted = armed === NOTIFY_ANY || (armed === NOTIFY_SOLICITED && (solicited || cqe.status !== IBV_WC_SUCCESS));
+    this.owner.completed(wanted && cq.exchangeArmed(0) !== 0 ? cqAddr : 0);
   }
 
   // Receiving: tagged.
