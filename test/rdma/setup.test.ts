@@ -40,6 +40,18 @@ describe('frames that are refused', () => {
     await victim.failed();
   });
 
+  test('bytes that come while the request waits to be looked at end it', async () => {
+    victim = await Victim.create('memory');
+    victim.accepts = false;
+    const peer = await victim.peer();
+    peer.send(mpaRequestFrame(IRD));
+    await victim.world.turns(20);
+    expect([peer.isOver, victim.nrRequests]).toEqual([false, 1]);
+    peer.send(fpdu(new Uint8Array(20)));
+    await peer.untilOver();
+    await victim.check();
+  });
+
   test('a peer that needs markers is rejected', async () => {
     victim = await Victim.create('memory');
     const peer = await victim.peer();
