@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 import { reporters } from './test/noskip.js';
 
-const NOT_IN_CI = ['balloon', 'debian-net', 'disk', 'eight'];
+const NOT_IN_CI = ['balloon', 'debian-net', 'disk', 'eight', 'watchdogs'];
 
 export default defineConfig({
   define: { __CONFIG_LOCKDEP__: 'true' },
