@@ -20,6 +20,9 @@ export function parseDisk(text: string, before: readonly DiskOption[] | undefine
   return [...(before ?? []), { path: path!, mode: (modes[0] as 'ro' | 'overlay' | undefined) ?? 'rw' }];
 }
 
+/** "QFI\xfb" (qemu docs/interop/qcow2.rst). */
+const QCOW_MAGIC = [0x51, 0x46, 0x49, 0xfb];
+
 interface OpenDisk {
   readonly option: DiskOption;
   readonly file: FileStore;
@@ -31,13 +34,15 @@ export class Disks {
 
   private constructor() {}
 
-  /** Throws KernelError naming the file: ENOENT, EACCES, EISDIR, EROFS, and EINVAL for a file that several guests would write. */
+  /** Throws KernelError naming the file: ENOENT, EACCES, EISDIR, EROFS, and EINVAL for a file that is not raw, or that several guests would write. */
   static async open(verb: string, options: readonly DiskOption[], nrGuests: number): Promise<Disks> {
     const disks = new Disks();
     try {
       for (const option of options) {
         checkShared(verb, option, nrGuests);
-        disks.open.push({ option, file: await openDisk(option) });
+        const file = await openDisk(option);
+        disks.open.push({ option, file });
+        await checkRaw(verb, option, file);
       }
       return disks;
     } catch (error) {
@@ -85,6 +90,15 @@ async function openDisk({ path, mode }: DiskOption): Promise<FileStore> {
     const rights = mode === 'rw' ? 'read and written' : 'read';
     throw fileError(`disk '${path}' must be a file that can be ${rights}`, error);
   }
+}
+
+/** What clouds offer is often in QEMU's own format, of which a guest would make nothing. */
+async function checkRaw(verb: string, { path }: DiskOption, file: FileStore): Promise<void> {
+  const start = new Uint8Array(QCOW_MAGIC.length);
+  await file.read(0, [start]);
+  if (!QCOW_MAGIC.every((byte, i) => start[i] === byte)) return;
+  const right = `it must be raw: qemu-img convert -O raw ${path} ${path}.raw`;
+  throw new KernelError('EINVAL', verb, `disk '${path}' is a qcow2 image; ${right}`);
 }
 
 function checkShared(verb: string, { path, mode }: DiskOption, nrGuests: number): void {

@@ -185,6 +185,11 @@ describe.concurrent('disks', () => {
       /^unpin: EINVAL: disk: .*half.img has 768 bytes; .* a multiple of 512/,
     ],
     [
+      'of QEMU',
+      ['--disk', file('cloud.qcow2', new Uint8Array([0x51, 0x46, 0x49, 0xfb, ...Array(508).fill(0)]))],
+      /^unpin: EINVAL: boot: disk '.*cloud.qcow2' is a qcow2 image; it must be raw: qemu-img convert/,
+    ],
+    [
       'one file by two names',
       ['--disk', disk, '--disk', link],
       /^unpin: EINVAL: open: --disk \(1\) and --disk \(2\) name one/,
