@@ -19,7 +19,10 @@ export const LHCALL_FLUSH_ASYNC = 0;
 export const LHCALL_LGUEST_INIT = 1;
 /** arg1: physical address of a message that ends with 0 (at most LGUEST_MESSAGE_BYTES are taken). arg2: LGUEST_SHUTDOWN_*. */
 export const LHCALL_SHUTDOWN = 2;
-/** arg1: physical address of the root table, a multiple of 4096: what satp would name. */
+/**
+ * arg1: physical address of the root table, a multiple of 4096: what satp would name. What the host has been shown of that root before still holds: a page that was a root and
+ * becomes one again, with other entries, must have been cleared first: by LHCALL_SET_PGD for each entry that was present, or by LHCALL_FLUSH_TLB with 1.
+ */
 export const LHCALL_NEW_PGTABLE = 4;
 /** arg1: 0, the entries of the present root below `kernelAddress` have changed; else any entry of any table has. */
 export const LHCALL_FLUSH_TLB = 5;

@@ -1,3 +1,4 @@
+import { KernelError } from '../base/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { RiscvEngine } from '../riscv/index.js';
 import type { LguestEnvironment } from './environment.js';
@@ -50,8 +51,10 @@ export class LguestDevice {
     });
   }
 
-  /** A guest to be, whose memory will lie in `mm`, the launcher's, which must be of this host. */
+  /** A guest to be, whose memory will lie in `mm`, the launcher's. Throws KernelError EINVAL where that is of another host. */
   open(mm: Mm): Lguest {
+    if (mm.host !== this.host)
+      throw new KernelError('EINVAL', 'open', `${mm.name} must be an mm of the device's own host`);
     return new Lguest(this, mm);
   }
 

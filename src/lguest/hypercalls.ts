@@ -122,8 +122,9 @@ export class Hypercalls {
   private first(): number {
     const call = this.number(0);
     if (call !== A.LHCALL_LGUEST_INIT) return this.fate.kill(`hypercall ${call} before LHCALL_LGUEST_INIT`);
-    this.nrCalls++;
-    return this.init();
+    const done = this.init();
+    if (done === LG_OK) this.nrCalls++;
+    return done;
   }
 
   private call(fromRing: boolean): number {

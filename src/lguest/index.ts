@@ -5,4 +5,5 @@ export { checkLguest } from './check.js';
 export { LguestDeath, type LguestEnd } from './death.js';
 export { LguestDevice, type LguestOptions } from './device.js';
 export type { LguestEnvironment } from './environment.js';
-export { Lguest, type LguestInit, type LguestPending, type LguestStats } from './lguest.js';
+export type { LguestInit } from './init.js';
+export { Lguest, type LguestPending, type LguestStats } from './lguest.js';

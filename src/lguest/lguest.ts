@@ -7,14 +7,15 @@ import {
   mmuNotifierUnpin,
   mmuNotifierUnregister,
   PAGE_SIZE,
-  VA_SIZE,
 } from '../mm/index.js';
 import type { Hart } from '../riscv/index.js';
 import { LGUEST_IRQ_VECTOR, LGUEST_IRQS, LGUEST_REG_PC } from './abi.js';
 import { LgCpu, STEP_HALT, STEP_PENDING, STEP_TURN, STEP_WAIT } from './cpu.js';
 import type { LguestDevice } from './device.js';
+import { checkInit, type LguestInit } from './init.js';
 import { LauncherMemory } from './launchermemory.js';
 import { lguestNotifierOps } from './notify.js';
+import { pinMemory, unpinMemory } from './pin.js';
 
 /**
  * One guest, as its launcher has it: the requests that Linux's lguest takes by `write` to the device are methods, and `read` is `run`.
@@ -25,25 +26,6 @@ import { lguestNotifierOps } from './notify.js';
  *   await lg.initialize({ base, pfnLimit: bytes / PAGE_SIZE, start });
  *   try { for (;;) serve(await lg.run()); } catch (death) { ... } finally { lg.close(); }
  */
-
-/** LHREQ_INITIALIZE. */
-export interface LguestInit {
-  /** Host virtual address of the guest's memory, one mapping of the launcher's mm: guest-physical 0. A multiple of 4096. */
-  readonly base: number;
-  /** Pages of guest memory. */
-  readonly pfnLimit: number;
-  /** Where it begins, a virtual address. */
-  readonly start: number | bigint;
-  /** Guest-physical address of the first root table; without it the guest begins with its memory shown one to one. */
-  readonly pgdir?: number;
-  /**
-   * Pages [pfnLimit, deviceLimit) of guest-physical memory are devices: an access through the guest's page tables is a pending trap for the launcher. Default
-   * pfnLimit, none. A page table that names anything beyond kills the guest.
-   */
-  readonly deviceLimit?: number;
-  /** Locks the guest's memory, as lguest of 2007 did: refused unless the mm's memlock limit allows it. Default false: nothing is locked. */
-  readonly pin?: boolean;
-}
 
 /** What the launcher must act on (Linux: struct lguest_pending). */
 export interface LguestPending {
@@ -73,8 +55,6 @@ export interface LguestStats {
   readonly firstUserMs: number | undefined;
 }
 
-/** Pages of a guest, at most: what the frames of a host could hold, many times over. */
-const MAX_PFN_LIMIT = 2 ** 24;
 /** A guest gives way to others after so much time; sooner while one of them waits for a page. */
 const TURN_MS = 4;
 const SHORT_TURN_MS = 0.5;
@@ -86,8 +66,8 @@ export class Lguest {
   private subscription: MmuSubscription | undefined;
   private launcherMemory: LauncherMemory | undefined;
   private initialized = false;
-  /** What `pin` has locked. */
-  private pinned: { readonly base: number; readonly lenBytes: number } | undefined;
+  /** What `pin` has locked: host virtual addresses. */
+  private pinned: { readonly start: number; readonly end: number } | undefined;
   private running = false;
   private signalled = false;
   private closed = false;
@@ -116,16 +96,15 @@ export class Lguest {
   }
 
   /**
-   * LHREQ_INITIALIZE: makes the guest. Once. Rejects with KernelError EINVAL (what is not whole pages), EEXIST (a second time), ENOMEM (no room
-   * in the arena), and, with `pin`, EPERM or ENOMEM as mlock.
+   * LHREQ_INITIALIZE: makes the guest. Once. Rejects with KernelError EINVAL (what is not whole pages), EEXIST (a second time), EBADF (closed, be it meanwhile),
+   * ENOMEM (no room in the arena), and, with `pin`, EPERM or ENOMEM as mlock.
    */
   async initialize(init: LguestInit): Promise<void> {
-    if (this.closed) throw new KernelError('EBADF', 'initialize', 'the device is closed');
+    this.checkOpen('initialize');
     if (this.initialized) throw new KernelError('EEXIST', 'initialize', 'the guest is initialized already');
     checkInit(init);
     this.initialized = true;
     try {
-      // All that the driver of 2007 could do: nothing told it when a page went.
       if (init.pin === true) await this.pin(init);
       this.make(init);
     } catch (error) {
@@ -135,13 +114,19 @@ export class Lguest {
     }
   }
 
+  private checkOpen(what: string): void {
+    if (this.closed) throw new KernelError('EBADF', what, 'the device is closed');
+  }
+
   private async pin({ base, pfnLimit }: LguestInit): Promise<void> {
-    await this.mm.mlock(base, pfnLimit * PAGE_SIZE);
-    this.pinned = { base, lenBytes: pfnLimit * PAGE_SIZE };
+    const end = base + pfnLimit * PAGE_SIZE;
+    await pinMemory(this.mm, base, end);
+    this.pinned = { start: base, end };
+    this.checkOpen('initialize');
   }
 
   private unpin(): void {
-    if (this.pinned !== undefined && !this.mm.exited) this.mm.munlock(this.pinned.base, this.pinned.lenBytes);
+    if (this.pinned !== undefined) unpinMemory(this.mm, this.pinned.start, this.pinned.end);
     this.pinned = undefined;
   }
 
@@ -172,16 +157,16 @@ export class Lguest {
     return reg === LGUEST_REG_PC ? hart.pc : hart.getX(reg);
   }
 
-  /** LHREQ_SETREG. Throws KernelError EINVAL. */
+  /** LHREQ_SETREG. Bit 0 of the pc is 0, whatever `value` has. Throws KernelError EINVAL. */
   setreg(reg: number, value: bigint): void {
     const hart = this.hart('setreg', reg);
-    if (reg === LGUEST_REG_PC) hart.pc = value;
+    if (reg === LGUEST_REG_PC) hart.pc = value & ~1n;
     else hart.setX(reg, value);
   }
 
   private hart(what: string, reg: number): Hart {
     checkRange(what, reg, NR_REGS);
-    if (this.closed) throw new KernelError('EBADF', what, 'the device is closed');
+    this.checkOpen(what);
     return this.cpu.hart;
   }
 
@@ -349,21 +334,6 @@ const NR_REGS = 32;
 function checkRange(what: string, value: number, end: number): void {
   if (Number.isInteger(value) && value >= 0 && value < end) return;
   throw new KernelError('EINVAL', what, `${what} ${value} must be an integer from 0 to ${end - 1}`);
-}
-
-function checkInit({ base, pfnLimit, deviceLimit = pfnLimit, pgdir = 0, start }: LguestInit): void {
-  const refuse = (what: string) => {
-    throw new KernelError('EINVAL', 'initialize', what);
-  };
-  if (!Number.isInteger(pfnLimit) || pfnLimit < 1 || pfnLimit > MAX_PFN_LIMIT)
-    refuse(`pfnLimit ${pfnLimit} must be an integer from 1 to ${MAX_PFN_LIMIT} pages`);
-  if (!Number.isInteger(base) || base < 0 || base % PAGE_SIZE !== 0 || base + pfnLimit * PAGE_SIZE > VA_SIZE)
-    refuse(`base ${base} must be a multiple of ${PAGE_SIZE} with the guest's memory behind it`);
-  if (!Number.isInteger(deviceLimit) || deviceLimit < pfnLimit || deviceLimit > MAX_PFN_LIMIT)
-    refuse(`deviceLimit ${deviceLimit} must be an integer from pfnLimit ${pfnLimit} to ${MAX_PFN_LIMIT} pages`);
-  if (!Number.isInteger(pgdir) || pgdir < 0 || pgdir % PAGE_SIZE !== 0 || pgdir >= pfnLimit * PAGE_SIZE)
-    refuse(`pgdir ${pgdir} must be a multiple of ${PAGE_SIZE} in the guest's memory`);
-  if (typeof start !== 'bigint' && !Number.isSafeInteger(start)) refuse(`start ${start} must be an address`);
 }
 
 function memoryLost(gpa: number, error: Error): string {

@@ -2,10 +2,9 @@ import { checkVm, KVM_EXIT_MMIO, Kvm, kvmExitName, type Vcpu, type VcpuExit, typ
 import { MmioBus, RAM_BASE } from '../../src/machine/index.js';
 import {
   checkHost,
-  Host,
+  type Host,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
-  MemorySwap,
   type Mm,
   PROT_READ,
   PROT_WRITE,
@@ -13,6 +12,7 @@ import {
 } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { ld, sd, sfenceVma } from '../isa/assemble.js';
+import { smallHost } from '../smallhost.js';
 import { A0, A1, code, LOOP, T0, ZERO } from './guestcode.js';
 
 /**
@@ -138,13 +138,4 @@ export class TestVm {
   }
 }
 
-export function newHost(frames: number, swap: SwapDevice = new MemorySwap({ sizeBytes: 4 * 2 ** 20 })): Host {
-  return new Host({
-    frames,
-    arenaBytes: 8 * 2 ** 20,
-    swap,
-    sameFilled: false,
-    debug: true,
-    defer: (fn) => setImmediate(fn),
-  });
-}
+export const newHost = (frames: number, swap?: SwapDevice): Host => smallHost(frames, 8 * 2 ** 20, swap);

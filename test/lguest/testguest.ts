@@ -1,3 +1,4 @@
+import { afterEach } from 'vitest';
 import {
   checkLguest,
   LGUEST_DATA,
@@ -20,10 +21,9 @@ import {
 } from '../../src/lguest/index.js';
 import {
   checkHost,
-  Host,
+  type Host,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
-  MemorySwap,
   type Mm,
   PROT_READ,
   PROT_WRITE,
@@ -31,6 +31,7 @@ import {
 } from '../../src/mm/index.js';
 import { nodeEnvironment } from '../../src/node/index.js';
 import { addi, ECALL, ld, sd } from '../isa/assemble.js';
+import { smallHost } from '../smallhost.js';
 
 /**
  * A guest without a kernel: routines of a few instructions in its first page, which the test calls one at a time and which end with LHCALL_NOTIFY of DONE; its lguest_data, its
@@ -159,6 +160,11 @@ export class TestGuest {
 
   async read64(gpa: number): Promise<bigint> {
     return new BigUint64Array((await this.read(gpa, 8)).buffer)[0]!;
+  }
+
+  /** Writes its number into each page of data. */
+  async number(): Promise<void> {
+    for (let page = FIRST_DATA_PAGE; page < this.ramPages; page++) await this.write64(page * PAGE, BigInt(page));
   }
 
   async write32(gpa: number, value: number): Promise<void> {
@@ -306,6 +312,22 @@ export class TestGuest {
   }
 }
 
+/** For a test file: the guests that are given to it are ended behind each test, after a `last` look, and the host is whole then. */
+export function endedAfterEach(last = (_t: TestGuest) => {}): (make: Promise<TestGuest>) => Promise<TestGuest> {
+  const guests: TestGuest[] = [];
+  afterEach(() => {
+    for (const t of guests.splice(0)) {
+      last(t);
+      t.end();
+    }
+  });
+  return async (make) => {
+    const t = await make;
+    guests.push(t);
+    return t;
+  };
+}
+
 export function pte(page: number, flags: number): bigint {
   return (BigInt(page) << 10n) | BigInt(flags);
 }
@@ -314,16 +336,7 @@ export function words(...instructions: number[]): Uint8Array {
   return new Uint8Array(Uint32Array.from(instructions).buffer);
 }
 
-export function newHost(frames: number, swap: SwapDevice = new MemorySwap({ sizeBytes: 4 * 2 ** 20 })): Host {
-  return new Host({
-    frames,
-    arenaBytes: 4 * 2 ** 20,
-    swap,
-    sameFilled: false,
-    debug: true,
-    defer: (fn) => setImmediate(fn),
-  });
-}
+export const newHost = (frames: number, swap?: SwapDevice): Host => smallHost(frames, 4 * 2 ** 20, swap);
 
 export function newDevice(host: Host, options: LguestOptions = {}): LguestDevice {
   return new LguestDevice(host, nodeEnvironment(), { nrDecodedPages: 32, nrShadowTables: 32, ...options });
