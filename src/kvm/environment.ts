@@ -13,7 +13,7 @@ export interface Environment {
   nowMs(): number;
   /** Calls `fn` once other work (I/O, other guests) has had its turn. */
   defer(fn: () => void): void;
-  /** Calls `fn` after `ms` milliseconds; the result cancels it. */
+  /** Calls `fn` after `ms` milliseconds, or sooner where no timer is that long; the result cancels it. */
   setTimer(fn: () => void, ms: number): () => void;
   /** See EngineOptions. */
   readonly hostIsTso?: boolean;

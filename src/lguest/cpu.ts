@@ -26,8 +26,8 @@ import type { LguestDevice } from './device.js';
 import { Exceptions } from './exceptions.js';
 import { GuestAccess } from './guestaccess.js';
 import { Hypercalls } from './hypercalls.js';
-import { Interrupts, NO_INTERRUPT } from './interrupts.js';
 import type { LguestInit } from './init.js';
+import { Interrupts, NO_INTERRUPT } from './interrupts.js';
 import type { LguestPending } from './lguest.js';
 import { LguestData } from './lguestdata.js';
 import { GuestMmu } from './mmu.js';
@@ -126,12 +126,13 @@ export class LgCpu {
     directories.roots[directories.current] = pgdir ?? LINEAR_ROOT;
   }
 
-  /** Runs the guest until `turnEndsMs` by the environment's clock, or until what it answers. */
+  /** Runs the guest until `turnEndsMs` by the environment's clock, or until what it answers: one round at least, or a slow host would never come to it. */
   step(turnEndsMs: number): number {
     for (;;) {
-      const next = this.round(turnEndsMs);
+      const next = this.round();
       if (this.held.length > 0 && this.hasUsed(next)) this.held.releaseAll();
       if (next !== STEP_ON) return next;
+      if (this.nowMs() > turnEndsMs) return STEP_TURN;
     }
   }
 
@@ -141,13 +142,12 @@ export class LgCpu {
     return (next !== STEP_ON && next !== STEP_TURN) || this.hart.instret !== this.waitingAt;
   }
 
-  private round(turnEndsMs: number): number {
+  private round(): number {
     const served = this.fate.death === undefined ? this.serve() : LG_DEAD;
     if (served === LG_WAIT) return this.waits();
     if (served === LG_DEAD) return STEP_DEAD;
     if (this.hypercalls.notification !== undefined || this.exceptions.device !== undefined) return STEP_PENDING;
-    if (this.interrupts.halted) return STEP_HALT;
-    return this.nowMs() > turnEndsMs ? STEP_TURN : this.enter();
+    return this.interrupts.halted ? STEP_HALT : this.enter();
   }
 
   /** What is to be done for the guest before it goes on. LG_OK, LG_WAIT or LG_DEAD. */

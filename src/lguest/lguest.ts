@@ -10,7 +10,7 @@ import {
 } from '../mm/index.js';
 import type { Hart } from '../riscv/index.js';
 import { LGUEST_IRQ_VECTOR, LGUEST_IRQS, LGUEST_REG_PC } from './abi.js';
-import { LgCpu, STEP_HALT, STEP_PENDING, STEP_TURN, STEP_WAIT } from './cpu.js';
+import { LgCpu, STEP_HALT, STEP_PENDING, STEP_WAIT } from './cpu.js';
 import type { LguestDevice } from './device.js';
 import { checkInit, type LguestInit } from './init.js';
 import { LauncherMemory } from './launchermemory.js';
@@ -72,6 +72,8 @@ export class Lguest {
   private signalled = false;
   private closed = false;
   private nrMajor = 0;
+  /** A turn goes on from one `run` to the next: a guest that notifies without end has to give way too. */
+  private turnEndsMs = 0;
   private wake: (() => void) | undefined;
 
   constructor(device: LguestDevice, mm: Mm) {
@@ -97,12 +99,13 @@ export class Lguest {
 
   /**
    * LHREQ_INITIALIZE: makes the guest. Once. Rejects with KernelError EINVAL (what is not whole pages), EEXIST (a second time), EBADF (closed, be it meanwhile),
-   * ENOMEM (no room in the arena), and, with `pin`, EPERM or ENOMEM as mlock.
+   * EFAULT (the mm has exited), ENOMEM (no room in the arena), and, with `pin`, EPERM or ENOMEM as mlock.
    */
   async initialize(init: LguestInit): Promise<void> {
     this.checkOpen('initialize');
     if (this.initialized) throw new KernelError('EEXIST', 'initialize', 'the guest is initialized already');
     checkInit(init);
+    if (this.mm.exited) throw new KernelError('EFAULT', 'initialize', `${this.mm.name} has exited`);
     this.initialized = true;
     try {
       if (init.pin === true) await this.pin(init);
@@ -197,14 +200,14 @@ export class Lguest {
   }
 
   private async runUntilPending(cpu: LgCpu): Promise<LguestPending> {
-    let turnEndsMs = this.turnEnd();
     for (;;) {
+      if (this.turnIsOver()) await this.giveWay();
       if (cpu.fate.death !== undefined) throw cpu.fate.death;
       if (this.signalled) {
         this.signalled = false;
         throw new KernelError('EINTR', 'run', 'a signal came');
       }
-      switch (cpu.step(turnEndsMs)) {
+      switch (cpu.step(this.turnEndsMs)) {
         case STEP_PENDING:
           return cpu.takePending();
         case STEP_WAIT:
@@ -212,20 +215,22 @@ export class Lguest {
           break;
         case STEP_HALT:
           await this.sleep(cpu.interrupts.msUntilDue());
-          turnEndsMs = this.turnEnd();
-          break;
-        case STEP_TURN:
-          if (this.device.env.nowMs() > turnEndsMs) {
-            await new Promise<void>((resolve) => this.device.env.defer(resolve));
-            turnEndsMs = this.turnEnd();
-          }
           break;
       }
     }
   }
 
-  private turnEnd(): number {
-    return this.device.env.nowMs() + (this.device.nrWaiting > 0 ? SHORT_TURN_MS : TURN_MS);
+  private turnIsOver(): boolean {
+    return this.device.env.nowMs() > this.turnEndsMs;
+  }
+
+  private async giveWay(): Promise<void> {
+    await new Promise<void>((resolve) => this.device.env.defer(resolve));
+    this.beginTurn();
+  }
+
+  private beginTurn(): void {
+    this.turnEndsMs = this.device.env.nowMs() + (this.device.nrWaiting > 0 ? SHORT_TURN_MS : TURN_MS);
   }
 
   /** Waits for the page that lacked, and keeps it until what lacked it is done (N26). */
@@ -267,6 +272,7 @@ export class Lguest {
         resolve();
       };
     });
+    this.beginTurn();
   }
 
   /** Makes the guest come out, or wake up, and look. */

@@ -3,6 +3,9 @@ import type { Environment, VcpuThreadHandle, VcpuThreadInit } from '../kvm/index
 
 /** What a VM needs of Node: see kvm's Environment. */
 
+/** The longest that Node takes for a timer; more than that is 1 ms to it. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 export interface NodeEnvironmentOptions {
   /** The script that vCPUs' threads run; default: this package's own. */
   readonly vcpuWorker?: URL;
@@ -17,7 +20,7 @@ export function nodeEnvironment(options: NodeEnvironmentOptions = {}): Environme
       setImmediate(fn);
     },
     setTimer: (fn: () => void, ms: number) => {
-      const timer = setTimeout(fn, ms);
+      const timer = setTimeout(fn, Math.min(ms, LONGEST_TIMER_MS));
       return () => clearTimeout(timer);
     },
     startVcpuThread: (init, onPost, onExit) => startVcpuThread(script, init, onPost, onExit),

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   LGUEST_IRQ_VECTOR,
   LGUEST_REG_PC,
@@ -17,6 +17,7 @@ import {
   A2,
   FIRST_DATA_PAGE as DATA,
   DONE,
+  endedAfterEach,
   KERNEL,
   KERNEL_RWX,
   notify,
@@ -33,17 +34,8 @@ import {
 
 /** How traps come out of a guest, reach its kernel, and how the kernel returns from them. */
 
-const guests: TestGuest[] = [];
-
-async function paged(options: TestGuestOptions = {}): Promise<TestGuest> {
-  const t = await TestGuest.paged(options);
-  guests.push(t);
-  return t;
-}
-
-afterEach(() => {
-  for (const t of guests.splice(0)) t.end();
-});
+const made = endedAfterEach();
+const paged = (options: TestGuestOptions = {}) => made(TestGuest.paged(options));
 
 const STACK_TOP = KERNEL + BigInt((STACK_PAGE + 1) * PAGE);
 const TIMER = LGUEST_IRQ_VECTOR;
@@ -255,15 +247,35 @@ describe('interrupts', () => {
     await expect(halted).rejects.toThrow('EINTR: run: a signal came');
   });
 
+  test('LHCALL_HALT with a timer years away sleeps, and wakes for another interrupt', async () => {
+    const t = await paged();
+    await t.handler(IRQ(7), IRQ(7));
+    t.lg.setreg(SP, t.va((STACK_PAGE + 1) * PAGE));
+    const warnings: string[] = [];
+    const listen = ({ name }: Error) => warnings.push(name);
+    process.on('warning', listen);
+    await t.hcall(LHCALL_SET_CLOCKEVENT, 2n ** 63n);
+    const halted = t.must(t.call(0x80, BigInt(LHCALL_HALT)), IRQ(7));
+    setTimeout(() => t.lg.irq(7), 5);
+    await halted;
+    process.off('warning', listen);
+    // Node's, of a timer that is too long for it, and that it has made a short one.
+    expect(warnings).toEqual([]);
+  });
+
   test('a whole kernel’s way: interrupted process, handler, return', async () => {
     const t = await paged();
     await t.process(DATA, [], addi(A2, A2, 1), 0xffdff06f);
-    const count = await t.code(addi(T3, T3, 1), ...RETURN);
-    await t.hcall(6, BigInt(TIMER), t.va(count));
+    const handler = await t.code(addi(T3, T3, 1), ...RETURN);
+    await t.hcall(6, BigInt(TIMER), t.va(handler));
     await t.hcall(LHCALL_SET_CLOCKEVENT, 1000n);
-    const running = t.sret(USER, LGUEST_STATUS_PIE);
-    setTimeout(() => t.lg.signal(), 20);
-    await expect(running).rejects.toThrow('EINTR');
+    const running = expect(t.sret(USER, LGUEST_STATUS_PIE)).rejects.toThrow('EINTR');
+    // Until it has been in the handler, and in the process again.
+    while (t.lg.getreg(T3) === 0n) await new Promise((resolve) => setTimeout(resolve, 1));
+    const count = t.lg.getreg(A2);
+    while (t.lg.getreg(A2) === count) await new Promise((resolve) => setTimeout(resolve, 1));
+    t.lg.signal();
+    await running;
     expect(t.lg.getreg(T3)).toBe(1n);
     expect(t.lg.getreg(A2)).toBeGreaterThan(1n);
     expect(t.lg.getreg(LGUEST_REG_PC) & ~4n).toBe(USER);
