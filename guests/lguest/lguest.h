@@ -9,6 +9,7 @@
 #define LHCALL_FLUSH_ASYNC 0
 #define LHCALL_LGUEST_INIT 1
 #define LHCALL_SHUTDOWN 2
+/* A root whose page was a root before: LHCALL_SET_PGD for each entry that it had, or LHCALL_FLUSH_TLB 1, comes first. */
 #define LHCALL_NEW_PGTABLE 4
 #define LHCALL_FLUSH_TLB 5
 #define LHCALL_LOAD_IDT_ENTRY 6

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   LHCALL_FLUSH_ASYNC,
   LHCALL_FLUSH_TLB,
@@ -10,6 +10,7 @@ import {
 import { Random } from '../isa/random.js';
 import {
   FIRST_DATA_PAGE as DATA,
+  endedAfterEach,
   KERNEL,
   KERNEL_RWX,
   PAGE,
@@ -22,21 +23,13 @@ import {
 
 /** What the guest's kernel sees through its page tables, when it has told the host of them and when it has not. */
 
-const guests: TestGuest[] = [];
+const made = endedAfterEach((t) => t.check());
 
 async function paged(options: TestGuestOptions = {}): Promise<TestGuest> {
-  const t = await TestGuest.paged(options);
-  guests.push(t);
-  for (let page = DATA; page < t.ramPages; page++) await t.write64(page * PAGE, BigInt(page));
+  const t = await made(TestGuest.paged(options));
+  await t.number();
   return t;
 }
-
-afterEach(() => {
-  for (const t of guests.splice(0)) {
-    t.check();
-    t.end();
-  }
-});
 
 /** An address of a process. */
 const V = 0x500000n;
@@ -167,6 +160,31 @@ describe('what was changed is seen when it was told', () => {
     expect(await t.load(va)).toBe(BigInt(DATA + 1));
     // Of roots that nobody runs under nothing is known, and nothing is wrong.
     for (const call of [LHCALL_SET_PMD, LHCALL_SET_PTE, LHCALL_SET_PGD]) await t.hcall(call, 0x9000n, 0n, 0n);
+  });
+
+  test('a page that was a root, and is one again: what was known of it holds until it is cleared', async () => {
+    let n = 0;
+    const t = await paged({ options: { random: () => (n++ % 4) / 4 } });
+    const [first, again] = [t.root, await t.newRoot()];
+    const use = async (page: number) => {
+      t.root = again;
+      await t.map(V, page, WRITE);
+      t.root = first;
+      await t.hcall(LHCALL_NEW_PGTABLE, BigInt(again));
+    };
+    await use(DATA);
+    expect(await t.load(V)).toBe(BigInt(DATA));
+    await t.hcall(LHCALL_NEW_PGTABLE, BigInt(first));
+    await use(DATA + 1);
+    expect(await t.load(V)).toBe(BigInt(DATA));
+    await t.hcall(LHCALL_NEW_PGTABLE, BigInt(first));
+    await t.hcall(LHCALL_SET_PGD, BigInt(again), V >> 30n);
+    await use(DATA + 2);
+    expect(await t.load(V)).toBe(BigInt(DATA + 2));
+    await t.hcall(LHCALL_NEW_PGTABLE, BigInt(first));
+    await t.hcall(LHCALL_FLUSH_TLB, 1n);
+    await use(DATA + 3);
+    expect(await t.load(V)).toBe(BigInt(DATA + 3));
   });
 
   test('by the ring as by ecall, in its order, round and round', async () => {
