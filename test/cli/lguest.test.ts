@@ -2,7 +2,19 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import { type CommandOptions, expectRefused, NOBODY, type Result, testFolder, unpin } from './command.js';
+import { addi, ECALL, sd } from '../isa/assemble.js';
+import {
+  boot,
+  Command,
+  type CommandOptions,
+  expectRefused,
+  MAIN,
+  NOBODY,
+  type Result,
+  testFolder,
+  unpin,
+} from './command.js';
+import { elfOf } from './kernels.js';
 
 /** `unpin lguest`: what it refuses, what it tells, and that it locks nothing, whoever runs it. */
 
@@ -36,6 +48,18 @@ test('two guests in less memory than they believe: prefixed consoles, the whole 
     expect(guest.smaps_rollup.Locked).toBe(0);
   }
   expect(host).toMatchObject({ frames: 1024, pinnedFrames: 0, refusals: 0, poisoned: 0 });
+});
+
+test('the report has the shape of that of `unpin boot`, and what the driver counted', async () => {
+  const [ours, boots] = [path.join(folder, 'ours.json'), path.join(folder, 'boots.json')];
+  await lguest([...SMALL, '--guests', '1', '--frames', '4M', '--json', ours]);
+  await boot(['--ram', '8M', '--append', 'passes=1 mib=2', '--frames', '4M', '--json', boots]);
+  const [{ lguest: counted, ...guest }, other] = [ours, boots].map(
+    (file) => JSON.parse(fs.readFileSync(file, 'utf8')).guests[0],
+  );
+  expect(Object.keys(guest)).toEqual(Object.keys(other));
+  expect(Object.keys(guest.smaps_rollup)).toEqual(Object.keys(other.smaps_rollup));
+  expect(counted).toBeDefined();
 });
 
 test('--disk is written', async () => {
@@ -88,6 +112,18 @@ describe.concurrent('how it ends', () => {
     expect(code).toBe(1);
   });
 
+  test('a guest that notifies without end is stopped as any other: the loop of its launcher never waits', async () => {
+    const [T0, A0, A1] = [5, 10, 11];
+    const kernel = path.join(folder, 'notify.elf');
+    // lui a1, 10; t0 = -1 << 38; kernel_address; LHCALL_LGUEST_INIT; LHCALL_NOTIFY of address 0, where no text is, for ever.
+    const init = [0x0000a5b7, addi(T0, 0, -1), 0x02629293, sd(T0, 48, A1), addi(A0, 0, 1), ECALL];
+    fs.writeFileSync(kernel, elfOf([...init, addi(A0, 0, 17), addi(A1, 0, 0), ECALL, 0xff5ff06f], {}, 0x8000));
+    const args = ['--ram', '8M', '--guests', '1', '--kernel', kernel, '--timeout', '0.5'];
+    const { code, stderr, hung } = await lguest(args);
+    expect(stderr).toMatch(/^unpin: guest0: timeout: still running after 0.5 s$/m);
+    expect([code, hung]).toEqual([1, false]);
+  });
+
   test('--timeout', async () => {
     const { code, stderr } = await lguest(['--ram', '8M', '--append', 'passes=100000 mib=1', '--timeout', '0.5']);
     expect(stderr.match(/^unpin: guest[01]: timeout: still running after 0.5 s$/gm)).toHaveLength(2);
@@ -110,6 +146,19 @@ describe.concurrent('refusals', () => {
       /^unpin: ENOMEM: mlock: .*of the host's 32768 KiB of frames/,
     ],
     ['N26: too few frames', ['--frames', '256K'], /^unpin: EINVAL: lguest: --frames 256 KiB must be at least 320 KiB/],
+    ['no guest', ['--guests', '0'], /^unpin: EINVAL: .*'0' must be a whole number from 1 to 64/],
+    ['RAM below its least', ['--ram', '4K'], /^unpin: EINVAL: .*'4K' must be from 1 MiB to 1 GiB/],
+    ['RAM too small for the kernel', ['--ram', '2M'], /^unpin: ENOMEM: .*RAM of 2 MiB is too small/],
+    ['no time', ['--timeout', '0'], /^unpin: EINVAL: .*'0' must be a number of seconds above 0/],
+    [
+      'an absent kernel',
+      ['--kernel', path.join(folder, 'none')],
+      /^unpin: ENOENT: open: kernel '.*none' must be a file/,
+    ],
+    ['a kernel that is none', ['--kernel', import.meta.filename], /^unpin: ENOEXEC: .*it must be/],
+    ['a report in no folder', ['--json', path.join(folder, 'no', 'r')], /^unpin: ENOENT: open: report '.*' must be a/],
+    ['a swap file that is in use', ['--swap', import.meta.filename], /^unpin: EEXIST: .*it must be new or empty/],
+    ['an option of boot', ['--smp', '2'], /^unpin: EINVAL: unknown option '--smp'/],
     [
       'a disk that two would write',
       ['--disk', path.join(import.meta.dirname, 'lguest.test.ts')],
@@ -121,23 +170,30 @@ describe.concurrent('refusals', () => {
   });
 });
 
-/** VmLck of /proc/PID/status, in KiB. */
-function lockedKiB(pid: number): number {
-  return Number(/^VmLck:\s*(\d+) kB$/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
+/** Of /proc/PID/status: numbers as they are written there. */
+function statusOf(pid: number): Map<string, string> {
+  const lines = fs.readFileSync(`/proc/${pid}/status`, 'utf8').trim().split('\n');
+  return new Map(lines.map((line) => line.split(/:\s*/, 2) as [string, string]));
 }
 
 test('S10: the process of a user who may lock nothing runs guests, and locks nothing', async (context) => {
-  if (process.platform !== 'linux') context.skip('it looks at /proc');
-  // The checkout may be root's alone; then it is root whose process is looked at.
-  const user = process.getuid!() === 0 && (await unpin(['--help'], { uid: NOBODY }).done).code === 0;
-  const command = unpin(['lguest', '--ram', '8M', '--append', 'passes=1000 mib=2', '--frames', '4M'], {
-    ...(user && { uid: NOBODY }),
-    killMs: 50_000,
-  });
-  await command.until(/pass 1\/1000 ok/);
+  context.skip(process.platform !== 'linux', 'it looks at /proc');
+  const root = process.getuid!() === 0;
+  const user = root ? { uid: NOBODY } : {};
+  context.skip(root && (await unpin(['--help'], user).done).code !== 0, 'nobody but root may read this checkout');
+  const args = ['lguest', '--ram', '8M', '--append', 'passes=1000 mib=2', '--frames', '4M'];
+  const shell = ['-c', 'ulimit -l 0 && exec "$0" "$@"', process.execPath, MAIN, ...args];
+  const command = new Command('/bin/sh', shell, { ...user, killMs: 50_000 });
   const pid = command.process.pid!;
-  expect(lockedKiB(pid)).toBe(0);
-  if (user) expect(fs.statSync(`/proc/${pid}`).uid).toBe(NOBODY);
+  // While it swaps, again and again.
+  for (const pass of [1, 2, 3]) {
+    await command.until(new RegExp(`pass ${pass}/1000 ok`));
+    const status = statusOf(pid);
+    expect([status.get('VmLck'), status.get('VmPin')]).toEqual(['0 kB', '0 kB']);
+    expect(status.get('CapEff')).toBe('0000000000000000');
+    expect(status.get('Uid')).not.toMatch(/\b0\b/);
+  }
+  expect(fs.readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max locked memory +0 +0 +bytes/m);
   command.process.kill('SIGINT');
   expect(await command.done).toMatchObject({ code: 130, hung: false });
 });
