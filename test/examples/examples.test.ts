@@ -33,6 +33,16 @@ test('kvm.ts: a guest and a device that doubles, from 1 to 1024', () => {
   expect([status, stdout, stderr]).toEqual([0, said.join(''), '']);
 });
 
+test('twodrivers.ts: guests by lguest and by kvm in one host memory verify all they wrote, nothing pinned', () => {
+  const { status, stdout, stderr } = run('examples/twodrivers.ts');
+  expect(stderr).toBe('');
+  expect(stdout.match(/verified \d+ words.*, 0 errors/g)).toHaveLength(3);
+  for (const name of ['first', 'second', 'third'])
+    expect(stdout).toMatch(new RegExp(`^${name}: poweroff, waited for [1-9]\\d* pages$`, 'm'));
+  expect(stdout).toMatch(/^[1-9]\d* pages came back from swap, 0 pinned\n$/m);
+  expect(status).toBe(0);
+});
+
 test('pico.ts: rp2040js sorts 3 MiB in 1 MiB of memory, as JavaScript does', () => {
   const { status, stdout, stderr } = run('examples/pico.ts');
   expect(stderr).toBe('');
