@@ -13,6 +13,7 @@ import {
 } from 'unpin/mm';
 import { sd } from '../isa/assemble.js';
 import { A0, A1, code, T0, ZERO } from '../kvm/guestcode.js';
+import { byteAt, ENV } from './world.js';
 
 /** A VM with one vCPU on the mm thread, whose guest stores 2 to its second page and then says so: what the models of kvm run. */
 
@@ -41,14 +42,13 @@ export function setup({ swap = slowSwap(), nrPages = 2, storeAt = DATA }: GuestO
     arenaBytes: ARENA_BYTES,
     pageTables: 12,
     swap,
-    defer: (fn) => void setImmediate(fn),
+    defer: ENV.defer,
   });
-  const env = { nowMs: () => 0, defer: (fn: () => void) => void setImmediate(fn), setTimer: () => () => {} };
   const mm = host.createMm();
   const va = mm.mmap(0, nrPages * 4096, RW, MAP_PRIVATE | MAP_ANONYMOUS);
   mm.writeSync(va + CODE, code(sd(A1, 0, A0), sd(ZERO, 0, T0)));
   for (let page = 1; page < nrPages; page++) mm.writeSync(va + page * 4096, new Uint8Array([1]));
-  const kvm = new Kvm(host, env, { nrDecodedPages: 4 });
+  const kvm = new Kvm(host, ENV, { nrDecodedPages: 4 });
   return {
     host,
     mm,
@@ -94,19 +94,13 @@ export async function doomedGuest({ vcpu }: Pick<State, 'vcpu'>): Promise<void> 
 
 export const evict = ({ host }: Pick<State, 'host'>) => void host.reclaim.shrink(true, true, true);
 
-function byteAt({ mm }: Pick<State, 'mm'>, va: number): number {
-  const byte = new Uint8Array(1);
-  mm.readSync(va, byte);
-  return byte[0]!;
-}
-
 /** `offset`: where in the data page it is. */
 export async function storeIsThere(state: State, offset = 0): Promise<string | undefined> {
-  const { host, vm, vcpu } = state;
+  const { host, mm, va, vm, vcpu } = state;
   checkVm(vm);
   // The instruction that was waited for has retired.
   vcpu.destroy();
   checkHost(host);
-  const found = byteAt(state, state.va + DATA + offset);
+  const found = byteAt(mm, va + DATA + offset);
   return found === 2 ? undefined : `N15: the guest's store is lost: ${found}`;
 }

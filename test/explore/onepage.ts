@@ -1,5 +1,6 @@
 import { checkHost, Host, MAP_ANONYMOUS, MAP_PRIVATE, MemorySwap, type Mm, PROT_READ, PROT_WRITE } from 'unpin/mm';
 import { Device } from './externaldevice.js';
+import { byteAt } from './world.js';
 
 /** An mm with one page of private memory, with 1 in it, and a device on it: what the models of operations start from, and what holds in the end. */
 
@@ -21,12 +22,6 @@ export function setup(options: { sameFilled?: boolean } = {}) {
 }
 
 export type State = ReturnType<typeof setup>;
-
-export function byteAt(mm: Mm, va: number): number {
-  const byte = new Uint8Array(1);
-  mm.readSync(va, byte);
-  return byte[0]!;
-}
 
 /** At each step: a device maps what its page is, with no more rights. */
 export const invariant = ({ device }: State) => device.wrong;

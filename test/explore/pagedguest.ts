@@ -1,6 +1,7 @@
 import { Kvm } from 'unpin/kvm';
 import { Host, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from 'unpin/mm';
 import { CSR } from 'unpin/riscv';
+import { ENV } from './world.js';
 
 /** A guest with a page table of its own over six pages, of which it has used one: what the models of shadow paging begin with. */
 
@@ -13,8 +14,7 @@ export const READ = 0;
 
 /** A guest of one page table over its pages, that has just read the first of two neighbours. */
 export function setup() {
-  const host = new Host({ frames: 64, arenaBytes: 2 ** 20, pageTables: 12, defer: (fn) => void setImmediate(fn) });
-  const env = { nowMs: () => 0, defer: (fn: () => void) => void setImmediate(fn), setTimer: () => () => {} };
+  const host = new Host({ frames: 64, arenaBytes: 2 ** 20, pageTables: 12, defer: ENV.defer });
   const mm = host.createMm();
   const va = mm.mmap(0, NR_PAGES * 4096, RW, MAP_PRIVATE | MAP_ANONYMOUS);
   const put = (page: number, index: number, pte: bigint) =>
@@ -23,7 +23,7 @@ export function setup() {
   put(MIDDLE, 0, pteOf(LEAF, 1n));
   for (let page = 0; page < NR_PAGES; page++) put(LEAF, page, pteOf(page, LEAF_FLAGS));
   for (let page = FIRST; page < NR_PAGES; page++) put(page, 0, BigInt(page));
-  const vm = new Kvm(host, env, { nrDecodedPages: 4 }).createVm(mm, { nrShadowPages: 3 });
+  const vm = new Kvm(host, ENV, { nrDecodedPages: 4 }).createVm(mm, { nrShadowPages: 3 });
   vm.setUserMemoryRegion({ slot: 0, guestPhysAddr: RAM, memorySize: NR_PAGES * 4096, userspaceAddr: va });
   const vcpu = vm.createVcpu(0);
   vcpu.hart.csr.write(CSR.satp, RAM / 4096, 8 << 28);

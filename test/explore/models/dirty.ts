@@ -18,6 +18,7 @@ import {
 } from 'unpin/mm';
 import { Device } from '../externaldevice.js';
 import { lateSeq, noBracket, noBracketOfRanges, noCount, noSeq, noZap } from '../externalmutants.js';
+import { byteAt } from '../world.js';
 
 /**
  * Who has written a page, and what it holds: write-back, truncation and holes, soft-dirty marks and MADV_FREE, each against a device on a thread of its own. A write
@@ -25,12 +26,6 @@ import { lateSeq, noBracket, noBracketOfRanges, noCount, noSeq, noZap } from '..
  */
 
 const RW = PROT_READ | PROT_WRITE;
-
-function byteAt(mm: Mm, va: number): number {
-  const byte = new Uint8Array(1);
-  mm.readSync(va, byte);
-  return byte[0]!;
-}
 
 function newHost(): Host {
   return new Host({ frames: 64, arenaBytes: 4096, pageTables: 12, swap: new MemorySwap({ sizeBytes: 65536 }) });

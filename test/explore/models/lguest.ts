@@ -12,6 +12,7 @@ import {
   PROT_WRITE,
 } from 'unpin/mm';
 import { addi, ECALL, ld, sd } from '../../isa/assemble.js';
+import { byteAt, ENV } from '../world.js';
 
 /**
  * lguest's own protocol: notify.ts, the shadow directories with their reverse map, and the hart's TLB. A guest runs on the mm thread, where it belongs, and takes turns
@@ -39,9 +40,8 @@ function setup(code: readonly number[], random = () => 0) {
     pageTables: 12,
     pageCluster: 0,
     swap,
-    defer: (fn) => void setImmediate(fn),
+    defer: ENV.defer,
   });
-  const env = { nowMs: () => 0, defer: (fn: () => void) => void setImmediate(fn), setTimer: () => () => {} };
   const mm = host.createMm();
   const base = mm.mmap(0, NR_PAGES * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
   mm.writeSync(base + CODE * PAGE, words(...code));
@@ -50,7 +50,7 @@ function setup(code: readonly number[], random = () => 0) {
   host.reclaim.shrink(true, true, true);
   // One page alone is waited for, and what goes meanwhile.
   for (let page = 0; page < NR_PAGES; page++) if (page !== ABSENT) mm.readSync(base + page * PAGE, new Uint8Array(1));
-  const device = new LguestDevice(host, env, { nrDecodedPages: 4, nrShadowTables: 16, random });
+  const device = new LguestDevice(host, ENV, { nrDecodedPages: 4, nrShadowTables: 16, random });
   const lg = device.open(mm);
   return { host, mm, base, lg, dead: false, child: undefined as Mm | undefined };
 }
@@ -76,11 +76,7 @@ const STORES = [sd(A2, 0, A0), ld(A3, 0, A1), addi(A2, A2, 1), sd(A2, 0, A0), ld
 
 const evict = ({ host }: State) => void host.reclaim.shrink(true, true, true);
 
-function dataByte(mm: Mm, base: number): number {
-  const byte = new Uint8Array(1);
-  mm.readSync(base + DATA * PAGE, byte);
-  return byte[0]!;
-}
+const dataByte = (mm: Mm, base: number): number => byteAt(mm, base + DATA * PAGE);
 
 /** At the end: the guest has seen its own last store, and it is there. */
 function coherent({ host, mm, base, lg }: State, wanted = 3): string | undefined {

@@ -12,7 +12,8 @@ import {
   noSeq,
   noZap,
 } from '../externalmutants.js';
-import { byteAt, coherent, invariant, migrate, nothingLost, reader, setup, shrink, writer } from '../onepage.js';
+import { coherent, invariant, migrate, nothingLost, reader, setup, shrink, writer } from '../onepage.js';
+import { byteAt } from '../world.js';
 
 /**
  * What the mm does to a page, on its own thread, against devices on threads of theirs that read and write it through an external

@@ -13,6 +13,7 @@ import {
   PROT_WRITE,
 } from 'unpin/mm';
 import { RemoteDriver, RemoteUser } from '../../mm/remotedriver.js';
+import { byteAt } from '../world.js';
 
 /**
  * A thread that resolves its faults by itself, and makes pages of zeros, against what the mm thread does to the same pages, the same leaf table, and the
@@ -46,12 +47,6 @@ function coherent({ host, driver, area }: State): string | undefined {
   area.recover();
   checkHost(host);
   return driver.wrong;
-}
-
-function byteAt(mm: Mm, va: number): number {
-  const byte = new Uint8Array(1);
-  mm.readSync(va, byte);
-  return byte[0]!;
 }
 
 /** What the thread wrote is there, and survives reclaim. */

@@ -1,6 +1,7 @@
 import { model } from 'unpin/explore';
 import { checkHost } from 'unpin/mm';
-import { byteAt, coherent, invariant, nothingLost, setup as onePage, type State, writer } from '../onepage.js';
+import { coherent, invariant, nothingLost, setup as onePage, type State, writer } from '../onepage.js';
+import { byteAt } from '../world.js';
 
 /** A page of zeros is reclaimed, which takes no slot of the swap device, beside a device that may write to it. */
 

@@ -2,7 +2,8 @@ import { type Mutant, model } from 'unpin/explore';
 import { PROT_READ } from 'unpin/mm';
 import { Device } from '../externaldevice.js';
 import { lateSeq, noBracketOfRanges, noCount, noSeq, noZap } from '../externalmutants.js';
-import { byteAt, coherent, invariant, migrate, nothingLost, type State, setup, shrink, writer } from '../onepage.js';
+import { coherent, invariant, migrate, nothingLost, type State, setup, shrink, writer } from '../onepage.js';
+import { byteAt } from '../world.js';
 
 /** Several of a kind at once: operations of mm one after the other, and up to three devices on one page. */
 
