@@ -1,20 +1,18 @@
+import { emitKeypressEvents, type Key } from 'node:readline';
 import { Command } from 'commander';
 import { OutputFile } from './files.js';
+import { RawTerminal } from './rawterminal.js';
 import { runSteps, type Step, type StepRun } from './steprun.js';
+import { type StepTable, stepTable } from './steptable.js';
 
 /**
  * `unpin step`: one reclaim against a running external MMU, for those who teach or debug it. On a terminal a key shows the next step, `q` or Ctrl-C ends;
  * elsewhere all of it is printed. `--json FILE` writes the same steps as data: { steps: [{ who, what, pte, external, tlb, seq, inProgress, frame }], stored, found }.
  */
 
-const HEAD: Step = {
-  ...{ who: 'who', what: 'what', pte: 'pte', external: 'external pte', tlb: 'TLB' },
-  ...{ seq: 'seq', inProgress: 'inProgress', frame: 'frame' },
-};
 const EXIT_LOST = 1;
 const EXIT_SIGINT = 130;
-const CTRL_C = 3;
-const QUIT = 'q'.charCodeAt(0);
+const HINT = '(a key: next, q: end)';
 
 export function stepCommand(): Command {
   return new Command('step')
@@ -29,11 +27,12 @@ async function step(json: string | undefined): Promise<number> {
   const file = json === undefined ? undefined : new OutputFile('--json', json);
   const run = await runSteps();
   file?.write(`${JSON.stringify(plain(run), undefined, 2)}\n`);
-  const lines = format(run.steps);
-  const interactive = process.stdout.isTTY === true && process.stdin.isTTY === true;
-  if (!interactive) process.stdout.write(`${lines.join('\n')}\n`);
+  const { stdin, stdout } = process;
+  const interactive = stdout.isTTY === true && stdin.isTTY === true;
+  const table = stepTable(run.steps, stdout.isTTY === true ? stdout.columns : 0);
+  if (!interactive) stdout.write(`${[table.head, ...table.steps].join('\n')}\n`);
   else {
-    const stopped = await showByKey(lines);
+    const stopped = await showByKey(table);
     if (stopped !== undefined) return stopped;
   }
   return conclude(run);
@@ -62,47 +61,34 @@ function isKnown({ pte, external, tlb }: Step): boolean {
   return [external, tlb].every((entry) => entry === '-' || pte.startsWith(`${entry.replace(/ RW?$/, '')} `));
 }
 
-/** A line for each step, after the head; what has changed since the step before is marked. */
-function format(steps: readonly Step[]): string[] {
-  const all = [HEAD, ...steps];
-  const columns = Object.keys(HEAD) as (keyof Step)[];
-  const widths = columns.map((c) => Math.max(...all.map((s) => s[c].length)) + 1);
-  return all.map((s, n) => {
-    const cells = columns.map((c, k) => {
-      const changed = n > 1 && k > 1 && s[c] !== all[n - 1]![c];
-      return `${s[c]}${changed ? '*' : ''}`.padEnd(widths[k]!);
-    });
-    return `${n === 0 ? '   ' : String(n).padStart(3)}  ${cells.join(' ')}`.trimEnd();
-  });
-}
-
-/** Undefined when the last line was shown, else the exit code of who had enough. */
-function showByKey(lines: readonly string[]): Promise<number | undefined> {
+/** Undefined when the last step was shown, else the exit code of who had enough. */
+function showByKey({ head, steps }: StepTable): Promise<number | undefined> {
   const { stdin, stdout } = process;
-  const hint = '(a key: next, q: end)';
   let next = 0;
   const show = () => {
-    stdout.write(`\r\x1b[K${lines[next++]}\n`);
-    if (next < lines.length) stdout.write(hint);
+    stdout.write(`\r\x1b[K${steps[next++]}\n`);
+    if (next < steps.length) stdout.write(HINT);
   };
-  stdin.setRawMode(true);
-  show();
+  const terminal = new RawTerminal();
+  emitKeypressEvents(stdin);
+  stdout.write(`${head}\n`);
   show();
   return new Promise((resolve) => {
     const end = (code: number | undefined) => {
-      stdin.off('data', onData);
-      stdin.setRawMode(false);
-      stdin.pause();
+      stdin.off('keypress', onKey).off('end', onEnd).pause();
+      terminal.restore();
       stdout.write('\r\x1b[K');
       resolve(code);
     };
-    const onData = (keys: Buffer) => {
-      for (const key of keys) {
-        if (key === CTRL_C || key === QUIT) return end(key === QUIT ? 0 : EXIT_SIGINT);
+    const onEnd = () => end(0);
+    const onKey = (_text: string | undefined, key: Key) => {
+      if (key.ctrl === true && key.name === 'c') end(EXIT_SIGINT);
+      else if (key.name === (key.ctrl === true ? 'd' : 'q')) end(0);
+      else {
         show();
-        if (next === lines.length) return end(undefined);
+        if (next === steps.length) end(undefined);
       }
     };
-    stdin.on('data', onData);
+    stdin.on('keypress', onKey).on('end', onEnd).resume();
   });
 }

@@ -71,6 +71,7 @@ class Recorder {
   readonly device: StepDevice;
   private readonly mm: Mm;
   private readonly va: number;
+  /** The frame that the page is in, or was in last. */
   private pfn = 0;
   private readonly undo: (() => void)[] = [];
 
@@ -82,9 +83,10 @@ class Recorder {
 
   tell(who: string, what: string): void {
     const { device } = this;
-    if (device.entry !== undefined) this.pfn = device.entry.pfn;
+    const vpn = this.va / PAGE_SIZE;
+    this.mm.forEachPresent(vpn, vpn + 1, (_vpn, pfn) => void (this.pfn = pfn));
     this.steps.push({
-      ...{ who, what, pte: describePte(this.mm.pageTable.get(this.va / PAGE_SIZE)) },
+      ...{ who, what, pte: describePte(this.mm.pageTable.get(vpn)) },
       ...{ external: describeEntry(device.entry), tlb: describeEntry(device.tlb) },
       ...{ seq: `${device.count}`, inProgress: `${device.seq.inProgress}`, frame: this.describeFrame() },
     });
@@ -93,8 +95,8 @@ class Recorder {
   private describeFrame(): string {
     const { frames } = this.mm.host;
     if (this.pfn === 0) return '-';
-    const refs = frames.refcount[this.pfn]!;
-    return refs === 0 ? `${this.pfn}: free` : `${this.pfn}: refs ${refs}, maps ${frames.mapcount[this.pfn]}`;
+    if (frames.isFree(this.pfn)) return `${this.pfn}: free`;
+    return `${this.pfn}: refs ${frames.refcount[this.pfn]}, maps ${frames.mapcount[this.pfn]}`;
   }
 
   /** From now on the mm's steps are told too, and the device tries its luck inside the bracket, before the pte goes and after. */

@@ -2,7 +2,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Command, MAIN, unpin } from './command.js';
+import { type Command, expectRefused, unpin } from './command.js';
+import { inTerminal } from './pty.js';
 
 /** `unpin step`: what it shows is what the mm and a driver did. */
 
@@ -14,7 +15,7 @@ const rows = (stdout: string) =>
     .split('\n')
     .filter((line) => /^ *\d+ {2}/.test(line));
 
-test('N1 N3 N8: one reclaim against a device, in the order of the contract, all at once when stdout is no terminal', async () => {
+test('N1 N3 N4 N8: one reclaim against a device, in the order of the contract, all at once when stdout is no terminal', async () => {
   const { code, stdout, stderr } = await unpin(['step']).done;
   expect([code, stderr]).toEqual([0, '']);
   const order = [
@@ -31,7 +32,8 @@ test('N1 N3 N8: one reclaim against a device, in the order of the contract, all 
     /device +tryGetPage: FAULT_RETRY/,
     /mm +faultIn: /,
     /device +load done: 42/,
-    /exit +the address space is gone +none/,
+    /exit +invalidateRangeEnd: .* \d+: refs 0, maps 0\*$/,
+    /exit +the address space is gone +none .* \d+: free\*$/,
   ];
   const places = order.map((pattern) => rows(stdout).findIndex((row) => pattern.test(row)));
   expect(places).not.toContain(-1);
@@ -39,9 +41,8 @@ test('N1 N3 N8: one reclaim against a device, in the order of the contract, all 
   expect(stdout).toMatch(/\nthe device stored 42, its page was away, and it found 42 again/);
 });
 
-function onTerminal(): Command {
-  const env = { NODE: process.execPath, MAIN, TERM: 'xterm' };
-  return new Command('script', ['-qec', '"$NODE" "$MAIN" step', '/dev/null'], { env, stdin: 'open' });
+function onTerminal(columns = 200): Command {
+  return inTerminal(`stty cols ${columns}; exec "$NODE" "$MAIN" step`);
 }
 
 test('on a terminal a key shows one step more, and q ends it', async () => {
@@ -65,6 +66,34 @@ test('on a terminal the last key ends it, and Ctrl-C does so as everywhere', asy
   await stopped.until(/a key: next/);
   stopped.process.stdin!.write('\x03');
   expect((await stopped.done).code).toBe(130);
+});
+
+test('on a narrow terminal a step has several lines, none of them longer than it; a key that sends several bytes is one', async () => {
+  const command = onTerminal(60);
+  await command.until(/ 1 {2}device: store[\s\S]*a key: next/);
+  command.process.stdin!.write('\x1b[B');
+  await command.until(/ 2 {2}device: {3}tryGetPage[\s\S]*a key: next/);
+  command.process.stdin!.write(' '.repeat(100));
+  const { code, stdout } = await command.done;
+  expect(code).toBe(0);
+  const shown = stdout.replaceAll('(a key: next, q: end)', '').replaceAll('\r\x1b[K', '');
+  const [before, ...steps] = shown.split(/^(?= *\d+ {2})/m);
+  expect(before).toMatch(/RWAD: readable, writable, accessed, dirty/);
+  const all = rows((await unpin(['step']).done).stdout);
+  expect(steps).toHaveLength(all.length);
+  const told = shown.slice(0, shown.indexOf('the device stored')).split('\r\n');
+  expect(told.filter((line) => line.length >= 60 && !line.startsWith('refs'))).toEqual([]);
+  const cells = (step: string) =>
+    step.replace(/\s+/g, ' ').replaceAll(/\b(pte|external|TLB|seq|inProgress|frame) /g, '');
+  for (const [n, row] of all.entries()) expect(cells(steps[n]!.replace(': ', ' '))).toContain(cells(row).trim());
+});
+
+test.each([
+  [['more'], /^unpin: EINVAL: too many arguments for 'step'/],
+  [['--jsn', 'x'], /^unpin: EINVAL: unknown option '--jsn' \(Did you mean --json\?\)/],
+  [['--json'], /^unpin: EINVAL: option '--json <file>' argument missing/],
+])('%j is refused', async (args, line) => {
+  expectRefused(await unpin(['step', ...args]).done, line);
 });
 
 test('--json writes the steps of the table as data', async () => {
