@@ -5,12 +5,13 @@
  *  - A number cited in src/, test/, examples/, bench/ or docs/ is in the contract, and is not reserved.
  *  - A promised number has a test that names it in its title; one that is skipped does not count.
  *  - A file that the contract names for a number is there and names the number too (a test: in a title).
- *  - `bug(...)` is called with a promise (N or S), and a test file that a comment or document names is there.
+ *  - `bug(...)` is called with a promise (N or S), and a file of the tests that a comment of src/ names is there.
+ *  - What a document names is there: files and folders of the tree, and what its links lead to.
  *
  * Prints `file:line: what is wrong` for each fault, exit code 1. `--list` prints each number with its tests.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 
@@ -19,7 +20,11 @@ const CITING = ['src', 'test', 'examples', 'bench', 'docs'];
 const ENTRY = /^- \*\*([A-Z]\d+)\*\*(?: \((reserved)\b(?:: )?([^)]*)\))?/;
 const NUMBER = /\b[SNM]\d+\b/g;
 const PATH = /`((?:src|test)\/[\w./-]+)`/g;
-const TEST_PATH = /\btest\/[\w./-]+\.test\.ts\b/g;
+const TEST_PATH = /\btest\/[\w./-]+\.ts\b/g;
+/** A path from the root, in text or as code; what follows a `*` is not looked at. */
+const TREE_PATH = /(?<![\w./@-])(?:src|test|docs|bench|scripts|examples|guests)\/(?:[\w./-]*[\w/-])?/g;
+const LINK = /\]\(([^)\s#]*)(?:#([^)\s]+))?\)/g;
+const DOCUMENTS = ['README.md', 'CONTRIBUTING.md'];
 
 /** One tree, and the faults found in it. */
 class Tree {
@@ -90,8 +95,10 @@ class Tree {
 
   check() {
     for (const file of CITING.flatMap((dir) => this.filesBelow(dir))) this.checkCitations(file);
-    for (const file of [...this.filesBelow('src'), ...this.filesBelow('docs')]) this.checkProofs(file);
+    for (const file of this.filesBelow('src')) this.checkProofs(file);
     for (const file of this.filesBelow('src')) this.checkBugs(file);
+    const documents = this.filesBelow('docs').filter((file) => file.endsWith('.md'));
+    for (const file of [...DOCUMENTS, ...documents]) if (this.has(file)) this.checkDocument(file);
     for (const [number, entry] of this.entries) this.checkEntry(number, entry);
     return this.faults;
   }
@@ -112,12 +119,34 @@ class Tree {
   }
 
   checkProofs(file) {
-    if (file === CONTRACT) return;
     for (const { text, line } of this.lines(file)) {
       for (const [path] of text.matchAll(TEST_PATH)) {
         if (!this.has(path)) this.fault(file, line, `${path} does not exist`);
       }
     }
+  }
+
+  checkDocument(file) {
+    for (const { text, line } of this.lines(file)) {
+      for (const [path] of text.matchAll(TREE_PATH))
+        if (!this.has(path)) this.fault(file, line, `${path} does not exist`);
+      for (const [, to, heading] of text.matchAll(LINK)) this.checkLink(file, line, to, heading);
+    }
+  }
+
+  checkLink(file, line, to, heading) {
+    if (/^[a-z]+:/.test(to)) return;
+    const target = to === '' ? file : join(dirname(file), to);
+    if (!this.has(target)) this.fault(file, line, `the link to ${to} leads nowhere`);
+    else if (heading !== undefined && !this.headings(target).has(heading))
+      this.fault(file, line, `${target} has no heading #${heading}`);
+  }
+
+  /** The names by which links name the headings of a document. */
+  headings(file) {
+    const texts = this.lines(file).map(({ text }) => /^#+ (.*)$/.exec(text)?.[1]);
+    const names = texts.filter((text) => text !== undefined).map((text) => text.toLowerCase());
+    return new Set(names.map((name) => name.replace(/[^\w\- ]/g, '').replaceAll(' ', '-')));
   }
 
   checkBugs(file) {
@@ -132,8 +161,8 @@ class Tree {
     if (!entry.reserved && !this.tests.has(number))
       this.fault(CONTRACT, entry.line, `${number} is promised, but no test names it in its title`);
     for (const { path, line } of entry.paths) {
-      if (!this.has(path)) this.fault(CONTRACT, line, `${number}: ${path} does not exist`);
-      else if (!this.names(path, number)) this.fault(CONTRACT, line, `${number}: ${path} does not name it`);
+      if (this.has(path) && !this.names(path, number))
+        this.fault(CONTRACT, line, `${number}: ${path} does not name it`);
     }
   }
 

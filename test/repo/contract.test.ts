@@ -106,7 +106,7 @@ test('a number that is defined twice is a fault', () => {
 
 test('the files that the contract names must be there and name the number', () => {
   expect(replaced('docs/contract.md', '`src/mm/a.ts`', '`src/mm/gone.ts`')).toEqual([
-    `docs/contract.md:3: ${N(1)}: src/mm/gone.ts does not exist`,
+    'docs/contract.md:3: src/mm/gone.ts does not exist',
   ]);
   expect(check({ 'src/mm/a.ts': 'export {};\n' })).toEqual([
     `docs/contract.md:3: ${N(1)}: src/mm/a.ts does not name it`,
@@ -123,6 +123,28 @@ test('a bug() without an invariant, and a proof that is not there, are faults', 
   expect(replaced('src/mm/a.ts', 'test/mm/a.test.ts', 'test/mm/none.test.ts')).toEqual([
     'src/mm/a.ts:1: test/mm/none.test.ts does not exist',
   ]);
+});
+
+test('a file, a folder, a link or a heading that a document names and that is not there is a fault', () => {
+  const shown =
+    'See `src/mm/`, `src/mm/a.ts`, test/mm/*.test.ts, [it](contract.md#contract) and https://x.org/src/no/a.ts.\n';
+  expect(check({ 'docs/b.md': shown, 'README.md': 'In [docs](docs/contract.md): docs/design.md.\n' })).toEqual([]);
+  const cases: [string, string][] = [
+    ['src/mm/`', 'src/none/`'],
+    ['a.ts`', 'b.ts`'],
+    ['test/mm', 'test/none'],
+    ['contract.md#', 'none.md#'],
+    ['#contract', '#none'],
+  ];
+  const faults = cases.map(([from, to]) => check({ 'docs/b.md': shown.replace(from, to) }));
+  expect(faults).toEqual([
+    ['docs/b.md:1: src/none/ does not exist'],
+    ['docs/b.md:1: src/mm/b.ts does not exist'],
+    ['docs/b.md:1: test/none/ does not exist'],
+    ['docs/b.md:1: the link to none.md leads nowhere'],
+    ['docs/b.md:1: docs/contract.md has no heading #none'],
+  ]);
+  expect(check({ 'README.md': 'src/none.ts\n' })).toEqual(['README.md:1: src/none.ts does not exist']);
 });
 
 test('a contract without numbers is a fault', () => {
