@@ -59,9 +59,16 @@ function modelOf(file: string, name: string, { runtime, exports }: Loaded): Load
   const model = exports[name];
   if (!isModel(model)) {
     const what = `export '${name}' of ${file} must be a model: { name, setup, actors, ... }`;
-    throw new KernelError('EINVAL', 'explore', `${what}; it exports ${Object.keys(exports).join(', ') || 'nothing'}`);
+    throw new KernelError('EINVAL', 'explore', `${what}; ${describeExport(exports, name)}`);
   }
   return { runtime, model };
+}
+
+function describeExport(exports: Record<string, unknown>, name: string): string {
+  const value = exports[name];
+  if (value === undefined) return `it exports ${Object.keys(exports).join(', ') || 'nothing'}`;
+  if (typeof value !== 'object' || value === null) return `it is ${value === null ? 'null' : `a ${typeof value}`}`;
+  return `it has ${Object.keys(value).join(', ') || 'nothing'}`;
 }
 
 export function isModel(value: unknown): value is Model<unknown> {
@@ -174,7 +181,12 @@ const seamPlugin: Plugin = {
         ? { path: join(ROOT, 'explore', `seam${EXTENSION}`) }
         : undefined,
     );
-    build.onResolve({ filter: /^unpin(\/|$)/ }, ({ path }) => ({ path: ownModule(path) }));
+    build.onResolve({ filter: /^unpin(\/|$)/ }, ({ path }) => {
+      const own = ownModule(path);
+      return existsSync(own)
+        ? { path: own }
+        : { errors: [{ text: `there is no '${path}'; see 'exports' of unpin's package.json` }] };
+    });
   },
 };
 

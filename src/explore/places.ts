@@ -1,6 +1,9 @@
 import type { SourceMap } from 'node:module';
 import { relative, resolve } from 'node:path';
 
+/** What `locate` says of a stack that has no frame of the program. */
+export const NOWHERE = 'somewhere';
+
 /** Where a line of the bundle comes from: for reports, and to tell a program's own files from this package's. */
 export class Places {
   private readonly map: SourceMap;
@@ -41,6 +44,6 @@ export class Places {
       if (file.startsWith(resolve(this.root, 'explore'))) continue;
       return `${relative(process.cwd(), file)}:${entry.originalLine + 1}`;
     }
-    return 'somewhere';
+    return NOWHERE;
   }
 }

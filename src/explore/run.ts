@@ -2,6 +2,7 @@ import { KernelError } from '../base/index.js';
 import type { Actor } from './actor.js';
 import { endingOf } from './ending.js';
 import type { Model } from './model.js';
+import { NOWHERE } from './places.js';
 import { type RunOptions, RunPerformer } from './runperformer.js';
 import type { Runtime, Steps } from './runtime.js';
 import { describeStep, isWordStep, isWrite, WAIT_OK, WAIT_TIMED_OUT } from './step.js';
@@ -164,7 +165,7 @@ export class Run extends RunPerformer {
     try {
       this.happen(event);
     } catch (error) {
-      this.fail('threw', `${event.name} threw ${describeError(error)}`);
+      this.threw(event.name, error);
     }
     this.wakeIdle();
   }
@@ -178,7 +179,7 @@ export class Run extends RunPerformer {
       this.resume(actor, this.perform(actor));
       if (actor.result?.settled) actor.result.outcome();
     } catch (error) {
-      this.fail('threw', `${actor.name} threw ${describeError(error)}`);
+      this.threw(actor.name, error);
       return;
     }
     if (actor.steps === undefined) this.leaveThread(actor);
@@ -189,6 +190,11 @@ export class Run extends RunPerformer {
         `no end after ${this.order.length} steps (a loop that waits for another actor needs cpuRelax)`,
       );
     }
+  }
+
+  private threw(who: string, error: unknown): void {
+    const place = error instanceof Error ? this.runtime.locate(error.stack ?? '') : NOWHERE;
+    this.fail('threw', `${who} threw ${describeError(error)}${place === NOWHERE ? '' : ` at ${place}`}`);
   }
 
   private enterThread(actor: Actor): void {

@@ -54,9 +54,30 @@ it('explores JavaScript outside of the package, and notes what ran as one step',
   );
 });
 
+it('says which actor threw, what, and where', async () => {
+  const throwing = file(
+    'throwing.ts',
+    `import { model } from 'unpin/explore';
+     function deep(): never {
+       throw new TypeError('no such thing');
+     }
+     export default model({
+       name: 'throwing',
+       setup: () => new Int32Array(new SharedArrayBuffer(4)),
+       actors: { one: (w) => void Atomics.store(w, 0, 1), two: (w) => void (Atomics.load(w, 0) === 1 && deep()) },
+     });`,
+  );
+  const { code, stdout, stderr } = await explore(throwing);
+  expect([code, stderr]).toEqual([1, '']);
+  expect(stdout).toMatch(/^throwing: an actor threw\n/);
+  expect(stdout).toMatch(/\ntwo threw TypeError: no such thing at .*throwing.ts:3\n/);
+});
+
 it('refuses bad input with one line and exit code 2', async () => {
   const broken = file('broken.ts', 'export default {');
   const throws = file('throws.ts', 'throw new Error("no");');
+  const typo = file('typo.ts', "import { model } from 'unpin/explor'; export default model({});");
+  const nameless = file('nameless.ts', 'export default { setup: () => 1, actors: { a() {} } };');
   const setup = file(
     'setup.ts',
     'export default { name: "s", actors: { a() {} }, setup() { throw new Error("no state") } };',
@@ -67,6 +88,8 @@ it('refuses bad input with one line and exit code 2', async () => {
     [[broken], /ENOEXEC: explore: .*broken.ts:1: /],
     [[throws], /ENOEXEC: explore: .*throws.ts failed when it was loaded: Error: no/],
     [[setup], /EINVAL: explore: setup of 's' failed: no state/],
+    [[typo], /ENOEXEC: explore: .*typo.ts:1: there is no 'unpin\/explor'/],
+    [[nameless], /EINVAL: explore: export 'default' of .* must be a model: .*; it has setup, actors$/m],
     [['examples/broken-driver.ts', '--model', 'other'], /EINVAL: explore: export 'other' of .* must be a model/],
     [['examples/broken-driver.ts', '--preemptions', 'few'], /'few' must be a whole number, or none/],
     [['examples/broken-driver.ts', '--replay', 'z1'], /EINVAL: replay: path 'z1' must be of actors a to b/],

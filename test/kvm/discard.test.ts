@@ -47,6 +47,27 @@ test('N3: locked memory too, as a pinned guest has it', async () => {
   w.t.check();
 });
 
+test('M49: what is given back is given back to swap too: its slots are free, and it does not come back from there', async () => {
+  const w = await SlotWorld.create(64);
+  worlds.push(w);
+  const { host, mm } = w.t;
+  for (let page = 0; page < 64; page++) await w.t.store(w.gpa(page), 7n);
+  const isSwapped = (page: number) => mm.pagemap(w.at(page), 1)[0]!.swapped;
+  for (let pass = 0; pass < 100 && !isSwapped(63); pass++) {
+    host.reclaim.shrink(true, true, true);
+    await host.writeback.drain();
+  }
+  const isAway = Array.from({ length: 64 }, (_, page) => isSwapped(page));
+  const nrAway = isAway.slice(32).filter((away) => away).length;
+  expect(nrAway).toBeGreaterThan(8);
+  const used = () => host.stats().swapSlotsUsed;
+  const before = used();
+  await new VmMemory(w.t.vm).discard([{ gpa: w.gpa(32), lenBytes: 32 * PAGE }]);
+  expect(before - used()).toBe(nrAway);
+  for (let page = 0; page < 64; page++) expect(await w.t.load(w.gpa(page))).toBe(page < 32 ? 7n : 0n);
+  w.t.check();
+});
+
 test('a read-only slot keeps what it has, and a VM that has ended is ENODEV', async () => {
   const w = await SlotWorld.create(8);
   worlds.push(w);

@@ -106,6 +106,33 @@ test('M46: an external reader of a page that is copied on write does not stay on
   checkHost(host);
 });
 
+test('M47: what is written in bulk after a fork is seen by every path of that side, and by none of the other', async () => {
+  const { host, mm, va } = setUp(128);
+  const lenBytes = 16 * PAGE;
+  const filled = (value: number) => new Uint8Array(lenBytes).fill(value);
+  const driver = new TestDriver(mm);
+  await mm.write(va, filled(1));
+  for (let k = 0; k < 16; k++) await driver.load(va + k * PAGE);
+  const child = mm.fork();
+  const childDriver = new TestDriver(child);
+  for (let k = 0; k < 16; k++) expect(await childDriver.load(va + k * PAGE)).toBe(1);
+  const readBack = async (of: Mm) => {
+    const bytes = new Uint8Array(lenBytes);
+    await of.read(va, bytes);
+    return bytes;
+  };
+  const seenBy = (by: TestDriver) => Promise.all(Array.from({ length: 16 }, (_, k) => by.load(va + k * PAGE + k)));
+  await mm.write(va, filled(2));
+  expect(await seenBy(driver)).toEqual(Array(16).fill(2));
+  expect(await readBack(child)).toEqual(filled(1));
+  expect(await seenBy(childDriver)).toEqual(Array(16).fill(1));
+  for (let at = va; at < va + lenBytes; at++) await childDriver.store(at, 3);
+  expect(await readBack(child)).toEqual(filled(3));
+  expect(await readBack(mm)).toEqual(filled(2));
+  expect(await seenBy(driver)).toEqual(Array(16).fill(2));
+  checkHost(host);
+});
+
 test('M1: the new page of a copy-on-write is not to be had before the bracket ends', () => {
   const { host, mm, va } = setUp();
   write(mm, va, 1);

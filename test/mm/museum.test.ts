@@ -236,7 +236,7 @@ test('M19 M20: what goes is in the ranges of its bracket, which are never empty,
   const { mm, va } = setUp();
   let before = new Set<number>();
   let nrGone = 0;
-  mmuNotifierRegister(mm, 0, VA_SIZE, {
+  const sub = mmuNotifierRegister(mm, 0, VA_SIZE, {
     invalidateRangeStart: () => void (before = present(mm)),
     invalidateRangeEnd: (_sub, range) => {
       const pages = pagesOf(range);
@@ -250,6 +250,8 @@ test('M19 M20: what goes is in the ranges of its bracket, which are never empty,
     },
   });
   workload(mm, va, 600, 7);
+  // What is not as expected in a callback poisons.
+  expect(sub.poisoned).toBeUndefined();
   expect(nrGone).toBeGreaterThan(100);
   expect(mm.residentPages).toBe(present(mm).size);
 });

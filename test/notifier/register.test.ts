@@ -10,7 +10,7 @@ import { ANON, PAGE, recorder, setUp, touch } from './recorder.js';
 
 /** Registering, and what breaks the contract. */
 
-test('one pn twice is EBUSY; after its end it may be registered again, elsewhere too', () => {
+test('S1: one pn twice is EBUSY; after its end it may be registered again, elsewhere too', () => {
   const { mm, va, vma } = setUp();
   const { log, pn } = recorder(va);
   pteNotifierRegister(pn, vma);

@@ -26,7 +26,7 @@ let tarball: Uint8Array<ArrayBuffer>;
 
 function run(command: string, args: string[], cwd: string) {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}${stdout}`);
   return stdout;
 }
 
@@ -80,4 +80,53 @@ test('each export is imported by Node from where it is installed', () => {
 test('the command runs from where it is installed', () => {
   const out = run(process.execPath, [join(installed, manifest.bin.unpin!), '--help'], project);
   expect(out).toContain('boot');
+});
+
+/** The block of TypeScript of a document that `what` matches. */
+function shown(document: string, what: RegExp): string {
+  const blocks = [...readFileSync(join(root, document), 'utf8').matchAll(/^```ts\n([\s\S]*?)^```$/gm)];
+  return blocks.map(([, code]) => code!).find((code) => what.test(code))!;
+}
+
+/** What conformance.md's reader has: a driver with regions, by its own names. */
+const MY_NIC = `
+import { ReferenceDriver } from 'unpin/conformance';
+import type { Mm } from 'unpin/mm';
+class Region extends ReferenceDriver {
+  dmaRead(at: number, _lenBytes: number) { return this.load(at); }
+  dmaWrite(at: number, value: number) { return this.store(at, value); }
+  deregister() { return this.destroy(); }
+}
+export class MyNic {
+  constructor(private readonly mm: Mm) {}
+  register(va: number, lenBytes: number) { return new Region(this.mm, va, lenBytes); }
+}`;
+
+test('the programs that the documents show compile and run there', () => {
+  const mm = "import type { Mm } from 'unpin/mm';\ndeclare const mm: Mm, va: number;\n";
+  const programs = {
+    'lost.ts': shown('docs/explore.md', /lost update/),
+    'conformance.ts': shown('docs/conformance.md', /MyNic/),
+    'mynic.ts': MY_NIC,
+    'face.ts': mm + shown('docs/patch-2007.md', /new PteNotifier/),
+  };
+  const compilerOptions = { strict: true, module: 'nodenext', target: 'es2022', lib: ['es2024'], types: ['node'] };
+  const typeRoots = [join(root, 'node_modules/@types')];
+  for (const [file, text] of Object.entries(programs)) writeFileSync(join(project, file), text);
+  const tsconfig = { compilerOptions: { ...compilerOptions, typeRoots }, files: Object.keys(programs) };
+  writeFileSync(join(project, 'tsconfig.json'), JSON.stringify(tsconfig));
+  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], project);
+  const cases = run(process.execPath, ['conformance.js'], project).trimEnd().split('\n');
+  expect(cases.length).toBeGreaterThan(30);
+  expect(cases.filter((line) => !/^holds +[NSM]\d/.test(line))).toEqual([]);
+}, 120_000);
+
+test('explore runs a file of a user who has only the package: TypeScript, and what the compiler makes of it', () => {
+  for (const file of ['lost.ts', 'lost.js']) {
+    const args = [join(installed, manifest.bin.unpin!), 'explore', file];
+    const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' });
+    expect([status, stderr]).toEqual([1, '']);
+    expect(stdout).toContain('counter is 1, not 2');
+    expect(stdout).toMatch(new RegExp(`\\nreplay: unpin explore ${file} --replay \\w+\\n$`));
+  }
 });

@@ -6,7 +6,8 @@ import type { Subscriptions } from './subscriptions.js';
 
 /**
  * Subscriptions that live with their area (those with the op `areaClosed`, as the per-VMA face has it): they go where mremap takes the area, hear once that nothing of it
- * is mapped any more, inside the bracket that takes the last of it away, and are removed by themselves after that bracket.
+ * is mapped any more, inside the bracket that takes the last of it away, and are removed by themselves after that bracket. Once: the only call that maps again before that, mremap,
+ * maps all that its bracket took away.
  *
  * Use: `closeAreas` inside an UNMAP bracket, `moveAreas` and `removeClosed` after it.
  */
@@ -27,10 +28,9 @@ export class Areas {
   /** Inside the UNMAP bracket of the bytes [start, end): tells the subscriptions of which nothing is mapped any more. */
   closeAreas(start: number, end: number, vmas: VmaSet): void {
     for (const sub of this.subs.overlapping(start, end)) {
-      if (sub.closed || sub.ops.areaClosed === undefined) continue;
+      if (sub.ops.areaClosed === undefined) continue;
       if (sub.pieces.some((p) => vmas.intersects(Math.floor(p.start / PAGE_SIZE), Math.ceil(p.end / PAGE_SIZE))))
         continue;
-      sub.closed = true;
       this.closed.push(sub);
       this.callbacks.guard(sub, 'areaClosed', () => sub.ops.areaClosed!(sub));
     }

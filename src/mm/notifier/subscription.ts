@@ -66,7 +66,6 @@ export class MmuSubscription {
   readonly pinned = new Set<number>();
   registered = true;
   released = false;
-  closed = false;
 
   constructor(mm: Mm, ops: MmuNotifierOps, id: number, options: MmuNotifierOptions) {
     this.mm = mm;
