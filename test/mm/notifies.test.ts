@@ -29,11 +29,13 @@ import {
   PROT_WRITE,
   VA_SIZE,
 } from '../../src/mm/index.js';
+import { PTE_READ, PTE_WRITE, pteIsPresent, ptePfn } from '../../src/mm/pgtable/pte.js';
 
 /**
  * Each operation, and the events that a subscription over the whole mm hears of it: exactly these, with exactly these pages. Pages count from
  * the start of an area of sixteen: 0 to 7 are private anonymous memory, of which 0 to 3 were written, 8 to 11 a shared mapping of a file, read, 8
- * written too. A row that expects nothing is an operation that must not notify (N21).
+ * written too. A row that expects nothing is an operation that must not notify (N21). Whatever takes a page or a right away does it between start and end, to
+ * pages that the bracket names (N1), and what was mapped is free only after the end (N4).
  */
 
 const PAGE = 4096;
@@ -52,6 +54,48 @@ interface World {
 
 function openFile(host: Host) {
   return host.openFile(new MemoryStore({ contents: new Uint8Array(4 * PAGE) }), { mode: 'rw' });
+}
+
+/** For each page of the area its frame and rights; 0 where nothing is mapped. */
+function mapped(mm: Mm): number[] {
+  return Array.from({ length: 16 }, (_, page) => {
+    const pte = mm.pageTable.get(VA / PAGE + page);
+    return pteIsPresent(pte) ? pte & (~0xfff | PTE_READ | PTE_WRITE) : 0;
+  });
+}
+
+/** Looks at all ptes at each start and end: what is wrong in `faults`. */
+class Watch {
+  readonly faults: string[] = [];
+  private readonly w: World;
+  private last: number[];
+
+  constructor(w: World) {
+    this.w = w;
+    this.last = mapped(w.mm);
+    mmuNotifierRegister(w.mm, 0, VA_SIZE, {
+      invalidateRangeStart: () => this.look('before its start'),
+      invalidateRangeEnd: (_sub, { ranges, nrRanges }) => {
+        for (const was of this.last)
+          if (was !== 0 && w.host.frames.isFree(ptePfn(was))) this.faults.push('a frame is free');
+        const named = new Set<number>();
+        for (let i = 0; i < nrRanges; i++)
+          for (let vpn = ranges[2 * i]!; vpn < ranges[2 * i + 1]!; vpn++) named.add(vpn - VA / PAGE);
+        this.look('and is not named', named);
+      },
+    });
+  }
+
+  /** Nothing has been taken from any page since the last look, but from those that are `named`. */
+  look(when: string, named: ReadonlySet<number> = new Set()): void {
+    const now = mapped(this.w.mm);
+    for (const [page, was] of this.last.entries()) {
+      const is = now[page]!;
+      const lost = was !== 0 && (ptePfn(is) !== ptePfn(was) || (was & ~is) !== 0);
+      if (lost && !named.has(page)) this.faults.push(`page ${page} loses ${when}`);
+    }
+    this.last = now;
+  }
 }
 
 async function newWorld(): Promise<World & { events: Event[] }> {
@@ -202,12 +246,15 @@ const NO_EVENTS: Row[] = [
 ];
 
 for (const [kind, rows] of Object.entries({ UNMAPS, CLEARS, RIGHTS, NO_EVENTS })) {
-  test.each(rows)(`N21 S4: ${kind}: %s`, async (_operation, expected, run, prepare) => {
+  test.each(rows)(`N1 N2 N4 N21 S4: ${kind}: %s`, async (_operation, expected, run, prepare) => {
     const { events, ...w } = await newWorld();
     await prepare?.(w);
     await w.host.writeback.drain();
     events.length = 0;
+    const watch = new Watch(w);
     await run(w);
+    watch.look('after its end');
+    expect(watch.faults).toEqual([]);
     expect(events).toEqual(expected);
     checkHost(w.host);
   });
