@@ -73,41 +73,35 @@ it('says which actor threw, what, and where', async () => {
   expect(stdout).toMatch(/\ntwo threw TypeError: no such thing at .*throwing.ts:3\n/);
 });
 
-it('refuses bad input with one line and exit code 2', async () => {
-  const broken = file('broken.ts', 'export default {');
-  const throws = file('throws.ts', 'throw new Error("no");');
-  const typo = file('typo.ts', "import { model } from 'unpin/explor'; export default model({});");
-  const nameless = file('nameless.ts', 'export default { setup: () => 1, actors: { a() {} } };');
-  const setup = file(
-    'setup.ts',
-    'export default { name: "s", actors: { a() {} }, setup() { throw new Error("no state") } };',
-  );
-  for (const [args, message] of [
-    [['no-such-file.ts'], /ENOENT: explore: no-such-file.ts must be a file/],
-    [[folder], /ENOENT: explore: .* must be a file/],
-    [[broken], /ENOEXEC: explore: .*broken.ts:1: /],
-    [[throws], /ENOEXEC: explore: .*throws.ts failed when it was loaded: Error: no/],
-    [[setup], /EINVAL: explore: setup of 's' failed: no state/],
-    [[typo], /ENOEXEC: explore: .*typo.ts:1: there is no 'unpin\/explor'/],
-    [[nameless], /EINVAL: explore: export 'default' of .* must be a model: .*; it has setup, actors$/m],
-    [['examples/broken-driver.ts', '--model', 'other'], /EINVAL: explore: export 'other' of .* must be a model/],
-    [['examples/broken-driver.ts', '--preemptions', 'few'], /'few' must be a whole number, or none/],
-    [['examples/broken-driver.ts', '--replay', 'z1'], /EINVAL: replay: path 'z1' must be of actors a to b/],
-    [['examples/broken-driver.ts', '--replay', 'b!'], /EINVAL: replay: path 'b!' must be letters/],
-    [['examples/broken-driver.ts', '--all'], /EINVAL: explore: name a file or --all, not both/],
-    [['--all', 'no-such-folder'], /ENOENT: explore: no-such-folder must be a folder/],
-    [['examples/broken-driver.ts', '--json', 'x'], /EINVAL: explore: --json goes with/],
-    [[], /missing required argument 'file'/],
-  ] as const) {
-    const { code, stdout, stderr } = await explore(...args);
-    expect({ args, code, stdout, lines: stderr.trimEnd().split('\n').length }).toEqual({
-      args,
-      code: 2,
-      stdout: '',
-      lines: 1,
-    });
-    expect(stderr).toMatch(message);
-  }
+const broken = file('broken.ts', 'export default {');
+const throws = file('throws.ts', 'throw new Error("no");');
+const typo = file('typo.ts', "import { model } from 'unpin/explor'; export default model({});");
+const nameless = file('nameless.ts', 'export default { setup: () => 1, actors: { a() {} } };');
+const setup = file(
+  'setup.ts',
+  'export default { name: "s", actors: { a() {} }, setup() { throw new Error("no state") } };',
+);
+
+it.each<[string[], RegExp]>([
+  [['no-such-file.ts'], /ENOENT: explore: no-such-file.ts must be a file/],
+  [[folder], /ENOENT: explore: .* must be a file/],
+  [[broken], /ENOEXEC: explore: .*broken.ts:1: /],
+  [[throws], /ENOEXEC: explore: .*throws.ts failed when it was loaded: Error: no/],
+  [[setup], /EINVAL: explore: setup of 's' failed: no state/],
+  [[typo], /ENOEXEC: explore: .*typo.ts:1: there is no 'unpin\/explor'/],
+  [[nameless], /EINVAL: explore: export 'default' of .* must be a model: .*; it has setup, actors$/m],
+  [['examples/broken-driver.ts', '--model', 'other'], /EINVAL: explore: export 'other' of .* must be a model/],
+  [['examples/broken-driver.ts', '--preemptions', 'few'], /'few' must be a whole number, or none/],
+  [['examples/broken-driver.ts', '--replay', 'z1'], /EINVAL: replay: path 'z1' must be of actors a to b/],
+  [['examples/broken-driver.ts', '--replay', 'b!'], /EINVAL: replay: path 'b!' must be letters/],
+  [['examples/broken-driver.ts', '--all'], /EINVAL: explore: name a file or --all, not both/],
+  [['--all', 'no-such-folder'], /ENOENT: explore: no-such-folder must be a folder/],
+  [['examples/broken-driver.ts', '--json', 'x'], /EINVAL: explore: --json goes with/],
+  [[], /missing required argument 'file'/],
+])('refuses %j with one line and exit code 2', async (args, message) => {
+  const { code, stdout, stderr } = await explore(...args);
+  expect([code, stdout, stderr.trimEnd().split('\n').length]).toEqual([2, '', 1]);
+  expect(stderr).toMatch(message);
 });
 
 const MODELS = `
