@@ -138,6 +138,48 @@ test('N19: a poisoned driver is not called again, not even for release', async (
   expect(calls).toBe(once);
 });
 
+test('N19: a driver that breaks in the middle of a bracket does not hear of its end', async () => {
+  const { host, mm, va } = setUp();
+  const log: string[] = [];
+  const sub = mmuNotifierRegister(mm, va, va + 4 * PAGE, {
+    invalidateRangeStart: () => void log.push('start'),
+    areaClosed: () => {
+      log.push('closed');
+      throw new Error('oops');
+    },
+    invalidateRangeEnd: () => void log.push('end'),
+    release: () => void log.push('release'),
+  });
+  await touch(mm, va, 4);
+  mm.munmap(va, 32 * PAGE);
+  expect([log, sub.registered]).toEqual([['start', 'closed'], false]);
+  expect(sub.poisoned).toMatch(/areaClosed threw/);
+  checkHost(host);
+});
+
+test('N19: a page that a poisoned driver may be using counts as used', async () => {
+  const { mm, va } = setUp();
+  mmuNotifierRegister(mm, va, va + 4 * PAGE, throwing());
+  mm.madviseDontneed(va, PAGE);
+  const young = (page: number) => mm.notifiers.clearFlushYoung(va + page * PAGE, va + (page + 1) * PAGE);
+  expect([young(0), young(0), young(4)]).toEqual([true, true, false]);
+});
+
+test('N19: what is mapped when a poisoned driver is unregistered stays pinned, for no bracket tells of it any more', async () => {
+  const { host, mm, va } = setUp();
+  const sub = mmuNotifierRegister(mm, va, va + 4 * PAGE, throwing());
+  mm.madviseDontneed(va, PAGE);
+  await touch(mm, va, 6);
+  expect(host.stats().pinnedFrames).toBe(0);
+  mmuNotifierUnregister(sub);
+  expect(host.stats().pinnedFrames).toBe(4);
+  mm.exit();
+  expect(host.frames.nrFree).toBe(60);
+  expect(mmuNotifierUnpin(sub)).toBe(4);
+  checkHost(host);
+  expect(host.frames.nrFree).toBe(64);
+});
+
 /** A driver that breaks its contract at the next start. */
 const throwing = (): MmuNotifierOps => ({
   invalidateRangeStart: () => {
