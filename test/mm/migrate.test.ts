@@ -14,6 +14,8 @@ import {
   mmuNotifierRegister,
   VA_SIZE,
 } from '../../src/mm/index.js';
+import { PG_SWAPCACHE } from '../../src/mm/page/frames.js';
+import { FaultyStore } from './faultystore.js';
 import { TestDriver } from './testdriver.js';
 
 const PAGE = 4096;
@@ -21,7 +23,8 @@ const NR_PAGES = 40;
 
 function setUp() {
   const swap = new MemorySwap({ sizeBytes: 2 ** 22 });
-  const host = new Host({ frames: 64, arenaBytes: 65536, swap, debug: true });
+  // Pages of one value repeated take slots too.
+  const host = new Host({ frames: 64, arenaBytes: 65536, swap, sameFilled: false, debug: true });
   const mm = host.createMm();
   const va = mm.mmap(0, NR_PAGES * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
   return { host, mm, va };
@@ -138,12 +141,13 @@ test('N12: a driver that refuses keeps its page where it is; one that is held st
   checkHost(host);
 });
 
-test('a locked page moves and stays locked; one in the swap cache keeps its slot', async () => {
+test('N22: a locked page moves and stays locked; one in the swap cache keeps its slot', async () => {
   const { host, mm, va } = setUp();
   await mm.mlock(va, PAGE);
   write(mm, va + PAGE, 3);
   host.reclaim.shrink(true, true, true);
   expect(read(mm, va + PAGE)).toBe(3);
+  expect(host.frames.flags[pfnOf(mm, va + PAGE)]! & PG_SWAPCACHE).not.toBe(0);
   expect(migrate(host, mm, va).nrMoved).toBe(1);
   expect(migrate(host, mm, va + PAGE).nrMoved).toBe(1);
   expect(host.nrMlocked).toBe(1);
@@ -219,5 +223,38 @@ test('N22: pages of files and of shared memory move as well, dirty ones too, und
   const bytes = new Uint8Array(1);
   await store.read(PAGE, [bytes]);
   expect(bytes[0]).toBe(1);
+  checkHost(host);
+});
+
+test('N22: a page of a file that is being written stays where it is', async () => {
+  const { host, mm } = setUp();
+  const store = new FaultyStore(PAGE);
+  const file = host.openFile(store, { mode: 'rw' });
+  const va = mm.mmap(0, PAGE, 3, MAP_SHARED, file);
+  await mm.write(va, new Uint8Array([5]));
+  store.held = true;
+  const writing = file.fsync();
+  while (store.nrHeld === 0) await new Promise((resolve) => setImmediate(resolve));
+  const { from, nrMoved } = migrate(host, mm, va);
+  expect([nrMoved, pfnOf(mm, va)]).toEqual([0, from]);
+  store.held = false;
+  store.pump();
+  await writing;
+  expect(migrate(host, mm, va).nrMoved).toBe(1);
+  checkHost(host);
+});
+
+test('N19 N22: a page that a poisoned driver may be using stays where it is', () => {
+  const { host, mm, va } = setUp();
+  write(mm, va, 1);
+  const sub = mmuNotifierRegister(mm, va, va + PAGE, {
+    invalidateRangeStart: () => {
+      throw new Error('oops');
+    },
+  });
+  const { from, to, nrMoved } = migrate(host, mm, va);
+  expect(sub.poisoned).toBeDefined();
+  expect([nrMoved, pfnOf(mm, va), host.frames.isFree(to)]).toEqual([0, from, true]);
+  expect(migrate(host, mm, va).nrMoved).toBe(0);
   checkHost(host);
 });

@@ -34,9 +34,13 @@ function addProcess(w: World, mm: Mm, model: Map<number, number>): void {
   w.processes.push({ mm, driver: new TestDriver(mm), model });
 }
 
-function newWorld(): World {
+/** With `sameFilled` hardly a page takes a slot. */
+function newWorld(sameFilled: boolean): World {
   const swap = new FaultySwap(1024);
-  const host = new Host({ frames: NR_FRAMES, arenaBytes: 65536, swap, debug: true, defer: (fn) => setImmediate(fn) });
+  const host = new Host({
+    ...{ frames: NR_FRAMES, arenaBytes: 65536, swap, sameFilled, debug: true },
+    defer: (fn) => setImmediate(fn),
+  });
   const w: World = { host, swap, processes: [] };
   const mm = host.createMm();
   mm.mmap(va(0), NR_PAGES * PAGE, 3, 0x32);
@@ -171,8 +175,8 @@ const hold: fc.Arbitrary<Command> = fc.boolean().map((held) => async (w) => {
   setTimeout(() => w.swap.pump(), 1);
 });
 
-async function run(commands: Command[]): Promise<void> {
-  const w = newWorld();
+async function run(sameFilled: boolean, commands: Command[]): Promise<void> {
+  const w = newWorld(sameFilled);
   try {
     for (const command of commands) {
       await command(w);
@@ -211,6 +215,6 @@ test('N20 N22: families of forks agree with the model, under reclaim and with ex
     shrink,
     hold,
   );
-  const property = fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 50 }), run);
+  const property = fc.asyncProperty(fc.boolean(), fc.array(command, { minLength: 5, maxLength: 50 }), run);
   await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 60) });
 });
