@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
+import { Words } from '../../src/base/index.js';
 import { XA_MARK_DIRTY } from '../../src/mm/file/xarray.js';
 import {
   checkHost,
   createRemote,
   Host,
+  InvalidateSeq,
   MADV_PAGEOUT,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
@@ -256,4 +258,78 @@ test.each(Object.entries(BREAK))('the checker sees it where %s', async (_what, [
   const undo = wrong(w);
   expect(() => checkHost(w.host)).toThrow(message);
   if (typeof undo === 'function') undo();
+});
+
+/** Wrong turns that are found where they are taken. */
+const TURNS: Record<string, [message: RegExp, take: (w: World) => unknown]> = {
+  'a frame in use is freed': [/N4: frame \d+ freed with refcount 1/, (w) => w.host.frames.free(w.pfn(OWN))],
+  'a frame on a list is freed': [
+    /N4: frame \d+ freed with refcount 0, mapcount 0/,
+    ({ host: { frames } }) => {
+      const pfn = frames.alloc(0);
+      frames.refcount[pfn] = 0;
+      frames.flags[pfn] = PG_LRU;
+      frames.free(pfn);
+    },
+  ],
+  'a free page is put': [
+    /N4: putPage of frame \d+, which is free/,
+    ({ host, mm }) => mm.putPage(host.frames.freeList()[0]!),
+  ],
+  'a piece of the arena is freed twice': [
+    /N4: arena block/,
+    ({ host }) => {
+      const addr = host.arenaAlloc(64, 8);
+      host.arenaFree(addr, 64);
+      host.arenaFree(addr, 64);
+    },
+  ],
+  'mmapLock is given back and not held': [/N7: mmapLock given back/, ({ mm }) => mm.mmapLock.unlock()],
+  'brackets overlap that never end': [
+    /N7: more than 15 brackets overlap/,
+    ({ host }) => {
+      const words = new Words(host.memory, host.arenaAlloc(12, 4), 3);
+      for (let i = 0; i < 3; i++) words.writeOnce(i, 0);
+      const seq = new InvalidateSeq(words, 0);
+      for (let n = 0; n < 16; n++) seq.begin(0, PAGE);
+    },
+  ],
+  'a slot is put that nobody names': [
+    /N22: swap slot \d+ put more often/,
+    ({ host }) => host.swap.put(host.swap.nrSlots - 1),
+  ],
+  'a slot is cached by two frames': [
+    /N22: swap slot \d+ cached by frame/,
+    (w) => w.host.swap.addToCache(w.host.frames.private[w.pfn(CLEAN)]!, w.pfn(OWN)),
+  ],
+  'a frame leaves a slot that it is not in': [
+    /N22: frame \d+ is not the cache of/,
+    (w) => w.host.swap.removeFromCache(w.pfn(OWN)),
+  ],
+  'a value of same-filled pages is put too often': [
+    /N22: value \d+ of same-filled pages put more often/,
+    ({ host }) => host.sameFilled.put(host.sameFilled.nrNumbers),
+  ],
+  'a page leaves the cache while it is mapped': [
+    /N23: .* leaves the cache while it is mapped/,
+    ({ as, filePfn }) => as.remove(filePfn, 0),
+  ],
+  'a page leaves the cache while it is written': [
+    /N27: .* leaves under write-back/,
+    (w) => {
+      w.setFlags(w.cachedPfn, PG_WRITEBACK);
+      w.as.remove(w.cachedPfn, 0);
+    },
+  ],
+  'a page is cached twice': [/N29: .* page 3 cached a second time/, (w) => w.as.add(3, w.pfn(OWN))],
+  'a page leaves a file that is not its own': [/N29: .* is not its page/, (w) => w.as.remove(w.pfn(OWN), 0)],
+  'a frame takes the place of a page of another file': [
+    /N29: .* is not its page/,
+    (w) => w.as.replace(w.pfn(OWN), w.host.frames.freeList()[0]!),
+  ],
+};
+
+test.each(Object.entries(TURNS))('it is seen where %s', async (_what, [message, take]) => {
+  const w = await setUp();
+  expect(() => take(w)).toThrow(message);
 });
