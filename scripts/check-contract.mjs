@@ -24,7 +24,7 @@ const TEST_PATH = /\btest\/[\w./-]+\.ts\b/g;
 /** A path from the root, in text or as code; what follows a `*` is not looked at. */
 const TREE_PATH = /(?<![\w./@-])(?:src|test|docs|bench|scripts|examples|guests)\/(?:[\w./-]*[\w/-])?/g;
 const LINK = /\]\(([^)\s#]*)(?:#([^)\s]+))?\)/g;
-const DOCUMENTS = ['README.md', 'CONTRIBUTING.md'];
+const DOCUMENTS = ['README.md', 'CONTRIBUTING.md', 'guests/README.md'];
 
 /** One tree, and the faults found in it. */
 class Tree {

@@ -94,7 +94,7 @@ test('N4 M22: DONTNEED frees the frames after the bracket', async () => {
   expect([...free, host.frames.nrFree]).toEqual([60, 62, 63]);
 });
 
-test('a batch of reclaim is one bracket for each mm, with its pages as sorted ranges', async () => {
+test('N11: a batch of reclaim is one bracket for each mm, with its pages as sorted ranges', async () => {
   const { host, mm, va } = setUp();
   const { log } = record(mm, va, va + 32 * PAGE);
   for (const p of [6, 5, 2, 0, 1]) await touch(mm, va + p * PAGE, 1);
@@ -206,6 +206,35 @@ test('N12 M5: one refuses a non-blocking bracket: the others are ended, no pte i
   expect(host.reclaim.shrink(true, true, true)).toBe(8);
   expect([refuser.nrStarts, refuser.nrEnds]).toEqual([1, 1]);
   expect(refuser.sub.poisoned).toBeUndefined();
+});
+
+test.each([-5, 1, true, 'no'])(
+  'N12: in a bracket that must not block, a start that returns %j is no refusal, and poisons',
+  async (result) => {
+    const { host, mm, va } = setUp();
+    await touch(mm, va, 2);
+    const invalidateRangeStart = () => result as number;
+    const sub = mmuNotifierRegister(mm, 0, VA_SIZE, { invalidateRangeStart });
+    host.reclaim.shrink(false, true, true);
+    expect(sub.poisoned).toBe(`invalidateRangeStart returned ${result} instead of 0 or -EAGAIN`);
+    expect(host.vmstat.refusals).toBe(0);
+    checkHost(host);
+  },
+);
+
+test('N12: what a driver has refused once stands in nobody’s way afterwards', async () => {
+  const { host, mm, va } = setUp();
+  await touch(mm, va, 1);
+  const child = mm.fork();
+  const driver = new TestDriver(child);
+  driver.refuse = true;
+  expect(host.reclaim.shrink(false, true, true)).toBe(0);
+  expect(host.vmstat.refusals).toBe(1);
+  // Its mm maps the page no more, though the reverse map still leads to its VMA.
+  child.madviseDontneed(va, PAGE);
+  expect(host.reclaim.shrink(false, true, true)).toBe(1);
+  expect(mm.residentPages).toBe(0);
+  checkHost(host);
 });
 
 test('N13: a callback that calls into its mm is poisoned by it, and the operation goes on', async () => {
