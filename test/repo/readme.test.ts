@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
-/** What the README shows is there; where documents point is looked at by scripts/check-contract.mjs. */
+/** What the documents show is there; what they point at is looked at by scripts/check-contract.mjs. */
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
@@ -13,6 +13,12 @@ test("the README's driver is examples/guestram.ts, to the letter", () => {
   const shown = /```ts\n([\s\S]*?)```/.exec(read('README.md'))?.[1];
   expect(shown).toBe(read('examples/guestram.ts'));
 });
+
+const documents = ['README.md', 'CONTRIBUTING.md', 'guests/README.md'].concat(
+  readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.md'))
+    .map((path) => join('docs', path)),
+);
 
 test('the commands that the README names are those of package.json', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
