@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { MMU_NOTIFY_CLEAR, type Mm, PAGE_SIZE, PROT_READ, RangeList } from '../../src/mm/index.js';
+import type { DeviceImpl } from '../../src/rdma/device.js';
 import {
   IBV_ACCESS_LOCAL_WRITE,
   IBV_ACCESS_ON_DEMAND,
@@ -166,6 +167,34 @@ describe('M41: a fault beside deregistration ends nothing that is in order', () 
     w.check();
   });
 
+  test('a prefetch of a region that goes with its memory resolves', async () => {
+    await start();
+    const { va, mr } = await swappedOut(w.b, 8);
+    const sgList = [{ addr: va, length: 8 * PAGE_SIZE, lkey: mr.lkey }];
+    const advice = w.b.pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
+    const gone = mr.deregMr();
+    w.b.mm.munmap(va, 8 * PAGE_SIZE);
+    await advice;
+    await gone;
+    w.check();
+  });
+
+  test('a fault that needs a piece of an implicit region waits for the bracket that is open', async () => {
+    await start();
+    const other = await w.region(w.b, 1);
+    const mr = await w.b.pd.regMr(0, Number.POSITIVE_INFINITY, ODP);
+    const va = w.mmap(w.b, 1);
+    const open = bracket(w.b.mm, other.va, 1);
+    open.start();
+    let done = false;
+    const writing = write(mr, va, pattern(10, 1)).finally(() => (done = true));
+    await w.turns(30);
+    expect(done).toBe(false);
+    open.end();
+    expect(await writing).toBe(IBV_WC_SUCCESS);
+    expect(await w.bytes(w.b, va, 10)).toEqual(pattern(10, 1));
+  });
+
   test('who names a region that goes while it waits is refused, and nobody else', async () => {
     await start();
     const { va, mr } = await swappedOut(w.b, 4);
@@ -210,10 +239,26 @@ test('M43: an entry for reading is not taken for one to write, and a refused acc
   await mr.deregMr();
 });
 
+test.each([
+  ['its rights', IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_ON_DEMAND, 0],
+  ['its bounds', ODP, 4 * PAGE_SIZE],
+])(
+  'M43: an access that is refused for %s leaves no copy open, for which every bracket would wait',
+  async (_what, access, at) => {
+    await start();
+    const { va, mr } = await w.region(w.b, 4, access);
+    expect(await write(mr, va + at, pattern(5, 1))).not.toBe(IBV_WC_SUCCESS);
+    expect((w.device as DeviceImpl).state.awaitCopy()).toBe(false);
+    expect(await w.bytes(w.b, va, 5)).toEqual(new Uint8Array(5));
+  },
+);
+
 test('M44: unaligned transfers over several pages keep the offset in the page, on both sides', async () => {
   await start();
   const nrPages = 6;
-  const { va, mr } = await w.region(w.b, nrPages);
+  const va = w.mmap(w.b, nrPages);
+  // The region does not begin where a page does either.
+  const mr = await w.b.pd.regMr(va + 1, nrPages * PAGE_SIZE - 1, ODP);
   for (const [offset, length] of [
     [1, 4096],
     [4095, 2],
