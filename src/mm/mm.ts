@@ -3,7 +3,7 @@ import { pageRange } from './args.js';
 import { accessMm, accessMmSync, type Iovec, processVmRw } from './fault/access.js';
 import { handleMmFault } from './fault/fault.js';
 import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './fault/faultcode.js';
-import { faultIn, faultInSync } from './fault/faultin.js';
+import { faultIn, faultInSync, isSwappingIn } from './fault/faultin.js';
 import { populate, populateNow } from './fault/populate.js';
 import type { File } from './file/file.js';
 import { msync } from './file/msync.js';
@@ -323,6 +323,11 @@ export class Mm {
   /** The same, blocking; throws EOPNOTSUPP where the swap device cannot. */
   faultInSync(va: number, flags: number): void {
     faultInSync(this, va, (flags & FAULT_FLAG_WRITE) !== 0);
+  }
+
+  /** Whether the page at `va` is being read from swap: `faultIn` then waits for that read, and takes no frame. */
+  isSwappingIn(va: number): boolean {
+    return isSwappingIn(this, va);
   }
 
   /** Fills `dst` from `va` on. Rejects as `faultIn` does. */

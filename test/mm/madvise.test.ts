@@ -48,6 +48,12 @@ const fill = (mm: Mm, va: number, value = 1) => {
   for (let p = 0; p < NR; p++) mm.writeSync(va + p * PAGE, new Uint8Array(PAGE).fill(value + p));
 };
 
+function byteAt(mm: Mm, va: number): number {
+  const byte = new Uint8Array(1);
+  mm.readSync(va, byte);
+  return byte[0]!;
+}
+
 function bytes(mm: Mm, va: number): number[] {
   return [...Array(NR).keys()].map((p) => {
     const byte = new Uint8Array(1);
@@ -162,6 +168,42 @@ test('PAGEOUT: reclaim takes these now, and WILLNEED starts to bring them back',
   expect([...vec]).toEqual(Array(NR).fill(1));
   expect(bytes(mm, va)).toEqual(ONES);
   expect(host.vmstat.pgmajfault).toBe(pgmajfault);
+  checkHost(host);
+});
+
+test('WILLNEED starts all reads at once, consecutive slots in one transfer, and none twice', async () => {
+  const transfers: number[][] = [];
+  let open = (): void => {};
+  class SlowSwap extends MemorySwap {
+    private readonly gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    override async read(slots: readonly number[], frames: readonly Uint8Array[]): Promise<void> {
+      transfers.push([...slots]);
+      await this.gate;
+      this.readSync(slots, frames);
+    }
+  }
+  const host = new Host({ frames: 128, arenaBytes: 65536, swap: new SlowSwap({ sizeBytes: 2 ** 22 }) });
+  const mm = host.createMm();
+  const va = mm.mmap(0, 40 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let p = 0; p < 40; p++) mm.writeSync(va + p * PAGE, Uint8Array.of(p + 1, 1));
+  mm.madvise(va, 40 * PAGE, MADV_PAGEOUT);
+  await host.writeback.drain();
+  mm.madvise(va, 40 * PAGE, MADV_WILLNEED);
+  mm.madvise(va, 40 * PAGE, MADV_WILLNEED);
+  expect(transfers.map(({ length }) => length)).toEqual([16, 16, 8]);
+  expect(new Set(transfers.flat()).size).toBe(40);
+  expect([mm.isSwappingIn(va), mm.isSwappingIn(va + 39 * PAGE), mm.isSwappingIn(va + 40 * PAGE)]).toEqual([
+    true,
+    true,
+    false,
+  ]);
+  open();
+  await host.swapIn.drain();
+  expect(mm.isSwappingIn(va)).toBe(false);
+  for (let p = 0; p < 40; p++) expect(byteAt(mm, va + p * PAGE)).toBe(p + 1);
+  expect(transfers.length).toBe(3);
   checkHost(host);
 });
 

@@ -1,5 +1,6 @@
 import { CONFIG_LOCKDEP, KernelError, lockdepWait } from '../../base/index.js';
 import { FileFault, filemapWait, filemapWaitSync } from '../file/filemap.js';
+import { valueToSlot } from '../file/shmem.js';
 import { vaToVpn } from '../layout.js';
 import type { Mm } from '../mm.js';
 import { pteIsSwap, pteSwapSlot } from '../pgtable/pte.js';
@@ -89,6 +90,18 @@ function attempt(mm: Mm, vpn: number, write: boolean, file: FileFault | undefine
 function slotOf(mm: Mm, vpn: number): number {
   const pte = mm.pageTable.get(vpn);
   return pteIsSwap(pte) ? pteSwapSlot(pte) : -1;
+}
+
+/** Whether the page's swap slot is being read: `faultIn` then waits for that, and takes no frame. */
+export function isSwappingIn(mm: Mm, va: number): boolean {
+  const vpn = vaToVpn(va);
+  let slot = slotOf(mm, vpn);
+  if (slot < 0) {
+    const vma = mm.vmas.find(vpn);
+    const mapping = vma?.file?.mapping;
+    if (mapping?.isShmem === true) slot = valueToSlot(Math.min(mapping.pages.get(vma!.pgoffOf(vpn)), 0));
+  }
+  return slot >= 0 && mm.host.swapIn.isReading(slot);
 }
 
 function settle(mm: Mm, va: number, write: boolean, result: number): void {

@@ -108,27 +108,29 @@ export function pageoutRange(vma: Vma, from: number, to: number): void {
   host.reclaim.reclaimPages(pfns);
 }
 
-/** MADV_WILLNEED: reads what is in swap, or in the file, as far as frames are free. */
+/** MADV_WILLNEED: starts to read what is in swap, or in the file, all at once, as far as frames are free. */
 export function willneedRange(vma: Vma, from: number, to: number): void {
   const { host } = vma.mm;
-  if (vma.file?.mapping.isShmem === true) willneedShmem(host, vma.file.mapping, vma.pgoffOf(from), vma.pgoffOf(to));
-  else if (vma.file !== undefined)
-    host.pageCache.willneed(vma.file.mapping, vma.pgoffOf(from) * PAGE_SIZE, (to - from) * PAGE_SIZE);
-  else
-    eachPte(vma, from, to, (_i, pte) => {
-      if (pteIsSwap(pte)) willneedSlot(host, pteSwapSlot(pte));
-    });
+  const mapping = vma.file?.mapping;
+  if (mapping?.isShmem === true) host.swapIn.startRuns(slotsOfShmem(mapping, vma.pgoffOf(from), vma.pgoffOf(to)));
+  else if (mapping !== undefined)
+    host.pageCache.willneed(mapping, vma.pgoffOf(from) * PAGE_SIZE, (to - from) * PAGE_SIZE);
+  else host.swapIn.startRuns(slotsOfPtes(vma, from, to));
 }
 
-function willneedShmem(host: Host, as: AddressSpace, start: number, end: number): void {
+function slotsOfPtes(vma: Vma, from: number, to: number): number[] {
+  const slots: number[] = [];
+  eachPte(vma, from, to, (_i, pte) => {
+    if (pteIsSwap(pte)) slots.push(pteSwapSlot(pte));
+  });
+  return slots;
+}
+
+function slotsOfShmem(as: AddressSpace, start: number, end: number): number[] {
+  const slots: number[] = [];
   for (let index = start; (index = as.pages.next(index, end)) >= 0; index++) {
     const value = as.pages.get(index);
-    if (value < 0) willneedSlot(host, valueToSlot(value));
+    if (value < 0) slots.push(valueToSlot(value));
   }
-}
-
-/** Starts to read the slot into the swap cache. */
-function willneedSlot(host: Host, slot: number): void {
-  if (host.swap.cache[slot] !== 0 || host.swap.isBad(slot) || host.frames.nrFree <= host.reclaim.low) return;
-  void host.swapIn.start(slot);
+  return slots;
 }
