@@ -2,6 +2,7 @@ import { KernelError, type Words } from '../base/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { ContextImpl } from './context.js';
 import type { NicThreadInit, RdmaEnvironment } from './environment.js';
+import { FaultService } from './faultservice.js';
 import type { Mr } from './mr.js';
 import { BYTES_RECEIVED, BYTES_SENT, NR_COUNTERS, TERMINATES_RECEIVED, TERMINATES_SENT } from './nic/connection.js';
 import type { FromNic, ToNic } from './nic/messages.js';
@@ -47,6 +48,7 @@ export class DeviceImpl implements Device {
   readonly bufferBytes: number;
   readonly state: NicState;
   readonly link: NicLink;
+  readonly faults: FaultService;
   /** What a NIC's thread begins with. */
   readonly init: NicThreadInit;
   /** What regions that are gone have counted. */
@@ -96,6 +98,7 @@ export class DeviceImpl implements Device {
     this.counters = new Float64Array(host.memory.buffer, countersAddr, NR_COUNTERS);
     this.regions = new RegionTable(this.words, regionsAddr, maxMr);
     this.init = { memory: host.memory, stateAddr, regionsAddr, nrRegions: maxMr, countersAddr, crcAddr };
+    this.faults = new FaultService(this);
     this.link = new NicLink(this, this.init, threaded);
   }
 
@@ -204,7 +207,9 @@ export class DeviceImpl implements Device {
   // What the NIC tells.
 
   receive(message: FromNic): void {
-    if (message.type === 'fault') void this.link.serveFault(message);
+    if (message.type === 'fault') this.faults.fault(message);
+    else if (message.type === 'faultUsed') this.faults.used(message.id);
+    else if (message.type === 'readAhead') this.faults.readAhead(message);
     else if (![...this.contexts.values()].some((context) => context.receive(message))) this.unclaimed(message);
   }
 
@@ -218,6 +223,7 @@ export class DeviceImpl implements Device {
     if (this.dead !== undefined) return;
     this.dead = reason;
     this.state.over();
+    this.faults.end();
     for (const region of this.mrs().flatMap((mr) => mr.liveRegions())) region.breakLock();
     for (const context of this.contexts.values()) context.deviceDied(reason);
   }
@@ -238,6 +244,7 @@ export class DeviceImpl implements Device {
       ...stats,
       copyWaits: this.state.nrWaits(),
       pinnedPages: mrs.reduce((nr, mr) => nr + (mr.pinned?.pfns.length ?? 0), 0),
+      heldPages: this.faults.nrHeld,
       bytesReceived: this.counters[BYTES_RECEIVED]!,
       bytesSent: this.counters[BYTES_SENT]!,
       terminatesSent: this.counters[TERMINATES_SENT]!,
@@ -254,6 +261,7 @@ export class DeviceImpl implements Device {
   private async closeAll(): Promise<void> {
     for (const context of [...this.contexts.values()]) await context.close();
     await this.link.stop();
+    this.faults.end();
     this.dead ??= 'it is closed';
     this.lastStats = this.stats();
     for (const { addr, lenBytes } of this.blocks.splice(0)) this.host.arenaFree(addr, lenBytes);

@@ -18,19 +18,39 @@ export interface FaultCounts {
   retries: number;
 }
 
-/** Where page `page` of the region is kept, and which page of that it is; undefined: the region is gone. May throw as `ImplicitRegion.childOf`. */
+/**
+ * Where page `page` of the region is kept, and which page of that it is; undefined: the region is gone, or another by now (reregMr), with fewer pages. May throw as
+ * `ImplicitRegion.childOf`.
+ */
 interface Place {
   readonly table: OdpTable;
   readonly page: number;
 }
 
 function placeOf(mr: Mr, page: number): Place | undefined {
-  if (!mr.isLive) return undefined;
+  if (!mr.isLive || page >= mr.nrPages) return undefined;
   if (mr.implicit === undefined) return { table: mr.table!, page };
   return { table: mr.implicit.childOf(page), page: page & (CHILD_PAGES - 1) };
 }
 
-/** Waits until page `page` is in the region's table, with the right; 0, or a FAILED_ code. Pages behind it, `nrPages` in all, as far as they can be had without waiting. */
+/** A page that a NIC is about to copy, with a reference. */
+export interface HeldPage {
+  readonly mm: Mm;
+  readonly pfn: number;
+}
+
+/** Pages that come without that anybody waits for them: [page, end), of which `page` is the first that is not there yet. */
+export interface Window {
+  readonly mr: Mr;
+  page: number;
+  readonly end: number;
+  readonly write: boolean;
+}
+
+/**
+ * Waits until page `page` is in the region's table, with the right; 0, or a FAILED_ code. Pages behind it, `nrPages` in all, as far as they can be had without waiting; their
+ * I/O is under way then. `hold`: takes over a reference of the page (N26).
+ */
 export async function serveFault(
   mr: Mr,
   page: number,
@@ -38,12 +58,13 @@ export async function serveFault(
   write: boolean,
   counts: FaultCounts,
   turn: () => Promise<void>,
+  hold?: (held: HeldPage) => void,
 ): Promise<number> {
   let major = false;
   for (;;) {
     let result: number;
     try {
-      result = tryInstall(mr, page, write);
+      result = tryInstall(mr, page, write, hold);
       if (result === FAULT_RETRY) {
         major = true;
         startReadAhead(mr, page, nrPages);
@@ -69,13 +90,39 @@ export async function serveFault(
   return 0;
 }
 
+/** Brings a window in, in order, as its pages come from the device. Ends at a page that cannot be had, or not without driving others out: its fault will tell. */
+export async function readAhead(window: Window): Promise<void> {
+  const { mr, end, write } = window;
+  startReadAhead(mr, window.page, end - window.page);
+  try {
+    for (; window.page < end; window.page++) {
+      if (isThere(mr, window.page, write)) continue;
+      let result = tryInstall(mr, window.page, write);
+      if (result === FAULT_RETRY && (await mayCome(mr, window.page, write)))
+        result = tryInstall(mr, window.page, write);
+      if (result !== DONE || !mr.isLive) return;
+    }
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+  }
+}
+
+/** Waits for the page, if no other has to go for it. */
+async function mayCome(mr: Mr, page: number, write: boolean): Promise<boolean> {
+  const { mm } = mr;
+  const { frames, reclaim } = mm.host;
+  if (!mm.isSwappingIn(mr.vaOf(page)) && frames.nrFree <= reclaim.low) return false;
+  await mm.faultIn(mr.vaOf(page), write ? FAULT_FLAG_WRITE : 0);
+  return true;
+}
+
 /** A bracket came between. */
 const STALE = -100;
 /** Installed, or the region is gone. */
 const DONE = 0;
 
 /** One attempt that waits for nothing: DONE, STALE, or a FAULT_ code below 0. Throws as `placeOf`. */
-function tryInstall(mr: Mr, page: number, write: boolean): number {
+function tryInstall(mr: Mr, page: number, write: boolean, hold?: (held: HeldPage) => void): number {
   const { mm } = mr;
   if (mr.isLive && mm.exited) throw new KernelError('EFAULT', 'fault', `${mm.name} has exited`);
   const place = placeOf(mr, page);
@@ -87,7 +134,8 @@ function tryInstall(mr: Mr, page: number, write: boolean): number {
   const pfn = mm.tryGetPage(va, write ? FAULT_FLAG_WRITE : 0);
   if (pfn < 0) return pfn;
   const result = install(place, seq, va, pfn, write);
-  mm.putPage(pfn);
+  if (result === DONE && hold !== undefined) hold({ mm, pfn });
+  else mm.putPage(pfn);
   return result;
 }
 
@@ -112,7 +160,7 @@ function startReadAhead(mr: Mr, page: number, nrPages: number): void {
 }
 
 /** Not beyond the region, nor so many that they would drive each other out. */
-function windowOf(mr: Mr, page: number, nrPages: number): number {
+export function windowOf(mr: Mr, page: number, nrPages: number): number {
   return Math.min(nrPages, mr.nrPages - page, mr.mm.host.frames.nrFrames >>> 4);
 }
 
@@ -127,6 +175,13 @@ export function installBehind(mr: Mr, page: number, nrPages: number, write: bool
     }
   }
   return Math.max(nr, 0);
+}
+
+/** Whether the region's table has the page, with the right. */
+export function isThere(mr: Mr, page: number, write: boolean): boolean {
+  if (!mr.isLive || mr.pinned !== undefined || page >= mr.nrPages) return true;
+  if (mr.implicit === undefined) return mr.table!.region.hasEntry(page, write);
+  return mr.implicit.knownChild(page)?.region.hasEntry(page & (CHILD_PAGES - 1), write) ?? false;
 }
 
 /** Page `page` if it can be had without a fault: it is mapped with the right (IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT). */

@@ -57,9 +57,12 @@ export class ImplicitRegion {
 
   /** The table for page `vpn`, made if need be. Throws KernelError ENOMEM (arena), EBUSY (a bracket is open), EFAULT. */
   childOf(vpn: number): OdpTable {
-    const known = this.children.get(vpn >>> 9);
-    if (known !== undefined) return known.table;
-    return this.create(vpn >>> 9).table;
+    return this.knownChild(vpn) ?? this.create(vpn >>> 9).table;
+  }
+
+  /** The table for page `vpn`, if there is one. */
+  knownChild(vpn: number): OdpTable | undefined {
+    return this.children.get(vpn >>> 9)?.table;
   }
 
   private create(number: number): Child {

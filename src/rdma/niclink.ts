@@ -1,6 +1,5 @@
 import type { DeviceImpl } from './device.js';
 import type { NicThreadHandle, NicThreadInit } from './environment.js';
-import { serveFault } from './faults.js';
 import type { FromNic, ToNic } from './nic/messages.js';
 import { Nic } from './nic/nic.js';
 
@@ -86,22 +85,6 @@ export class NicLink {
     this.nic ??= this.nicHere();
     for (const message of this.toNic.splice(0)) this.nic.handle(message);
     for (const message of this.fromNic.splice(0)) this.received(message);
-  }
-
-  /** Serves a fault of the NIC, and tells it. */
-  async serveFault({ id, key, page, nrPages, write }: FromNic & { type: 'fault' }): Promise<void> {
-    const { device } = this;
-    const mr = device.mrOf(key);
-    let failed = 0;
-    try {
-      if (mr !== undefined && page < mr.nrPages) {
-        failed = await serveFault(mr, page, nrPages, write, device.counts, () => device.turn());
-        mr.nrFaults++;
-      }
-      mr?.context.area?.refill();
-    } finally {
-      this.send({ type: 'faulted', id, failed });
-    }
   }
 
   /** Ends it; kills a thread that does not end. Resolves when it runs no more. */

@@ -45,6 +45,8 @@ export interface DeviceStats {
   copyWaits: number;
   /** Frames that regions without IBV_ACCESS_ON_DEMAND pin. */
   pinnedPages: number;
+  /** Pages with a reference until the NIC has had its turn with them, after a fault. */
+  heldPages: number;
   /** On the wire, after the set-up. */
   bytesReceived: number;
   bytesSent: number;

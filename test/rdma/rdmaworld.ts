@@ -77,6 +77,8 @@ export interface WorldOptions {
   readonly device?: DeviceOptions;
   readonly net?: RdmaEnvironment['net'];
   readonly setTimer?: RdmaEnvironment['setTimer'];
+  /** Instead of the transport's. */
+  readonly env?: RdmaEnvironment;
   readonly attr?: Partial<QpInitAttr>;
   readonly params?: [ConnParam, ConnParam];
 }
@@ -99,8 +101,8 @@ export class RdmaWorld {
       debug: true,
       ...options.host,
     });
-    const { setTimer } = options;
-    this.env = { ...environment(transport, options.net), ...(setTimer && { setTimer }) };
+    const { setTimer, env = environment(transport, options.net) } = options;
+    this.env = { ...env, ...(setTimer && { setTimer }) };
     this.device = openDevice(this.host, this.env, options.device);
   }
 
@@ -190,7 +192,7 @@ export class RdmaWorld {
 
   check(): void {
     for (const { context } of [this.a, this.b]) checkRdma(context);
-    checkHost(this.host);
+    checkHost(this.host, this.device.stats().heldPages);
   }
 
   turn(): Promise<void> {

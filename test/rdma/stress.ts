@@ -85,7 +85,7 @@ class Side {
 
   check(): void {
     checkRdma(this.context);
-    checkHost(this.host);
+    checkHost(this.host, this.device.stats().heldPages);
     for (const sub of this.mm.notifiers.all()) if (sub.poisoned !== undefined) throw new Error(sub.poisoned);
   }
 

@@ -1,29 +1,80 @@
+import { PAGE_SIZE } from '../../mm/index.js';
+
 /**
  * One direction of one connection, as the memory sees it: the fault that it waits for, what became of the last one, and how far to read ahead. A connection
  * has two, for what it receives and for what it sends, for each may wait while the other goes on.
+ *
+ * Read-ahead (as Linux's file_ra_state): a fault asks for what its message needs. One that goes on where the pages asked for last end is of a stream: it asks for
+ * twice as many, and puts a mark; when the stream comes to the mark the next window is asked for, while this one is copied.
+ *
+ *   | asked for before      | the window                        | asked for at the mark
+ *     asked ^ faults that wait for what is on its way  ^ mark      end
  */
 export class Access {
   /** Called when it may go on. */
   readonly resume: () => void;
   /** A fault is under way at the mm thread. */
   waiting = false;
+  /** The region that the window is in, by its key; 0: there is none. */
+  windowKey = 0;
+  /** The page whose use asks for the next window; NO_MARK: none does. */
+  mark = NO_MARK;
+  /** The pages that were asked for last: the window, of `nrPages`, and the one before. */
+  private asked = 0;
+  private end = 0;
+  nrPages = 0;
   /** What the last fault ended with, for the page that it was for: a FAILED_ code below 0; 0: nothing. */
   private failed = 0;
   private failedKey = 0;
   private failedPage = 0;
-  private lastPage = -1;
-  private window = 1;
+  /** The message that is under way, where its length is known: bytes up to `messageEnd` of `messageKey`. */
+  private messageKey = 0;
+  private messageEnd = 0;
 
   constructor(resume: () => void) {
     this.resume = resume;
   }
 
-  /** Pages to ask for at a fault of `page`, of which `wanted` are needed: more while faults follow one another. */
-  pagesToAsk(page: number, wanted: number): number {
-    const follows = page > this.lastPage && page <= this.lastPage + 2 * this.window;
-    this.window = Math.min(MAX_WINDOW, Math.max(wanted, follows ? 2 * this.window : 1));
-    this.lastPage = page + this.window - 1;
-    return this.window;
+  /** A message of [to, to + lenBytes) of `key` begins: its first fault asks for all of it. */
+  beginMessage(key: number, to: number, lenBytes: number): void {
+    this.messageKey = key;
+    this.messageEnd = to + lenBytes;
+  }
+
+  /** Pages to ask for at a fault of `page`, which is at `to` of `key` and where `lenBytes` are to be moved. */
+  pagesToAsk(key: number, page: number, to: number, lenBytes: number): number {
+    const lenToEnd = this.messageKey === key && this.messageEnd > to ? this.messageEnd - to : 0;
+    const wanted = Math.ceil(((to % PAGE_SIZE) + Math.max(lenBytes, lenToEnd)) / PAGE_SIZE);
+    const needed = Math.min(wanted, MAX_WINDOW);
+    const known = key === this.windowKey && page >= this.asked && page <= this.end;
+    // On its way, or gone again: the rest is asked for once more.
+    if (known && page < this.end) return Math.max(Math.min(this.end - page, MAX_WINDOW), needed);
+    this.nrPages = known ? Math.min(Math.max(2 * this.nrPages, needed), MAX_WINDOW) : needed;
+    this.windowKey = key;
+    this.asked = page;
+    this.end = page + this.nrPages;
+    this.mark = !known ? NO_MARK : this.nrPages > needed ? page + needed : page;
+    return this.nrPages;
+  }
+
+  /** `page`, at or behind the mark, is used: the first page of the next window, which is of `nrPages`; or -1: the stream has gone elsewhere. */
+  advance(page: number): number {
+    if (page >= this.end) {
+      this.mark = NO_MARK;
+      return -1;
+    }
+    const start = this.end;
+    this.asked = start - this.nrPages;
+    this.nrPages = Math.min(2 * this.nrPages, MAX_WINDOW);
+    this.end = start + this.nrPages;
+    this.mark = start;
+    return start;
+  }
+
+  /** What would be asked for is there. */
+  endReadAhead(): void {
+    this.windowKey = 0;
+    this.mark = NO_MARK;
   }
 
   fail(key: number, page: number, code: number): void {
@@ -40,7 +91,8 @@ export class Access {
   }
 }
 
-/** WHY: read-ahead of the swap device works in runs of 16 pages; so many of them are in flight. */
+const NO_MARK = Number.MAX_SAFE_INTEGER;
+/** WHY: 1 MiB is asked for while 1 MiB is copied: many runs of the swap device are under way at once. */
 const MAX_WINDOW = 256;
 
 /** What an access may end with, instead of bytes. */

@@ -69,6 +69,16 @@ export type FromNic =
       readonly nrPages: number;
       readonly write: boolean;
     }
+  /** The answer to fault `id` was looked at: its page may go. */
+  | { readonly type: 'faultUsed'; readonly id: number }
+  /** Pages that a stream will come to. */
+  | {
+      readonly type: 'readAhead';
+      readonly key: number;
+      readonly page: number;
+      readonly nrPages: number;
+      readonly write: boolean;
+    }
   | {
       readonly type: 'qpError';
       readonly qpNum: number;

@@ -79,6 +79,7 @@ export class Nic implements QpOwner, ConnOwner {
     this.copyOps = createCopyOps(memory);
     this.nicMemory = new NicMemory(memory, this.words, state, table, this.copyOps, {
       request: (access, key, page, nrPages, write) => this.requestFault(access, key, page, nrPages, write),
+      readAhead: (key, page, nrPages, write) => this.post({ type: 'readAhead', key, page, nrPages, write }),
       pagesOf: (context) => this.contexts.get(context) ?? port.pagesOf?.(context),
     });
   }
@@ -199,14 +200,14 @@ export class Nic implements QpOwner, ConnOwner {
     this.post({ type: 'fault', id, key, page, nrPages, write });
   }
 
+  /** The page stays where it is until the answer to this is there: whoever waited for it has copied by then (N26). */
   private faulted(id: number, failed: number): void {
-    const fault = this.faults.get(id);
-    if (fault === undefined) return;
+    const { access, key, page } = this.faults.get(id)!;
     this.faults.delete(id);
-    const { access, key, page } = fault;
     access.waiting = false;
     if (failed !== 0) access.fail(key, page, failed);
     access.resume();
+    this.post({ type: 'faultUsed', id });
   }
 
   // Connections.

@@ -5,9 +5,8 @@ import { type Access, FAILED_ACCESS, FAILED_BOUNDS, FAILED_KEY, FAILED_PD } from
 import type { CopyOps } from './copyops.js';
 import type { NicState } from './nicstate.js';
 import {
-  E_VALID,
-  E_WRITE,
   E_YOUNG,
+  entryAllows,
   entryPfn,
   REGION_DEAD,
   REGION_IMPLICIT,
@@ -22,6 +21,7 @@ import { CHILD_PAGES, childWord, type RegionTable } from './regiontable.js';
  *
  *   enterCopy; region of the key, rights, bounds; entries; copies; leaveCopy
  *   no entry: a fault. By itself from the host's page table (minor), or by the mm thread: then the caller waits, and begins again at that byte
+ *   a stream that comes to its mark: the mm thread is asked for what follows (access.ts), and nobody waits
  *
  * Everything of a region is looked at between `enterCopy` and `leaveCopy`, anew for each piece: an entry, a key or a region that goes is gone for the next
  * piece, and who takes it away waits for this one (nicstate.ts). A fault too: between its two visits it remembers nothing but the key, and what `seq` was.
@@ -39,6 +39,8 @@ export interface NicPages {
 /** Asks the mm thread for pages; `access.resume` is called when it has answered. */
 export interface NicFaults {
   request(access: Access, key: number, page: number, nrPages: number, write: boolean): void;
+  /** Pages that are wanted soon: without an answer. */
+  readAhead(key: number, page: number, nrPages: number, write: boolean): void;
   /** How a context's pages are found by this thread; undefined: it is closed. */
   pagesOf(context: number): NicPages | undefined;
 }
@@ -62,6 +64,8 @@ export class NicMemory {
   /** Where `find` has found it. */
   private leaf: Region | undefined;
   private leafPage = 0;
+  /** Byte of the region behind the last that was moved. */
+  private movedEnd = 0;
 
   constructor(memory: WasmMemory, words: Words, state: NicState, table: RegionTable, ops: CopyOps, faults: NicFaults) {
     this.memory = memory;
@@ -141,6 +145,7 @@ export class NicMemory {
       this.state.leaveCopy();
       if (n < 0) return n;
       moved += n;
+      if (n > 0 && key === access.windowKey) this.passMark(access, key, write);
       if (moved === lenBytes) return moved;
       const result = n === wanted ? 1 : this.fault(access, key, to + moved, lenBytes - moved, write);
       if (result < 0) return result;
@@ -168,6 +173,7 @@ export class NicMemory {
       moved += n;
       byte += n;
     }
+    this.movedEnd = byte;
     return moved;
   }
 
@@ -178,8 +184,7 @@ export class NicMemory {
     // A child that has gone bad; of the region itself it was asked before.
     if (leaf !== region && (leaf.flags() & REGION_DEAD) !== 0) return 0;
     const entry = leaf.entry(this.leafPage);
-    const need = write ? E_VALID | E_WRITE : E_VALID;
-    if ((entry & need) !== need) return 0;
+    if (!entryAllows(entry, write)) return 0;
     if ((entry & E_YOUNG) === 0) leaf.markYoung(this.leafPage, entry);
     // WHY not pfn * PAGE_SIZE: addresses above 2 GiB are negative as int32, and this is one.
     return (entryPfn(entry) << 12) + (byte % PAGE_SIZE);
@@ -267,9 +272,29 @@ export class NicMemory {
     if (page < 0) return 1;
     const failed = access.takeFailure(key, page);
     if (failed !== 0) return failed;
-    const wanted = Math.min(Math.ceil((lenBytes + PAGE_SIZE - 1) / PAGE_SIZE), MAX_COPY / PAGE_SIZE);
-    this.faults.request(access, key, page, access.pagesToAsk(page, wanted), write);
+    this.faults.request(access, key, page, access.pagesToAsk(key, page, to, lenBytes), write);
     return 0;
+  }
+
+  /** The stream has come to its mark, or not: what follows the window is asked for, unless it is there. */
+  private passMark(access: Access, key: number, write: boolean): void {
+    const page = Math.floor((this.movedEnd - 1) / PAGE_SIZE);
+    if (page < access.mark) return;
+    const next = access.advance(page);
+    if (next < 0) return;
+    if (this.isMissing(key, next, write)) this.faults.readAhead(key, next, access.nrPages, write);
+    else access.endReadAhead();
+  }
+
+  /** Whether page `page` of the region is one that has no entry with the right. */
+  private isMissing(key: number, page: number, write: boolean): boolean {
+    this.state.enterCopy();
+    const region = this.table.find(key);
+    const inside = region !== undefined && page < region.nrPages();
+    const known = inside && this.find(region, page * PAGE_SIZE);
+    const missing = known ? !this.leaf!.hasEntry(this.leafPage, write) : inside;
+    this.state.leaveCopy();
+    return missing;
   }
 
   /** The page of the region at `to`; -1 when it is gone. */

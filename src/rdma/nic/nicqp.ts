@@ -203,7 +203,9 @@ export class NicQp implements StreamOwner {
   checkSource(stag: number, to: number, lenBytes: number): number {
     const { nicMemory } = this.owner;
     const failed = nicMemory.check(stag, to, lenBytes, IBV_ACCESS_REMOTE_READ, this.where.pd);
-    return failed === 0 ? 0 : refuseSource(failed);
+    if (failed !== 0) return refuseSource(failed);
+    this.tx.beginMessage(stag, to, lenBytes);
+    return 0;
   }
 
   fetchSource(stag: number, to: number, out: Uint8Array, at: number, lenBytes: number): number {

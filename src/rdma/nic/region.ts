@@ -17,6 +17,11 @@ export const E_WRITE = 2;
 export const E_YOUNG = 4;
 
 export const entryPfn = (entry: number): number => entry >>> 12;
+/** E_VALID is not E_WRITE (M43). */
+export const entryAllows = (entry: number, write: boolean): boolean => {
+  const need = write ? E_VALID | E_WRITE : E_VALID;
+  return (entry & need) === need;
+};
 export const mkEntry = (pfn: number, write: boolean): number =>
   (pfn << 12) | E_YOUNG | (write ? E_WRITE | E_VALID : E_VALID);
 
@@ -164,6 +169,11 @@ export class Region {
 
   entry(page: number): number {
     return this.words.load(this.table() + page);
+  }
+
+  /** Whether page `page` has an entry, with the right; it is not used by that. */
+  hasEntry(page: number, write: boolean): boolean {
+    return entryAllows(this.entry(page), write);
   }
 
   /** Marks the entry as used, if it is still the one that was found: it may have gone meanwhile, and a plain store would bring it back. */

@@ -124,6 +124,7 @@ function makeNic(device: DeviceImpl, mm: Mm, lockWord: number) {
     request: () => {
       nic.asked = true;
     },
+    readAhead: () => {},
     pagesOf: () => pages,
   });
   return nic;

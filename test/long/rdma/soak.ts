@@ -155,7 +155,7 @@ export class Soak {
   async close(): Promise<void> {
     await this.id.disconnect();
     checkRdma(this.context);
-    checkHost(this.host);
+    checkHost(this.host, this.context.device.stats().heldPages);
     await this.context.device.close();
     this.mm.exit();
     checkHost(this.host);
