@@ -127,7 +127,7 @@ class Bench {
           push(what, name, await this.stretch(() => this.moveAll(this.remotes[remote], opcode)), tcp);
         }
       }
-      const rate = await this.peer.ask<number>('swapRate');
+      const rate = await this.peer.ask<number>('swapRate', 'file');
       const swap = { rate, cpu: Number.NaN };
       push('READ', SWAP, swap, swap);
       process.stderr.write(`bench: rdma: bandwidth, round ${round + 1} of ${rounds}\n`);

@@ -17,6 +17,7 @@ import {
   RDMA_CM_EVENT_CONNECT_REQUEST,
   type RdmaEnvironment,
 } from '../../src/rdma/index.js';
+import { LimitedSwap } from './limitedswap.js';
 
 /**
  * The other process: a host whose memory is served, pinned and on demand, and a plain TCP server that takes and gives bytes. It does what it is told by messages:
@@ -36,7 +37,7 @@ export function environment(): RdmaEnvironment {
 
 /** Runs until its parent has gone. */
 export async function runPeer(): Promise<void> {
-  const peer = await Peer.open(Number(process.argv[2]));
+  const peer = new Peer(Number(process.argv[2]));
   process.on('disconnect', () => process.exit());
   process.on('message', ([id, name, argument]: [number, PeerCall, string]) => {
     void Promise.resolve(peer[name](argument)).then((result) => process.send!([id, result ?? null]));
@@ -44,39 +45,41 @@ export async function runPeer(): Promise<void> {
   process.send!('ready');
 }
 
-export type PeerCall =
-  | 'serve'
-  | 'invalidate'
-  | 'evict'
-  | 'prefetch'
-  | 'cpuUs'
-  | 'sink'
-  | 'source'
-  | 'swapRate'
-  | 'faults';
+/** Where memory that is not needed goes: a file in the machine's page cache, the disk under it, a device of known rate. */
+export type DeviceKind = 'file' | 'disk' | 'limited';
+export const LIMITED_RATE = 200e6;
+export const LIMITED_LATENCY_US = 100;
+
+export type PeerCall = 'serve' | 'invalidate' | 'evict' | 'prefetch' | 'cpuUs' | 'sink' | 'source' | 'swapRate';
 
 class Peer {
   private readonly regionBytes: number;
-  private readonly rnic: Rnic;
+  private readonly rnics = new Map<DeviceKind, Rnic>();
+  /** What pages are driven out of: one on each device. */
   private readonly regions = new Map<string, MemoryRegion>();
 
-  private constructor(host: Host, regionBytes: number) {
+  constructor(regionBytes: number) {
     this.regionBytes = regionBytes;
-    this.rnic = openRnic(host, 'peer', RLIM_INFINITY, environment());
   }
 
-  static async open(regionBytes: number): Promise<Peer> {
-    const swap = await openFileSwap(swapPath('host'), { sizeBytes: 4 * regionBytes, unlinked: true });
+  private async rnicOf(kind: DeviceKind): Promise<Rnic> {
+    const known = this.rnics.get(kind);
+    if (known !== undefined) return known;
+    const { regionBytes } = this;
     const host = new Host({
-      ...{ frames: (4 * regionBytes) / PAGE_SIZE, arenaBytes: arenaBytes(4 * regionBytes), swap },
-      ...{ now: () => performance.now(), defer: (fn: () => void) => setImmediate(fn), sameFilled: false },
+      ...{ frames: (4 * regionBytes) / PAGE_SIZE, arenaBytes: arenaBytes(4 * regionBytes) },
+      ...{ swap: await openSwap(kind, 'host', 4 * regionBytes), sameFilled: false },
+      ...{ now: () => performance.now(), defer: (fn: () => void) => setImmediate(fn) },
     });
-    return new Peer(host, regionBytes);
+    const rnic = openRnic(host, 'peer', RLIM_INFINITY, environment());
+    this.rnics.set(kind, rnic);
+    return rnic;
   }
 
-  /** A region, 'pinned' or 'demand' (or 'bare': on demand, without CRCs), all of it written; the port where it is had. */
+  /** A region, 'pinned' or 'demand' (or 'bare': on demand, without CRCs), or on demand over a device of its own; all of it written; the port where it is had. */
   async serve(kind: string): Promise<number> {
-    const { mm, pd, context } = this.rnic;
+    const rnic = await this.rnicOf(kind === 'disk' || kind === 'limited' ? kind : 'file');
+    const { mm, pd, context } = rnic;
     const va = mapMemory(mm, this.regionBytes);
     const block = Uint8Array.from({ length: 2 ** 20 }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
     for (let at = 0; at < this.regionBytes; at += block.length) await mm.write(va + at, block);
@@ -85,53 +88,39 @@ class Peer {
     const listener = context.createId();
     await listener.bindAddr({ host: '127.0.0.1', port: 0 });
     await listener.listen();
-    void this.acceptAll(listener, encodeRegion({ addr: va, length: mr.length, rkey: mr.rkey }), kind);
+    void acceptAll(rnic, listener, encodeRegion({ addr: va, length: mr.length, rkey: mr.rkey }), kind);
     return listener.localAddr!.port;
-  }
-
-  private async acceptAll(listener: CmId, privateData: Uint8Array, kind: string): Promise<void> {
-    for await (const { event, id } of listener.events) {
-      if (event !== RDMA_CM_EVENT_CONNECT_REQUEST) continue;
-      const cq = this.rnic.context.createCq(64);
-      id.createQp(this.rnic.pd, { sendCq: cq, recvCq: cq });
-      await id.accept({ privateData, responderResources: 64, crc: !kind.startsWith('bare') });
-    }
   }
 
   /** The pages stay, the NIC's entries go: what comes is a minor fault. */
   invalidate(kind: string): void {
-    const { addr, length } = this.regions.get(kind)!;
-    this.rnic.mm.mprotect(addr, length, PROT_READ);
-    this.rnic.mm.mprotect(addr, length, PROT_READ | PROT_WRITE);
+    const { addr, length, pd } = this.regions.get(kind)!;
+    pd.context.mm.mprotect(addr, length, PROT_READ);
+    pd.context.mm.mprotect(addr, length, PROT_READ | PROT_WRITE);
   }
 
-  /** All pages go to the swap device: major faults. */
+  /** All pages go to the swap device, which is idle then: major faults. */
   async evict(kind: string): Promise<void> {
-    const { addr, length } = this.regions.get(kind)!;
-    const { mm } = this.rnic;
+    const { addr, length, pd } = this.regions.get(kind)!;
+    const { mm } = pd.context;
     for (;;) {
       let nrPresent = 0;
       mm.forEachPresent(addr / PAGE_SIZE, (addr + length) / PAGE_SIZE, () => nrPresent++);
       if (nrPresent === 0) return;
       mm.madvise(addr, length, MADV_PAGEOUT);
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await mm.host.writeback.drain();
     }
   }
 
   prefetch(kind: string): Promise<void> {
-    const { addr, length, lkey } = this.regions.get(kind)!;
+    const { addr, length, lkey, pd } = this.regions.get(kind)!;
     const sgList = [{ addr, length, lkey }];
-    return this.rnic.pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
+    return pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
   }
 
   cpuUs(): number {
     const { user, system } = process.cpuUsage();
     return user + system;
-  }
-
-  faults(): string {
-    const { minorFaults, majorFaults } = this.rnic.device.stats();
-    return `${minorFaults} ${majorFaults}`;
   }
 
   /** A port where bytes are taken: the first 8 say how many, and one byte goes back when they are there. */
@@ -164,10 +153,10 @@ class Peer {
     });
   }
 
-  /** Bytes a second that a swap file itself reads, in the runs that read-ahead asks for; a file of its own, as large as the region. */
-  async swapRate(): Promise<number> {
+  /** Bytes a second that a swap device itself reads, in the runs that read-ahead asks for; one of its own, as large as the region. */
+  async swapRate(kind: string): Promise<number> {
     const { regionBytes } = this;
-    const swap = await openFileSwap(swapPath('alone'), { sizeBytes: regionBytes, unlinked: true });
+    const swap = await openSwap(kind as DeviceKind, 'alone', regionBytes);
     const memory = createMemory(IN_FLIGHT * CLUSTER * PAGE_SIZE);
     new Uint8Array(memory.buffer).forEach((_, i, bytes) => {
       bytes[i] = i * 7;
@@ -201,8 +190,19 @@ async function moveAll(memory: WasmMemory, nrSlots: number, move: SwapDevice['re
   await Promise.all(Array.from({ length: IN_FLIGHT }, (_, k) => mover(k)));
 }
 
-function swapPath(name: string): string {
-  return join(tmpdir(), `bench-rdma-${process.pid}-${name}.swap`);
+async function openSwap(kind: DeviceKind, name: string, sizeBytes: number): Promise<SwapDevice> {
+  const path = join(tmpdir(), `bench-rdma-${process.pid}-${kind}-${name}.swap`);
+  const swap = await openFileSwap(path, { sizeBytes, unlinked: true, direct: kind === 'disk' });
+  return kind === 'limited' ? new LimitedSwap(swap, LIMITED_RATE, LIMITED_LATENCY_US) : swap;
+}
+
+async function acceptAll(rnic: Rnic, listener: CmId, privateData: Uint8Array, kind: string): Promise<void> {
+  for await (const { event, id } of listener.events) {
+    if (event !== RDMA_CM_EVENT_CONNECT_REQUEST) continue;
+    const cq = rnic.context.createCq(64);
+    id.createQp(rnic.pd, { sendCq: cq, recvCq: cq });
+    await id.accept({ privateData, responderResources: 64, crc: !kind.startsWith('bare') });
+  }
 }
 
 /** A TCP server with buffers of its own to read into, as a NIC has. */

@@ -1,0 +1,107 @@
+import { nextOf } from '../../src/cli/rdma/ping.js';
+import { movePieces, type Opcode, type Piece } from '../../src/cli/rdma/pipeline.js';
+import { connect, type Remote } from '../../src/cli/rdma/remote.js';
+import { arenaBytes, openRnic } from '../../src/cli/rdma/service.js';
+import { Host } from '../../src/mm/index.js';
+import { IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE } from '../../src/rdma/index.js';
+import { digits, markdownTable, median } from '../lib/common.js';
+import { PeerLink } from './link.js';
+import { type DeviceKind, environment, LIMITED_LATENCY_US, LIMITED_RATE } from './peer.js';
+
+/**
+ * Bandwidth of one connection to memory that is swapped out, beside pinned memory and what the swap device reads by itself. All in turn in each round; ratios are of one round, and their
+ * median is reported with the least and the greatest.
+ */
+
+const BLOCK_BYTES = 65536;
+/** A device and what the peer calls memory that is swapped out to it. */
+const DEVICES: readonly { readonly name: string; readonly device: DeviceKind; readonly remote: string }[] = [
+  { name: 'a file in the page cache', device: 'file', remote: 'demand' },
+  { name: 'a file on the disk, O_DIRECT', device: 'disk', remote: 'disk' },
+  { name: `a device of ${LIMITED_RATE / 1e6} MB/s, ${LIMITED_LATENCY_US} µs`, device: 'limited', remote: 'limited' },
+];
+const OPCODES = [
+  ['WRITE', IBV_WR_RDMA_WRITE],
+  ['READ', IBV_WR_RDMA_READ],
+] as const;
+
+interface Stretch {
+  readonly rate: number;
+  readonly pinned: number;
+  readonly alone: number;
+}
+
+export async function measureSwapped(script: string, regionBytes: number, rounds: number): Promise<string> {
+  const peer = await PeerLink.start(script, regionBytes);
+  const host = new Host({ frames: 4096, arenaBytes: arenaBytes(2 ** 24), defer: (fn) => setImmediate(fn) });
+  const remotes = new Map<string, Remote>();
+  for (const kind of ['pinned', ...DEVICES.map(({ remote }) => remote)])
+    remotes.set(kind, await remoteOf(host, peer, kind));
+  const stretches = new Map<string, Stretch[]>();
+  for (let round = -1; round < rounds; round++) {
+    for (const [key, stretch] of await measureRound(peer, remotes, regionBytes))
+      if (round >= 0) stretches.set(key, [...(stretches.get(key) ?? []), stretch]);
+    process.stderr.write(`bench: rdmaswap: round ${round + 1} of ${rounds}\n`);
+  }
+  for (const { rnic } of remotes.values()) await rnic.device.close();
+  peer.stop();
+  return table(stretches);
+}
+
+async function remoteOf(host: Host, peer: PeerLink, kind: string): Promise<Remote> {
+  const port = await peer.ask<number>('serve', kind);
+  const rnic = openRnic(host, kind, undefined, environment());
+  return connect(rnic, rnic.context.createId(), { host: '127.0.0.1', port, crc: true });
+}
+
+async function measureRound(
+  peer: PeerLink,
+  remotes: ReadonlyMap<string, Remote>,
+  regionBytes: number,
+): Promise<[string, Stretch][]> {
+  const measured: [string, Stretch][] = [];
+  for (const { name, device, remote } of DEVICES) {
+    const alone = await peer.ask<number>('swapRate', device);
+    for (const [what, opcode] of OPCODES) {
+      const pinned = await rateOf(remotes.get('pinned')!, opcode, regionBytes);
+      await peer.ask('evict', remote);
+      const rate = await rateOf(remotes.get(remote)!, opcode, regionBytes);
+      measured.push([`${what}, ${name}`, { rate, pinned, alone }]);
+    }
+  }
+  return measured;
+}
+
+/** Bytes a second, of the whole region in order. */
+async function rateOf(remote: Remote, opcode: Opcode, regionBytes: number): Promise<number> {
+  function* blocks(): Generator<Piece, void> {
+    for (let offset = 0; offset < regionBytes; offset += BLOCK_BYTES) yield { offset, length: BLOCK_BYTES };
+  }
+  const began = performance.now();
+  await movePieces(remote, opcode, blocks(), {});
+  // Behind the writes, so that they have all arrived.
+  if (opcode === IBV_WR_RDMA_WRITE) await readWord(remote);
+  return regionBytes / ((performance.now() - began) / 1000);
+}
+
+async function readWord(remote: Remote): Promise<void> {
+  const { qp, sendCq, buffers, served } = remote;
+  const sgList = [{ addr: buffers.addr, length: 8, lkey: buffers.lkey }];
+  const to = { remoteAddr: served.addr, rkey: served.rkey };
+  qp.postSend({ wrId: 0, opcode: IBV_WR_RDMA_READ, sendFlags: IBV_SEND_SIGNALED, sgList, ...to });
+  await nextOf(remote, sendCq);
+}
+
+function table(stretches: ReadonlyMap<string, Stretch[]>): string {
+  const rows = [...stretches].map(([name, all]) => {
+    const rate = (value: (stretch: Stretch) => number) => digits(median(all.map(value)) / 1e6);
+    const ratios = all.map(({ rate, pinned, alone }) => rate / Math.min(pinned, alone));
+    return [
+      name,
+      ...[rate((of) => of.rate), rate((of) => of.alone), rate((of) => of.pinned)],
+      `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`,
+    ];
+  });
+  const head = ['Swapped out to', 'MB/s', 'the device alone', 'pinned', 'of the lesser of these two'];
+  return markdownTable(head, rows);
+}
