@@ -11,7 +11,7 @@ import type { Transport } from '../rdma/rdmaworld.js';
  * with the NIC in a thread of its own. `UNPIN_SEED` begins elsewhere.
  */
 
-const NR_ACTS = process.env.CI ? 100 : 3000;
+const NR_ACTS = process.env.CI ? 200 : 3000;
 const ACTS_OF_VICTIM = 50;
 const seed = Number(process.env.UNPIN_SEED ?? 1000);
 

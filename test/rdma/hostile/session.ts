@@ -119,7 +119,7 @@ export class Session {
   /** A SEND that fits its receive; the victim posts that again. */
   async message(): Promise<void> {
     this.sendMessage();
-    for (let n = 0; n < 5000 && this.victim.repost() === 0; n++) await this.victim.world.turn();
+    await this.victim.until(() => this.victim.repost() > 0);
   }
 
   sendMessage(): void {

@@ -185,13 +185,13 @@ export class Victim {
 
   /** After the connection has failed: statuses of what was posted. Ends what is left of it. */
   async failed(): Promise<WcStatus[]> {
-    for (let n = 0; n < 2000 && this.qp.state !== IBV_QPS_ERR; n++) await this.world.turn();
+    await this.until(() => this.qp.state === IBV_QPS_ERR);
     expect(this.qp.state).toBe(IBV_QPS_ERR);
     const statuses: WcStatus[] = [];
-    for (let n = 0; n < 2000 && statuses.length < NR_RECVS; n++) {
+    await this.until(() => {
       statuses.push(...this.cq.pollCq(64).map(({ status }) => status));
-      await this.world.turn();
-    }
+      return statuses.length >= NR_RECVS;
+    });
     await this.gone();
     return statuses;
   }
@@ -206,7 +206,14 @@ export class Victim {
     this.id.destroyId();
     this.qp.destroyQp();
     this.cq.destroyCq();
-    for (let n = 0; n < 2000 && this.world.device.stats().nrQps > 2; n++) await this.world.turn();
+    await this.until(() => this.world.device.stats().nrQps === 2);
+  }
+
+  /** Asks again and again, but not for ever. */
+  async until(done: () => boolean): Promise<void> {
+    const tcp = this.net === 'tcp';
+    for (let n = 0; n < 20_000 && !done(); n++)
+      await new Promise<void>((resolve) => void (tcp ? setTimeout(resolve, 1) : setImmediate(resolve)));
   }
 
   /** Regions that were invalidated are registered anew. */
