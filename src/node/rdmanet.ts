@@ -131,8 +131,15 @@ function addressOf(server: Server): StreamAddr {
   return { host: address.address, port: address.port };
 }
 
+const REASONS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'somebody listens there',
+  EACCES: 'no permission',
+  EADDRNOTAVAIL: 'it must be an address of this machine',
+};
+
 function refused(error: Error & { code?: string }, { host, port }: StreamAddr): KernelError {
   const { code } = error;
   const known = code === 'EADDRINUSE' || code === 'EACCES' || code === 'EADDRNOTAVAIL' ? code : 'EINVAL';
-  return new KernelError(known, 'listen', `${host === '' ? 'port' : host} ${port}: ${error.message}`);
+  const where = host === '' ? `port ${port}` : `${host} port ${port}`;
+  return new KernelError(known, 'listen', `${where}: ${REASONS[known] ?? error.message}`);
 }

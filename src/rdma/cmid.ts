@@ -36,6 +36,13 @@ const DEFAULT_BACKLOG = 16;
 const MAX_BACKLOG = 1024;
 const EMPTY = new Uint8Array(0);
 
+/** What the system says of names and routes. */
+const UNREACHABLE: Readonly<Record<string, ErrnoName>> = {
+  ENOTFOUND: 'EHOSTUNREACH',
+  EAI_AGAIN: 'EHOSTUNREACH',
+  ENETUNREACH: 'EHOSTUNREACH',
+};
+
 interface Pending {
   resolve(message: FromNic | undefined): void;
   reject(error: Error): void;
@@ -269,7 +276,7 @@ export class CmIdImpl implements CmId {
   private fail(code: string, reason: string, privateData: Uint8Array | undefined): void {
     const { pending } = this;
     this.pending = undefined;
-    const name = code in ERRNO ? (code as ErrnoName) : 'ECONNRESET';
+    const name = code in ERRNO ? (code as ErrnoName) : (UNREACHABLE[code] ?? 'ECONNRESET');
     const cause = privateData === undefined ? {} : { cause: privateData };
     pending?.reject(new KernelError(name, 'rdma_cm', reason, cause));
   }

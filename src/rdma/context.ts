@@ -111,7 +111,7 @@ export class ContextImpl implements Context {
     };
   }
 
-  private refuseClosed(syscall: string): void {
+  refuseClosed(syscall: string): void {
     this.device.refuseDead(syscall);
     if (this.closing !== undefined) throw new KernelError('ENODEV', syscall, 'the context is closed');
   }
@@ -253,8 +253,9 @@ export class ContextImpl implements Context {
   private async closeAll(): Promise<void> {
     for (const id of [...this.ids.values()]) id.destroyId();
     for (const qp of [...this.qps.values()]) qp.destroyQp();
-    for (const mr of [...this.mrs]) await mr.deregMr();
+    // Regions go when no connection is there any more: a peer hears of the end, not of a key that is void.
     await this.closeInNic();
+    for (const mr of [...this.mrs]) await mr.deregMr();
     for (const qp of [...this.qps.values()]) qp.gone();
     this.qps.clear();
     for (const srq of [...this.srqs.values()]) srq.destroySrq();

@@ -158,7 +158,8 @@ export class Mr implements MemoryRegion {
     const onDemand = (plan.access & IBV_ACCESS_ON_DEMAND) !== 0;
     if (!onDemand) this.pinned = await PinnedPages.pin(mm, this.firstVpn, this.nrPages, this.writes);
     try {
-      if (this.ended) throw new KernelError('EINVAL', 'regMr', 'the region, or its context, was ended meanwhile');
+      this.context.refuseClosed('regMr');
+      if (this.ended) throw new KernelError('EINVAL', 'regMr', 'the region was deregistered meanwhile');
       this.place(implicit, onDemand);
     } catch (error) {
       this.pinned?.unpin();

@@ -25,7 +25,7 @@ export class Pd implements ProtectionDomain {
   }
 
   private refuseGone(syscall: string): void {
-    this.context.device.refuseDead(syscall);
+    this.context.refuseClosed(syscall);
     if (this.gone) throw new KernelError('EINVAL', syscall, 'the protection domain was deallocated');
   }
 

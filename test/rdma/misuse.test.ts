@@ -173,9 +173,22 @@ describe('regions', () => {
       (error: { code: string }) => error.code,
     );
     await context.close();
-    expect(await registering).toBe('EINVAL');
+    expect(await registering).toBe('ENODEV');
     expect(w.host.stats().pinnedFrames).toBe(0);
   });
+});
+
+test('a peer of a context that is closed hears of the end, not of a key that is void', async () => {
+  await start();
+  const [here, there] = [await w.region(w.a, 16), await w.region(w.b, 16)];
+  const post = { opcode: IBV_WR_RDMA_WRITE, remoteAddr: there.va, rkey: there.mr.rkey } as const;
+  for (let wrId = 0; wrId < 16; wrId++)
+    w.a.qp.postSend({ ...post, wrId, sgList: [sge(here.mr, here.va, 16 * PAGE_SIZE)] });
+  await w.turns(4);
+  await w.b.context.close();
+  for (let n = 0; n < 1000 && w.a.qp.state !== IBV_QPS_ERR; n++) await w.turn();
+  expect(w.a.qp.reason).not.toMatch(/STag/);
+  expect(w.device.stats().terminatesSent).toBe(0);
 });
 
 test('the counters of a device stay when it is closed', async () => {

@@ -224,7 +224,9 @@ export class Nic implements QpOwner, ConnOwner {
     } catch (error) {
       this.listeners.delete(conn);
       const { code = 'EIO', message } = error as { code?: string; message: string };
-      this.post({ type: 'connectFailed', conn, code, reason: message, privateData: undefined });
+      // The connection manager says the code by itself.
+      const reason = message.replace(/^E[A-Z]+: listen: /, '');
+      this.post({ type: 'connectFailed', conn, code, reason, privateData: undefined });
     }
   }
 
