@@ -78,6 +78,26 @@ describe('server and client', () => {
     expect(read('pin.json').server).toMatchObject({ pinned: true, device: { pinnedPages: 256, majorFaults: 0 } });
   });
 
+  test('a server that is stopped says so to its clients; a client that is stopped leaves no report', async () => {
+    const { server, port } = await startServer('--region', '64M', '--frames', '8M', '--json', file('stopped.json'));
+    const client = () =>
+      unpin(['rdma', 'client', '--port', port, '--count', '1', '--verify', '--json', file('none.json')]);
+    const first = client();
+    await first.until(/1 pings/);
+    first.process.kill('SIGINT');
+    expect((await first.done).code).toBe(130);
+    expect(fs.existsSync(file('none.json'))).toBe(false);
+    const second = client();
+    await second.until(/1 pings/);
+    server.process.kill('SIGINT');
+    const [{ code, stderr }, stopped] = await Promise.all([second.done, server.done]);
+    expect([code, stopped.code]).toEqual([2, 130]);
+    expect(stderr).toMatch(/^unpin: EIO: pollCq: request \d+: .*disconnected/);
+    expect(stopped.stderr).not.toMatch(/unpin: /);
+    const { connections } = read('stopped.json').server;
+    expect(connections.map(({ end }: { end: string }) => end)).toEqual(['disconnected', 'disconnected']);
+  });
+
   test('a peer that speaks another protocol ends alone', async () => {
     const { server, port } = await startServer('--region', '1M', '--frames', '4M');
     const socket = net.connect(Number(port), '127.0.0.1');
@@ -109,6 +129,11 @@ describe('what is refused', () => {
       /^unpin: E[A-Z]+: .*192\.0\.2\.1/,
     ],
     ['a server that is not there', ['client', '--port', '1'], /^unpin: ECONNREFUSED: .*127\.0\.0\.1/],
+    [
+      'a host that has no such name',
+      ['client', '--host', 'no.such.name.invalid'],
+      /^unpin: EHOSTUNREACH: .*no\.such\.name\.invalid/,
+    ],
     ['a verb that is none', ['serve'], /unknown command/],
   ];
 
@@ -122,7 +147,7 @@ describe('what is refused', () => {
     const { port } = holder.address() as net.AddressInfo;
     const result = await rdma('server', '--port', String(port));
     holder.close();
-    expectRefused(result, /^unpin: EADDRINUSE: /);
+    expectRefused(result, /^unpin: EADDRINUSE: rdma_cm: 127\.0\.0\.1 port \d+: somebody listens there$/m);
   });
 
   test('a peer that is no unpin rdma server', async () => {

@@ -1,6 +1,7 @@
 import { formatSize } from '../args.js';
 import { OutputFile } from '../files.js';
 import { HostRun } from '../hostrun.js';
+import { StopSignals } from '../stop.js';
 import { type BenchReport, bench, benchText } from './bench.js';
 import type { RdmaClientOptions } from './command.js';
 import { type PingReport, ping } from './ping.js';
@@ -26,6 +27,11 @@ interface Report {
 /** Resolves with the command's exit code: 1 where bytes were other than what was written. Throws KernelError. */
 export async function rdmaClient(options: RdmaClientOptions): Promise<number> {
   const json = options.json === undefined ? undefined : new OutputFile('report', options.json);
+  const signals = new StopSignals();
+  signals.onStop(() => {
+    json?.discard();
+    process.exit(signals.exitCode);
+  });
   let run: HostRun | undefined;
   let rnic: Rnic | undefined;
   try {
@@ -46,6 +52,7 @@ export async function rdmaClient(options: RdmaClientOptions): Promise<number> {
   } finally {
     await rnic?.device.close();
     await run?.close();
+    signals.remove();
   }
 }
 

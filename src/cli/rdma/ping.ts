@@ -50,6 +50,8 @@ export async function pingOnce(remote: Remote, n: number): Promise<number> {
 export async function nextOf({ qp }: Remote, cq: AsyncIterable<WorkCompletion>): Promise<WorkCompletion> {
   for await (const wc of cq) {
     if (wc.status === IBV_WC_SUCCESS) return wc;
+    // Completions are in shared memory; the reason comes as a message behind them.
+    for (let n = 0; n < 100 && qp.reason === undefined; n++) await new Promise((resolve) => setTimeout(resolve, 10));
     const why = qp.reason === undefined ? '' : `: ${qp.reason}`;
     throw new KernelError('EIO', 'pollCq', `request ${wc.wrId}: ${wcStatusStr(wc.status)}${why}`);
   }

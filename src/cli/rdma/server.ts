@@ -98,6 +98,7 @@ class Server {
   private readonly options: RdmaServerOptions;
   private nrConnections = 0;
   private readonly connections: ConnectionReport[] = [];
+  private readonly live = new Map<CmId, Promise<void>>();
   private readonly reasons = new Map<number, string>();
   private firstEnded: ((ok: boolean) => void) | undefined;
 
@@ -131,13 +132,25 @@ class Server {
       signals.onStop(() => resolve(true));
     });
     void this.acceptAll();
-    return await ended;
+    const ok = await ended;
+    await this.disconnectAll();
+    return ok;
   }
 
   private async acceptAll(): Promise<void> {
     for await (const { event, id } of this.listener.events) {
-      if (event === RDMA_CM_EVENT_CONNECT_REQUEST) void this.serve(id);
+      if (event !== RDMA_CM_EVENT_CONNECT_REQUEST) continue;
+      const serving = this.serve(id).finally(() => this.live.delete(id));
+      this.live.set(id, serving);
     }
+  }
+
+  /** No peer is left: those that are there hear of it. */
+  private async disconnectAll(): Promise<void> {
+    this.listener.destroyId();
+    const live = [...this.live];
+    await Promise.all(live.map(([id]) => id.disconnect().catch(() => id.destroyId())));
+    await Promise.all(live.map(([, serving]) => serving));
   }
 
   /** One peer, from its request to its end. What goes wrong with it is its own affair, and told in one line. */
