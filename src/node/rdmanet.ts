@@ -96,8 +96,8 @@ class NodeStream implements Stream {
 }
 
 /**
- * The connection of `accepted`, in a socket of ours. WHY: only such a one reads into our own memory, and a server makes its own; their chunks would be copied once more, into shared memory,
- * which alone took 0.4 s of processor time for a GiB. Node has no documented way; this is how it gives a server's and a child's sockets their handles itself.
+ * The connection of `accepted`, in a socket of ours. WHY: only such a one reads into our own memory, and a server makes its own; their chunks would be copied once more, into shared
+ * memory, at 1 to 2 GB/s (copyops.ts). Node has no documented way; this is how it gives a server's and a child's sockets their handles itself.
  */
 function takeOver(accepted: Socket, options: SocketConstructorOpts): Socket {
   const { _handle: handle } = accepted as unknown as { _handle: object | null };

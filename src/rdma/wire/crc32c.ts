@@ -22,7 +22,7 @@ const TABLE_BYTES = 1024;
 const STAGING_BYTES = 8192;
 /** In one call: more than the longest FPDU has. */
 const PIECE_BYTES = 66048;
-/** WHY: below, folding gains nothing over the tables, and folding twice nothing over folding once. */
+/** WHY: about where folding begins to gain over the tables, and folding twice over folding once. */
 const NEAR_FROM = 2560;
 const FAR_FROM = 12288;
 
