@@ -12,6 +12,7 @@ import {
   type MmuNotifierOps,
   mmuNotifierRegister,
   mmuNotifierUnregister,
+  RangeList,
   VA_SIZE,
 } from '../../src/mm/index.js';
 import { TestDriver } from './testdriver.js';
@@ -92,6 +93,33 @@ test('N4 M22: DONTNEED frees the frames after the bracket', async () => {
   mm.madviseDontneed(va, 2 * PAGE);
   mm.madviseDontneed(va + 3 * PAGE, PAGE);
   expect([...free, host.frames.nrFree]).toEqual([60, 62, 63]);
+});
+
+test('N11: the pages of a bracket are sorted and joined, however many they are and in whatever order they come', () => {
+  const range = new RangeList(setUp().mm);
+  const sealed = (pairs: readonly (readonly [number, number])[]) => {
+    range.reset(MMU_NOTIFY_CLEAR, true);
+    for (const [start, end] of pairs) range.add(start, end);
+    const { ranges, nrRanges } = range.seal();
+    return Array.from({ length: nrRanges }, (_, i) => [ranges[2 * i], ranges[2 * i + 1]]);
+  };
+  const mixed = [
+    [50, 60],
+    [10, 20],
+    [15, 30],
+    [30, 31],
+    [55, 58],
+    [5, 8],
+  ] as const;
+  expect(sealed(mixed)).toEqual([
+    [5, 8],
+    [10, 31],
+    [50, 60],
+  ]);
+  expect([range.start, range.end]).toEqual([5 * PAGE, 60 * PAGE]);
+  const many = Array.from({ length: 40 }, (_, k) => [2 * k, 2 * k + 1] as const);
+  expect(sealed(many)).toEqual(many);
+  expect(sealed([...many].reverse())).toEqual(many);
 });
 
 test('N11: a batch of reclaim is one bracket for each mm, with its pages as sorted ranges', async () => {
