@@ -200,6 +200,21 @@ test('M25: a page that somebody holds is copied, for the holder is the other sid
   checkHost(host);
 });
 
+test('M25: a page in the swap cache that somebody holds is copied, though no other pte names it', () => {
+  const { host, mm, va } = setUp();
+  write(mm, va, 1);
+  const child = mm.fork();
+  for (let pass = 0; pass < 4; pass++) host.reclaim.shrink(true, true, true);
+  expect(read(child, va)).toBe(1);
+  const held = child.tryGetPage(va, 0);
+  child.exit();
+  write(mm, va, 2);
+  expect([host.u8[held * PAGE], read(mm, va)]).toEqual([1, 2]);
+  checkHost(host, 1);
+  mm.putPage(held);
+  checkHost(host);
+});
+
 test('N6: reclaim finds every pte of a page that a chain of forks shares', () => {
   const { host, mm, va } = setUp();
   write(mm, va, 1);

@@ -138,7 +138,8 @@ function mapSameFilled(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, nu
 function mapSwapped(mm: Mm, vma: Vma, vpn: number, i: number, pfn: number, slot: number): void {
   const { host } = mm;
   const { frames, swap } = host;
-  const exclusive = frames.mapcount[pfn] === 0 && swap.count[slot] === 1;
+  // Who holds it besides the swap cache may be the other side of a fork, which must not see what is written here (M25).
+  const exclusive = frames.mapcount[pfn] === 0 && swap.count[slot] === 1 && frames.refcount[pfn] === 1;
   frames.refcount[pfn] = frames.refcount[pfn]! + 1;
   if (exclusive) addNewAnonRmap(host, vma, vpn, pfn);
   else addSharedAnonRmap(host, vma, vpn, pfn);
