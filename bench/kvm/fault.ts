@@ -9,6 +9,8 @@ import { TouchGuest } from './touchguest.js';
  */
 
 const BAR = 15;
+/** Rounds before the first that counts: by then the engine has compiled what is run, for its time is the process's too. */
+const NR_WARMING = 20;
 
 interface Row {
   readonly name: string;
@@ -63,7 +65,7 @@ async function measureRow(guests: Guests, peer: Peer | undefined, row: Row, roun
   const { operation, nrPages } = row;
   const result: Result = { row, kvm: [], kvmFaults: [], faults: [], unpin: [], thread: [] };
   for (const guest of Object.values(guests)) await guest.touch(nrPages, row.stride);
-  for (let round = -3; round < rounds; round++) {
+  for (let round = -NR_WARMING; round < rounds; round++) {
     const [kvm, faults] = ((await peer?.ask(`${operation} ${nrPages}`)) ?? 'NaN NaN').split(' ').map(Number);
     const unpin = await measureUnpin(guests.here, row);
     const thread = await measureUnpin(guests.thread, row);

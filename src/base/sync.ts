@@ -109,6 +109,12 @@ function addressOf(i: number, length: number, byteOffset: number): number {
 }
 
 /**
+ * Whether code in WebAssembly may do to memory what is done by `Words` elsewhere. Not under the explorer, where each access is a scheduling point: there
+ * the twin in TypeScript does it.
+ */
+export const WORDS_ARE_MEMORY: boolean = true;
+
+/**
  * In a loop that waits for another thread, before it looks again (Linux: cpu_relax). The explorer takes it as "nothing
  * changes here until somebody else writes"; without it such a loop is explored to the step limit.
  */

@@ -81,6 +81,8 @@ export class Words implements SharedWords {
   }
 }
 
+export const WORDS_ARE_MEMORY: boolean = false;
+
 export function cpuRelax(): void {
   __x.schedulingPoint({ op: 'relax' });
 }

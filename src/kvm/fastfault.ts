@@ -32,13 +32,16 @@ export interface FaultTables {
   readonly slots: { find(gfn: number): Memslot | undefined };
 }
 
+/** Of `HostPages`, likewise. */
+export type HostPtes = Pick<HostPages, 'ptesAddr' | 'peekTable' | 'peekPte'>;
+
 export class FastFault implements PteSource {
   /** External faults served. */
   nrFaults = 0;
   private readonly tables: FaultTables & Pick<VmTables, 'installDirect'>;
-  private readonly pages: Pick<HostPages, 'peekPage'>;
+  private readonly pages: HostPtes;
 
-  constructor(tables: FaultTables & Pick<VmTables, 'installDirect'>, pages: Pick<HostPages, 'peekPage'>) {
+  constructor(tables: FaultTables & Pick<VmTables, 'installDirect'>, pages: HostPtes) {
     this.tables = tables;
     this.pages = pages;
   }
@@ -64,7 +67,7 @@ export class FastFault implements PteSource {
 
   private fault(slot: Memslot, i: number, write: boolean): number {
     if (this.tables.invalidate.inProgress !== 0) return 0;
-    const peeked = this.pages.peekPage(slot.baseVpn + i);
+    const peeked = this.peek(slot.baseVpn + i);
     if (peeked === 0 || (write && (peeked & 1) === 0)) return 0;
     const entry = entryOf(slot, peeked) | DIRECT_A | (write ? DIRECT_W : 0);
     this.tables.installDirect(slot, i, entry);
@@ -73,11 +76,22 @@ export class FastFault implements PteSource {
     return entry >>> 0;
   }
 
+  private peek(vpn: number): number {
+    const table = this.pages.peekTable(vpn);
+    return table === 0 ? 0 : this.pages.peekPte(table + (vpn & 511));
+  }
+
+  /** Address of the first pte of the host's leaf table that has page `vpn`, or 0. */
+  tableAddr(vpn: number): number {
+    const table = this.pages.peekTable(vpn);
+    return table === 0 ? 0 : this.pages.ptesAddr + 4 * table;
+  }
+
   /** The direct entry of page `i` of the slot, made of what the host maps if need be, but not marked as used; 0 where there is none. No bracket is under way. */
   prefetch(slot: Memslot, i: number): number {
     const entry = slot.direct.readOnce(i);
     if ((entry & DIRECT_V) !== 0) return entry;
-    const peeked = this.pages.peekPage(slot.baseVpn + i);
+    const peeked = this.peek(slot.baseVpn + i);
     if (peeked === 0) return 0;
     const made = entryOf(slot, peeked);
     slot.direct.writeOnce(i, made);
@@ -85,8 +99,13 @@ export class FastFault implements PteSource {
   }
 }
 
+/** Whether the slot may show a page writable that was not asked for to be written. */
+export function mayShowWritable(slot: Memslot): boolean {
+  return (slot.flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES)) === 0;
+}
+
 /** What a slot may show of a page that the host maps so. */
 function entryOf(slot: Memslot, peeked: number): number {
-  const mayWrite = (peeked & 1) !== 0 && (slot.flags & (KVM_MEM_READONLY | KVM_MEM_LOG_DIRTY_PAGES)) === 0;
+  const mayWrite = (peeked & 1) !== 0 && mayShowWritable(slot);
   return ((peeked >>> 1) << 12) | DIRECT_V | (mayWrite ? DIRECT_W : 0);
 }

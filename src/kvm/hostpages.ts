@@ -10,8 +10,12 @@ export interface HostPages {
   /** Where the answer was REMOTE_ZERO: makes the page, under the driver's lock; its pfn, or a FAULT_ number. */
   mapZero?(va: number): number;
   /**
-   * What the host maps at page `va / 4096` = `vpn` and may be mapped without a fault: pfn * 2, and 1 more where it may be written; 0: nothing is known.
-   * Under the driver's lock, while no bracket is under way: then it is good until the lock is given back.
+   * Number of the first pte of the host's leaf table that has page `va / 4096` = `vpn`: the pte of the page is `vpn & 511` further; 0: there is none.
+   * Under the driver's lock, while no bracket is under way: then it is good until the lock is given back, as is what `peekPte` says.
    */
-  peekPage(vpn: number): number;
+  peekTable(vpn: number): number;
+  /** Address of the host's pte 0, for what reads ptes in WebAssembly (neighbourloop.ts). */
+  readonly ptesAddr: number;
+  /** What that pte lets an external MMU map without a fault: pfn * 2, and 1 more where it may be written; 0: nothing is known. */
+  peekPte(index: number): number;
 }

@@ -24,6 +24,7 @@ import { FastFault, NEEDS_FAULT } from './fastfault.js';
 import type { HostPages } from './hostpages.js';
 import { KVM_MEM_READONLY } from './memregion.js';
 import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { neighbourLoopOf } from './neighbourloop.js';
 import { Prefetch } from './prefetch.js';
 import { ANY_VPN } from './shadow.js';
 import { SPTE_G } from './spte.js';
@@ -79,7 +80,7 @@ export class KvmMmu implements HartMmu, PteSource {
     this.nowMs = nowMs;
     this.walk = new Sv39Walk(i32);
     this.fast = new FastFault(tables, pages);
-    this.prefetch = new Prefetch(tables, tables.shadow, this.fast, i32);
+    this.prefetch = new Prefetch(tables, tables.shadow, this.fast, i32, neighbourLoopOf(tables.memory));
   }
 
   /** External faults served without waiting. */
@@ -148,6 +149,7 @@ export class KvmMmu implements HartMmu, PteSource {
       spte = result === MMU_OK ? this.enterLocked(va, access, generation) : 0;
     }
     tables.unlock();
+    this.prefetch.warm();
     if (result !== MMU_OK && result !== NEEDS_FAULT) return result as MmuResult;
     if (spte === 0) return this.translateWalk(hart, va, access, user, generation);
     return this.fill(hart, va, spte, access, user);
@@ -160,8 +162,14 @@ export class KvmMmu implements HartMmu, PteSource {
     if (this.fast.direct(walk.gpa, access === ACCESS_WRITE) === 0) return 0;
     const spte = shadow.install(this.root, vpnOf(va), walk, generation);
     shadow.level = walk.level;
-    if (shadow.installed >= 0) this.prefetch.after(shadow.installed, vpnOf(va), access === ACCESS_WRITE);
+    this.enterNeighbours(va, access);
     return spte;
+  }
+
+  /** With the lock held, when `install` has entered a page. */
+  private enterNeighbours(va: number, access: Access): void {
+    const { installed } = this.tables.shadow;
+    if (installed >= 0) this.prefetch.after(installed, vpnOf(va), va & (PAGE_SIZE - 1), access === ACCESS_WRITE);
   }
 
   private translateBare(hart: Hart, gpa: number, access: Access): MmuResult {
@@ -179,8 +187,9 @@ export class KvmMmu implements HartMmu, PteSource {
     if (direct <= 0) return this.failed(-direct, walk.gpa, access);
     tables.lock();
     const spte = tables.shadow.install(this.root, vpnOf(va), walk, generation);
-    if (tables.shadow.installed >= 0) this.prefetch.after(tables.shadow.installed, vpnOf(va), access === ACCESS_WRITE);
+    this.enterNeighbours(va, access);
     tables.unlock();
+    this.prefetch.warm();
     // Taken away since it was looked up, or by the dirty log the right to write: once more, which waits if it must.
     if (spte === 0 || !permits(spte, access, user, hart.sum, hart.mxr)) return this.translate(hart, va, access);
     tables.shadow.level = walk.level;

@@ -156,8 +156,7 @@ export class ShadowPages {
    * The shadow entry of `vpn` (27 bits), or 0, without the lock: 0 may mean that it takes the lock to know. For a thread whose TLB
    * is flushed by request, and who acknowledges that later: the entry may be going. Its use shows: who takes the entry away sees SPTE_A in what he takes.
    *
-   * The twin of riscv/refill.ts, which does the same in WebAssembly. Where the page becomes another's between the look and the mark, an entry of the same word may be
-   * marked that nobody used, which is only less than it could be; but not a link, whose word is below all frames: no entry has it.
+   * The twin of riscv/refill.ts, which does the same in WebAssembly, and tells why the generation is not looked at again after the mark.
    */
   peek(handle: number, vpn: number): number {
     const { pool } = this;
@@ -167,10 +166,7 @@ export class ShadowPages {
     const index = leaf * ENTRIES + (vpn & 511);
     const spte = pool.entries.load(index);
     if (spte === 0 || !this.isStill(handle, generation)) return 0;
-    if ((spte & SPTE_A) === 0) {
-      if (pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;
-      if (!this.isStill(handle, generation)) return 0;
-    }
+    if ((spte & SPTE_A) === 0 && pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;
     this.level = this.cache.level(handle, vpn >>> 9);
     this.leaf = leaf;
     this.leafGeneration = generation;

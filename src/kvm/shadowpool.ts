@@ -120,6 +120,11 @@ export class ShadowPool {
   readonly entries: Words;
   /** Address of the generation, for what reads it in WebAssembly. */
   readonly generationAddr: number;
+  /** Of the word that counts COUNTER_PREFETCHED. */
+  readonly prefetchedAddr: number;
+  /** Of entry 0, and bytes from it to its word in `gfns`, from there to that in `next`, and to `prev`. */
+  readonly entriesAddr: number;
+  readonly stride: number;
   readonly gfns: Words;
   readonly next: Words;
   readonly prev: Words;
@@ -128,7 +133,6 @@ export class ShadowPool {
   readonly pages: Words;
   private readonly hash: Words;
   private readonly pagesAddr: number;
-  private readonly entriesAddr: number;
 
   constructor(memory: { buffer: SharedArrayBuffer }, descriptor: ShadowDescriptor) {
     const { nrPages } = descriptor;
@@ -141,6 +145,8 @@ export class ShadowPool {
     this.descriptor = descriptor;
     this.nrPages = nrPages;
     this.generationAddr = at + POOL_GENERATION * 4;
+    this.prefetchedAddr = at + (COUNTERS + COUNTER_PREFETCHED) * 4;
+    this.stride = nrPages * ENTRIES * 4;
     this.words = take(NR_POOL_WORDS);
     this.hash = take(nrBuckets(nrPages));
     this.pagesAddr = at;

@@ -142,7 +142,9 @@ function remotePages(remote: RemoteMm): HostPages {
   return {
     tryGetPage: (va, flags) => remote.lookup(va, (flags & FAULT_FLAG_WRITE) !== 0),
     putPage: () => {},
-    peekPage: (vpn) => remote.peekPage(vpn),
+    ptesAddr: remote.ptesAddr,
+    peekTable: (vpn) => remote.peekTable(vpn),
+    peekPte: (index) => remote.peekPte(index),
     mapZero: (va) => remote.mapZero(va),
   };
 }

@@ -54,7 +54,7 @@ export {
 export type { MmapLockMode, MmuNotifierOps, MmuNotifierOptions, MmuSubscription } from './notifier/subscription.js';
 export { MIN_FRAMES } from './page/frames.js';
 export { pinPage, unpinPage } from './page/page.js';
-export { describePte } from './pgtable/pte.js';
+export { describePte, pushPeekPte } from './pgtable/pte.js';
 export type { OomAsker, OomCandidate, OomMode, OomReport } from './reclaim/oom.js';
 export { OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN } from './reclaim/oom.js';
 export type { RemoteDescriptor } from './remote/descriptor.js';

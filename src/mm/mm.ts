@@ -8,7 +8,7 @@ import { populate, populateNow } from './fault/populate.js';
 import type { File } from './file/file.js';
 import { msync } from './file/msync.js';
 import type { Host } from './host.js';
-import { bytesToPages, NR_VPNS, vaToVpn } from './layout.js';
+import { bytesToPages, NR_VPNS, PTRS_PER_TABLE, vaToVpn } from './layout.js';
 import { mmuNotifierRelease, mmuNotifierRemoveClosed } from './notifier/hooks.js';
 import { MmuNotifiers } from './notifier/notifier.js';
 import { RangeList } from './notifier/range.js';
@@ -301,11 +301,21 @@ export class Mm {
   }
 
   /**
-   * What an external MMU may map at page `vpn` without a fault: pfn * 2, and 1 more where it may be written (it is dirty then); 0: only `tryGetPage` can
-   * tell. No reference is taken. Under the driver's lock, while no bracket is under way: good until the lock is given back.
+   * For `peekPte`: number of the first pte of the leaf table that has page `vpn`, whose own is `vpn & 511` further; 0: there is none. Under the driver's
+   * lock, while no bracket is under way: good until the lock is given back, with what `peekPte` says.
    */
-  peekPage(vpn: number): number {
-    return vpn >>> 27 !== 0 ? 0 : peekPte(this.pageTable.get(vpn));
+  peekTable(vpn: number): number {
+    return vpn >>> 27 !== 0 ? 0 : this.pageTable.find(vpn & ~(PTRS_PER_TABLE - 1));
+  }
+
+  /** Address of pte 0. */
+  get ptesAddr(): number {
+    return this.host.tables.addr;
+  }
+
+  /** What an external MMU may map by a pte without a fault: pfn * 2, and 1 more where it may be written (it is dirty then); 0: only `tryGetPage` can tell. No reference is taken. */
+  peekPte(index: number): number {
+    return peekPte(this.pageTable.words.readOnce(index));
   }
 
   /** Gives back a reference of `tryGetPage`. */

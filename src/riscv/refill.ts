@@ -16,11 +16,14 @@ import { PTE_A, PTE_G, PTE_R, PTE_U, PTE_W } from './sv39.js';
  *   reads the word                          takes the word away, or gives its table to somebody else: generation moves
  *   generation is still the same
  *   word: what it was -> that with PTE_A
- *   generation is still the same: TLB       asks for a flush of the TLB, and waits
+ *   TLB                                     asks for a flush of the TLB, and waits
  *   polls, flushes, acknowledges
  *
- * Required outcome: the TLB has nothing after the acknowledgement that went before. PTE_A is set by compare-exchange, and so only in the very word that was read: its
- * use shows as soon as a TLB has it (N14). The twin in TypeScript is ShadowPages.peek (kvm/shadow.ts), which the explorer runs; test/kvm/refill.test.ts has both
+ * Required outcome: the TLB has nothing after the acknowledgement that went before. PTE_A is set by compare-exchange, and so only in a word that is what was read: its
+ * use shows as soon as a TLB has it (N14). Between the look and the mark the table may become another's, and the very same word be entered there anew. Then that one is
+ * marked, which shows the use of the same host page; who takes it away, or the page, has all TLBs of other threads flushed, whatever they translate. What was
+ * read was valid when it was read, and a fence since then that concerns this hart is its own, or asks for a flush. So the generation is not looked at
+ * again after the mark. A link from table to table is never marked: its word is below that of any host page. The twin in TypeScript is ShadowPages.peek (kvm/shadow.ts), which the explorer runs; test/kvm/refill.test.ts has both
  * answer the same questions.
  *
  * What is not so simple goes to the MMU as before: no entry, a right that lacks, sstatus.MXR, a store into a page with decoded code, and superpages outside the
@@ -135,15 +138,11 @@ export function emitRefill(module: ModuleBuilder, moveAway: number, tagsAddr: nu
   c.op('i32Or').op('i32And').get(wanted).op('i32Ne').brIf(fail).end();
 
   // It was one of the region's: only then may it be written.
-  const stillValid = () => {
-    loadGeneration().get(generation).op('i32Ne').brIf(fail);
-    hartWord(L.REFILL_ROOT_AT).atomic('i32Load').get(root).op('i32Ne').brIf(fail);
-  };
-  stillValid();
+  loadGeneration().get(generation).op('i32Ne').brIf(fail);
+  hartWord(L.REFILL_ROOT_AT).atomic('i32Load').get(root).op('i32Ne').brIf(fail);
   // Its use shows before it is used.
   c.get(spte).i32(PTE_A).op('i32And').op('i32Eqz').if();
   c.get(at).get(spte).get(spte).i32(PTE_A).op('i32Or').atomic('i32Cmpxchg').get(spte).op('i32Ne').brIf(fail);
-  stillValid();
   c.end();
 
   // Into the TLB: for writing only where no code was decoded from the page.

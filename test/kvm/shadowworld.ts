@@ -1,5 +1,6 @@
 import { FastFault, type FaultTables } from '../../src/kvm/fastfault.js';
 import { DIRECT_A, DIRECT_T, DIRECT_V, DIRECT_W, Memslot, memslotBytes } from '../../src/kvm/memslot.js';
+import { neighbourLoopOf } from '../../src/kvm/neighbourloop.js';
 import { Prefetch } from '../../src/kvm/prefetch.js';
 import type { GfnLookup } from '../../src/kvm/rmap.js';
 import { ANY_VPN, ShadowPages } from '../../src/kvm/shadow.js';
@@ -7,6 +8,7 @@ import { checkShadowPages } from '../../src/kvm/shadowcheck.js';
 import { SPTE_R, SPTE_U, SPTE_W, SPTE_X } from '../../src/kvm/spte.js';
 import { SuperpageRange } from '../../src/kvm/superpages.js';
 import { Host } from '../../src/mm/index.js';
+import { PTE_PRESENT, PTE_READ, PTE_WRITE, peekPte } from '../../src/mm/pgtable/pte.js';
 import {
   type Access,
   MMU_OK,
@@ -183,14 +185,22 @@ export class ShadowWorld {
   /** No bracket is ever under way here: what the host takes, it takes at once. */
   private prefetchOf(shadow: ShadowPages, slots: FaultTables['slots']): Prefetch {
     const tables = { invalidate: { inProgress: 0 }, slots, installDirect: () => {} };
-    const peekPage = (gfn: number): number => {
-      const frame = this.ram.get(gfn)?.frame ?? -1;
-      return frame < 0 ? 0 : frame * 2 + 1;
+    const ptesAddr = this.host.arenaAlloc((NR_GFNS + 512) * 4, 4);
+    const peekTable = (gfn: number): number => {
+      const table = 512 + (gfn & ~511);
+      for (let i = 0; i < 512; i++) this.i32[ptesAddr / 4 + table + i] = this.hostPte(table - 512 + i);
+      return table;
     };
-    return new Prefetch(tables, shadow, new FastFault(tables, { peekPage }), this.i32);
+    const pages = { ptesAddr, peekTable, peekPte: (index: number) => peekPte(this.i32[ptesAddr / 4 + index]!) };
+    return new Prefetch(tables, shadow, new FastFault(tables, pages), this.i32, neighbourLoopOf(this.host.memory));
   }
 
   // The host.
+
+  private hostPte(gfn: number): number {
+    const frame = this.ram.get(gfn)?.frame ?? -1;
+    return frame < 0 ? 0 : (frame << 12) | PTE_PRESENT | PTE_READ | PTE_WRITE;
+  }
 
   /** The frame of a guest frame, brought in if need be, at the expense of the others that are not `held`. */
   private frameOf(gfn: number, write: boolean): number {
@@ -336,7 +346,7 @@ export class ShadowWorld {
     this.frameOf(gfn, pending.write);
     const spte = shadow.install(hart.handle, pending.vpn, walk, pending.generation);
     if (spte === 0) throw new Error(`gfn ${gfn} is there, and was not entered`);
-    if (shadow.installed >= 0) hart.prefetch.after(shadow.installed, pending.vpn, pending.write);
+    if (shadow.installed >= 0) hart.prefetch.after(shadow.installed, pending.vpn, 0, pending.write);
     this.fill(hart, pending.vpn, gfn, spte, walk.level);
   }
 

@@ -115,13 +115,18 @@ const THEIRS = [
 /** Where mm has a place for the notifiers: what is said of them there is theirs too. */
 const HOSTS_OF_HOOKS = ['mm/mm.ts', 'mm/host.ts', 'mm/check.ts', 'mm/stat/stats.ts'].map((file) => join(ROOT, file));
 
-/** Names that the notifiers declare and that nothing else of mm knows: `start` or `count` are everybody's, `debug` is the host's, `peekPage` a look-up of mm by whichever thread. */
+/** Names that the notifiers declare and that nothing else of mm knows: `start` or `count` are everybody's, `debug` is the host's, `peekTable` and `ptesAddr` a look-up of mm by whichever thread. */
 function namesOfNotifiers(): Set<string> {
   const own = [...sourcesIn('mm/notifier'), ...sourcesIn('mm/remote'), ...sourcesIn('notifier')];
   const others = [...sourcesIn('mm'), ...sourcesIn('base')].filter(
     (file) => !own.includes(file) && !HOSTS_OF_HOOKS.includes(file),
   );
-  const known = new Set(['debug', 'peekPage', ...others.flatMap((file) => namesIn(readFileSync(file, 'utf8'), false))]);
+  const known = new Set([
+    'debug',
+    'peekTable',
+    'ptesAddr',
+    ...others.flatMap((file) => namesIn(readFileSync(file, 'utf8'), false)),
+  ]);
   const theirs = own.flatMap((file) => namesIn(readFileSync(file, 'utf8'), true));
   return new Set(theirs.filter((name) => name.length > SHORT && !known.has(name)));
 }

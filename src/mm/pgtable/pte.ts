@@ -1,3 +1,5 @@
+import type { Code } from '../../base/index.js';
+
 /**
  * Host page-table entries: 32 bits. This file alone knows their bits.
  *
@@ -61,6 +63,14 @@ export function mkSwapPte(slot: number, pte: number): number {
 export function peekPte(pte: number): number {
   const readable = PTE_PRESENT | PTE_READ;
   return (pte & readable) === readable ? ptePfn(pte) * 2 + ((pte & PTE_WRITE) >>> 1) : 0;
+}
+
+/** Emits code that leaves what `peekPte` says of the pte in a local. */
+export function pushPeekPte(c: Code, pte: number): void {
+  const readable = PTE_PRESENT | PTE_READ;
+  c.get(pte).i32(PTE_PFN_SHIFT).op('i32ShrU').i32(1).op('i32Shl');
+  c.get(pte).i32(PTE_WRITE).op('i32And').i32(1).op('i32ShrU').op('i32Or').i32(0);
+  c.get(pte).i32(readable).op('i32And').i32(readable).op('i32Eq').op('select');
 }
 
 export function pteIsSwap(pte: number): boolean {

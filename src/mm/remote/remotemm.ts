@@ -45,6 +45,8 @@ export class RemoteMm {
   private readonly area: Words;
   private readonly arms: Words;
   private readonly tables: Words;
+  /** Address of pte 0. */
+  readonly ptesAddr: number;
   private readonly capacity: number;
   private readonly pageOps: PageOps;
 
@@ -52,6 +54,7 @@ export class RemoteMm {
   constructor(memory: WasmMemory, descriptor: RemoteDescriptor) {
     const { areaAddr, capacity, armsAddr, tablesAddr, nrTables } = descriptor;
     this.capacity = capacity;
+    this.ptesAddr = tablesAddr;
     this.area = new Words(memory, areaAddr, areaWords(capacity), { word: (i) => areaLabel(i, capacity) });
     this.arms = new Words(memory, armsAddr, nrTables, { word: (i) => `arm of table ${i}` });
     this.tables = new Words(memory, tablesAddr, nrTables * PTRS_PER_TABLE);
@@ -74,16 +77,19 @@ export class RemoteMm {
   }
 
   /**
-   * What an external MMU may map at page `vpn` without a fault: pfn * 2, and 1 more where it may be written; 0: only a fault can tell. Under the driver's
+   * For `peekPte`: number of the first pte of the leaf table that has page `vpn`, whose own is `vpn & 511` further; 0: there is none. Under the driver's
    * lock, while no bracket is under way at all (`InvalidateSeq.inProgress`): so no pte loses anything, and no table goes, before the lock is given back.
    */
-  peekPage(vpn: number): number {
-    const { tables } = this;
+  peekTable(vpn: number): number {
     const root = this.area.load(AREA_ROOT);
     if (root === 0 || vpn >>> 27 !== 0) return 0;
-    const mid = tables.readOnce(root + (vpn >>> 18));
-    const leaf = mid === 0 ? 0 : tables.readOnce(mid * PTRS_PER_TABLE + ((vpn >>> 9) & 511));
-    return leaf === 0 ? 0 : peekPte(tables.readOnce(leaf * PTRS_PER_TABLE + (vpn & 511)));
+    const mid = this.tables.readOnce(root + (vpn >>> 18));
+    return mid === 0 ? 0 : this.tables.readOnce(mid * PTRS_PER_TABLE + ((vpn >>> 9) & 511)) * PTRS_PER_TABLE;
+  }
+
+  /** What an external MMU may map by a pte without a fault: pfn * 2, and 1 more where it may be written; 0: only a fault can tell. */
+  peekPte(index: number): number {
+    return peekPte(this.tables.readOnce(index));
   }
 
   /** Word of the pte, or 0. */

@@ -116,6 +116,48 @@ export const peekAndEvict = model({
   },
 });
 
+export const peekAndReturn = model({
+  name: 'kvm: a look without the lock, and its page given away, where the very same word is entered anew',
+  setup: () => ({ ...setup(), entered: -1 }),
+  sharesObjects: true,
+  mutants: [
+    {
+      name: 'the look leaves no mark',
+      file: 'kvm/shadow.ts',
+      find: 'if ((spte & SPTE_A) === 0 && pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;',
+      replace: '',
+      fails: /N14/,
+    },
+  ],
+  actors: {
+    peek,
+    /** As prefetch enters it: not used by anybody yet. */
+    giveAway(state) {
+      const { vm } = state;
+      const { shadow } = vm;
+      vm.tables.lock();
+      const root = shadow.getRoot((8n << 60n) | (1n << 44n) | BigInt(RAM / 4096), 0);
+      const tables = [RAM / 4096 + 2, RAM / 4096 + 1, RAM / 4096];
+      shadow.tree.evict(state.index >>> 9);
+      shadow.install(root, VPN, { gpa: RAM + FIRST * 4096, flags: 0xc7, level: 0, tables }, shadow.generation);
+      shadow.pool.entries.writeOnce(shadow.installed, shadow.spte(shadow.installed) & ~SPTE_A);
+      state.entered = shadow.installed;
+      vm.tables.unlock();
+    },
+    drop(state) {
+      if (state.entered < 0) return;
+      const { vm } = state;
+      vm.tables.lock();
+      vm.shadow.tree.drop(state.entered);
+      vm.tables.unlock();
+    },
+  },
+  check(state) {
+    checkVm(state.vm);
+    return useIsLost(state);
+  },
+});
+
 export const peekAndLog = model({
   name: 'kvm: a look without the lock, and the dirty log that takes the right to write',
   setup: () => setup(KVM_MEM_LOG_DIRTY_PAGES),
@@ -147,7 +189,7 @@ export const peekAndAge = model({
     {
       name: 'the look leaves no mark',
       file: 'kvm/shadow.ts',
-      find: 'if (pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;',
+      find: 'if ((spte & SPTE_A) === 0 && pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;',
       replace: '',
       fails: /N14/,
     },
