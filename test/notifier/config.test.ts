@@ -197,7 +197,7 @@ async function minified(define: Record<string, string>, plugins: Plugin[] = []):
   const common = { bundle: true, format: 'esm', platform: 'node', write: false } as const;
   const stdin = { contents, resolveDir: import.meta.dirname, loader: 'ts' as const };
   let text = (await build({ ...common, stdin, define, plugins, minifySyntax: true })).outputFiles[0]!.text;
-  for (const minifier of [{ minifySyntax: true }, { minify: true }]) {
+  for (const minifier of [{ minifySyntax: true }, { minifySyntax: true }, { minify: true }]) {
     const again = { contents: text, loader: 'js' as const };
     text = (await build({ ...common, stdin: again, ...minifier })).outputFiles[0]!.text;
   }
