@@ -1,26 +1,17 @@
-import { Words } from '../src/base/index.js';
-import {
-  FAULT_FLAG_WRITE,
-  Host,
-  INVALIDATE_SEQ_WORDS,
-  InvalidateSeq,
-  MAP_ANONYMOUS,
-  MAP_PRIVATE,
-  type Mm,
-  mmuNotifierRegister,
-  PAGE_SIZE,
-} from '../src/mm/index.js';
+import { FAULT_FLAG_WRITE, Host, MAP_ANONYMOUS, MAP_PRIVATE, type Mm, PAGE_SIZE } from '../src/mm/index.js';
 import { digits, markdownTable, median, option, quantile } from './lib/common.js';
 import { instructionsPerCall } from './lib/insns.js';
+import { registerDriver } from './lib/notifydriver.js';
 
 /**
  * What a notifier costs the one who takes pages away: MADV_DONTNEED of 512 present pages in one call, and page by page, with 0, 1, 2, 4, 16 and 1000
  * subscriptions on the mm, of which one covers the pages (none of 0). And with 1, 2, 4 and 16 that all do.
  *
- * The driver keeps a flat table and an InvalidateSeq: it zaps what it has, as GuestRam and kvm's direct table do. The cost is what comes on top of the same call
- * with nothing registered, in turn, as medians with their quartiles.
+ * The driver (lib/notifydriver.ts) keeps a flat table and an InvalidateSeq. The cost is what comes on top of the same call with nothing registered, in turn, as
+ * medians with their quartiles.
  *
- * With nothing registered a call is counted in instructions, with the hooks and without (CONFIG_PTE_NOTIFIERS false): lib/insns.ts.
+ * A call is counted in instructions too (lib/insns.ts), in programs that do nothing else: without hooks (CONFIG_PTE_NOTIFIERS false), with nothing registered, and
+ * with one driver.
  *
  *   npm run bench -- notify [--rounds 200]
  */
@@ -48,29 +39,9 @@ class World {
     this.name = name;
     this.mm = host.createMm();
     this.va = this.mm.mmap(2 ** 30, NR_PAGES * PAGE_SIZE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
-    for (let k = 0; k < nrOthers; k++) this.register(this.va + (k + 2) * NR_PAGES * PAGE_SIZE, seq);
-    for (let k = 0; k < nrConcerned; k++) this.register(this.va, seq);
-  }
-
-  private register(start: number, counts: boolean): void {
-    const words = new Words(host.memory, host.arenaAlloc(4 * INVALIDATE_SEQ_WORDS, 4), INVALIDATE_SEQ_WORDS);
-    for (let i = 0; i < INVALIDATE_SEQ_WORDS; i++) words.writeOnce(i, 0);
-    const seq = new InvalidateSeq(words, 0);
-    const table = new Int32Array(NR_PAGES);
-    const base = start / PAGE_SIZE;
-    mmuNotifierRegister(this.mm, start, start + NR_PAGES * PAGE_SIZE, {
-      invalidateRangeStart: (_sub, range) => {
-        if (counts) seq.beginRange(range);
-        const { ranges, nrRanges } = range;
-        for (let i = 0; i < nrRanges; i++) {
-          const end = Math.min(table.length, ranges[2 * i + 1]! - base);
-          for (let k = Math.max(0, ranges[2 * i]! - base); k < end; k++) table[k] = 0;
-        }
-      },
-      invalidateRangeEnd: () => {
-        if (counts) seq.end();
-      },
-    });
+    for (let k = 0; k < nrOthers; k++)
+      registerDriver(host, this.mm, this.va + (k + 2) * NR_PAGES * PAGE_SIZE, NR_PAGES, seq);
+    for (let k = 0; k < nrConcerned; k++) registerDriver(host, this.mm, this.va, NR_PAGES, seq);
   }
 
   private touch(): void {
@@ -139,16 +110,21 @@ process.stdout.write(
   `a range, for each of 2, 4, 16 concerned drivers: ${all.map((w, i) => per(w, [2, 4, 16][i]!)).join(', ')} ns a page\n`,
 );
 
-async function instructions(hooks: boolean): Promise<number> {
-  const define = { __CONFIG_PTE_NOTIFIERS__: String(hooks), __CONFIG_LOCKDEP__: 'false' };
-  return instructionsPerCall('bench/lib/notifyloop.ts', define);
+/** The program of bench/lib/notifyloop.ts with the hooks or without, and with no driver, one that zaps, or one that counts brackets too. */
+async function instructions(hooks: boolean, driver: 'none' | 'zaps' | 'counts'): Promise<number> {
+  const flags = { __CONFIG_PTE_NOTIFIERS__: String(hooks), __CONFIG_LOCKDEP__: 'false' };
+  return instructionsPerCall('bench/lib/notifyloop.ts', { ...flags, __DRIVER__: JSON.stringify(driver) });
 }
 
 try {
-  const [on, off] = [await instructions(true), await instructions(false)];
+  const off = await instructions(false, 'none');
+  const on = await instructions(true, 'none');
+  const zaps = await instructions(true, 'zaps');
+  const counts = await instructions(true, 'counts');
   process.stdout.write(
-    `nothing registered, MADV_DONTNEED of one page: ${on.toFixed(0)} instructions with the hooks, ${off.toFixed(0)} without, ${(on - off).toFixed(0)} for them\n`,
+    `instructions of MADV_DONTNEED of one page: ${off.toFixed(0)} without hooks, ${on.toFixed(0)} with nothing registered, ` +
+      `${zaps.toFixed(0)} with a driver that zaps, ${counts.toFixed(0)} with one that counts brackets too\n`,
   );
 } catch (error) {
-  process.stdout.write(`nothing registered: instructions NOT COUNTED: ${String(error)}\n`);
+  process.stdout.write(`instructions NOT COUNTED: ${String(error)}\n`);
 }

@@ -15,10 +15,11 @@ export type WordsLabel = string | { word(i: number): string; value?(i: number, v
  * method is sequentially consistent.
  */
 export class Words {
-  readonly length: number;
+  // WHY = 0: a field that begins as undefined is a value of any kind to the engine, which asks of which at each use.
+  readonly length: number = 0;
+  private readonly byteOffset: number = 0;
   private readonly i32: Int32Array;
   private readonly ops: WordOps;
-  private readonly byteOffset: number;
 
   /** `length` 32-bit words from `byteOffset` (a multiple of 4). `label` is for the explorer alone. */
   constructor(memory: { buffer: SharedArrayBuffer }, byteOffset: number, length: number, _label?: WordsLabel) {

@@ -72,6 +72,10 @@ export class Mm {
   oomScoreAdj = 0;
   /** Why it was killed, once it was, in one line: every fault is refused with it. */
   oomKilled: string | undefined;
+  /** Subscriptions, and one more where other threads map pages: 0 where nobody has to know of brackets. The hooks' own, as is the next. */
+  declare nrWatchers: number;
+  /** Drivers that hear of mmapLock, and those that have yet to hear that it was given back. */
+  declare nrLockHooks: number;
   /** Other threads that map pages of it by themselves; undefined where there are none. The hooks' own (remote/hooks.ts). */
   declare remotes: Remotes | undefined;
   /** Reclaim's marks while it works on a batch. */
@@ -87,6 +91,8 @@ export class Mm {
     this.pageTable = new PageTable(host.tables, rootTable);
     this.mmapLock = new MmapLock(this);
     if (CONFIG_PTE_NOTIFIERS) {
+      this.nrWatchers = 0;
+      this.nrLockHooks = 0;
       this.notifiers = new MmuNotifiers(this, host.notifierHost);
       this.range = new RangeList(this);
       this.remotes = undefined;

@@ -14,7 +14,7 @@ import type { MmapLockMode } from './subscription.js';
 
 /** Whether there is nobody who has to know of brackets: no driver, and no thread that maps pages by itself. */
 function isUnwatched(mm: Mm): boolean {
-  return mm.notifiers.nrSubscriptions === 0 && mm.remotes === undefined;
+  return mm.nrWatchers === 0;
 }
 
 /** Begins to say what a bracket is about. */
@@ -103,13 +103,13 @@ export function mmuNotifierRelease(mm: Mm): void {
 /** The mmap lock is about to be taken (S7). Pairs with `mmuNotifierMmapUnlocked`. */
 export function mmuNotifierMmapLocking(mm: Mm, mode: MmapLockMode): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  if (mm.notifiers.lockHooks.nr > 0) mm.notifiers.lockHooks.tellLocking(mode);
+  if (mm.nrLockHooks > 0) mm.notifiers.lockHooks.tellLocking(mode);
 }
 
 /** It has been given back. Pairs with `mmuNotifierMmapLocking`. */
 export function mmuNotifierMmapUnlocked(mm: Mm, mode: MmapLockMode): void {
   if (!CONFIG_PTE_NOTIFIERS) return;
-  if (mm.notifiers.lockHooks.nrTold > 0) mm.notifiers.lockHooks.tellUnlocked(mode);
+  if (mm.nrLockHooks > 0) mm.notifiers.lockHooks.tellUnlocked(mode);
 }
 
 /** Frames that poisoned subscriptions may map (N19). */

@@ -48,9 +48,10 @@ function describeState(state: number): string {
 
 export class InvalidateSeq {
   private readonly words: Words;
-  private readonly state: number;
-  private readonly startVpn: number;
-  private readonly endVpn: number;
+  // WHY = 0: a field that begins as undefined is a value of any kind to the engine, which asks of which at each use.
+  private readonly state: number = 0;
+  private readonly startVpn: number = 0;
+  private readonly endVpn: number = 0;
 
   /** Uses words [base, base + 3), which must be zero. */
   constructor(words: Words, base: number) {

@@ -1,3 +1,4 @@
+import type { Mm } from '../mm.js';
 import type { Callbacks } from './callbacks.js';
 import type { MmapLockMode, MmuSubscription } from './subscription.js';
 
@@ -6,32 +7,39 @@ import type { MmapLockMode, MmuSubscription } from './subscription.js';
  * one hears of the other, though others come and go in between.
  */
 export class LockHooks {
+  private readonly mm: Mm;
   private readonly callbacks: Callbacks;
-  /** In the order of registration; `nr` of them. */
+  /** In the order of registration. */
   private readonly subs: MmuSubscription[] = [];
-  nr = 0;
-  /** Those who were told that it is taken, and will be told that it was given back; `nrTold` of them. */
+  /** Those who were told that it is taken, and will be told that it was given back. */
   private readonly told: MmuSubscription[] = [];
-  nrTold = 0;
 
-  constructor(callbacks: Callbacks) {
+  constructor(mm: Mm, callbacks: Callbacks) {
+    this.mm = mm;
     this.callbacks = callbacks;
   }
 
+  /** What the hooks look at before they come here. */
+  private count(): void {
+    this.mm.nrLockHooks = this.subs.length + this.told.length;
+  }
+
   add(sub: MmuSubscription): void {
-    if (sub.ops.mmapLock !== undefined || sub.ops.mmapUnlock !== undefined) this.nr = this.subs.push(sub);
+    if (sub.ops.mmapLock !== undefined || sub.ops.mmapUnlock !== undefined) this.subs.push(sub);
+    this.count();
   }
 
   remove(sub: MmuSubscription): void {
     const i = this.subs.indexOf(sub);
     if (i >= 0) this.subs.splice(i, 1);
-    this.nr = this.subs.length;
+    this.count();
   }
 
   tellLocking(mode: MmapLockMode): void {
     for (const sub of this.subs) {
       const { ops } = sub;
-      this.nrTold = this.told.push(sub);
+      this.told.push(sub);
+      this.count();
       if (ops.mmapLock !== undefined) this.callbacks.guard(sub, 'mmapLock', () => ops.mmapLock!(sub, mode));
     }
   }
@@ -40,7 +48,7 @@ export class LockHooks {
   tellUnlocked(mode: MmapLockMode): void {
     for (let sub = this.told.pop(); sub !== undefined; sub = this.told.pop()) {
       const { ops } = sub;
-      this.nrTold = this.told.length;
+      this.count();
       if (ops.mmapUnlock !== undefined) this.callbacks.guard(sub, 'mmapUnlock', () => ops.mmapUnlock!(sub, mode));
     }
   }

@@ -47,7 +47,7 @@ export class MmuNotifiers {
     this.host = host;
     this.callbacks = new Callbacks(mm, host);
     this.brackets = new Brackets(this.subs, this.callbacks);
-    this.lockHooks = new LockHooks(this.callbacks);
+    this.lockHooks = new LockHooks(mm, this.callbacks);
     this.areas = new Areas(this.subs, this.callbacks, (sub) => this.remove(sub));
   }
 
@@ -68,6 +68,7 @@ export class MmuNotifiers {
     const sub = new MmuSubscription(this.mm, ops, this.host.nextId(), options);
     this.subs.add(sub, start, end);
     this.nrSubscriptions++;
+    this.mm.nrWatchers++;
     this.lockHooks.add(sub);
     return sub;
   }
@@ -90,6 +91,7 @@ export class MmuNotifiers {
   private remove(sub: MmuSubscription): void {
     this.subs.remove(sub);
     this.nrSubscriptions--;
+    this.mm.nrWatchers--;
     this.lockHooks.remove(sub);
   }
 

@@ -61,6 +61,7 @@ export class Remotes {
     this.armsAddr = host.arenaAlloc(nrTables * 4, 8);
     this.arms = new Words(host.memory, this.armsAddr, nrTables, { word: (i) => `arm of table ${i}` });
     for (let i = 0; i < nrTables; i++) this.arms.writeOnce(i, 0);
+    mm.nrWatchers++;
   }
 
   create(options: RemoteOptions): RemoteArea {
@@ -82,6 +83,7 @@ export class Remotes {
     if (this.keepsTables) mm.pageTable.destroy();
     mm.host.arenaFree(this.armsAddr, this.arms.length * 4);
     mm.remotes = undefined;
+    mm.nrWatchers--;
   }
 
   drain(): void {
