@@ -1,3 +1,4 @@
+import { KernelError } from '../base/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { RiscvEngine } from '../riscv/index.js';
 import { CAPABILITIES, KVM_CAP_MAX_VCPUS, KVM_CAP_NR_VCPUS } from './capabilities.js';
@@ -51,8 +52,10 @@ export class Kvm {
     };
   }
 
-  /** A VM whose memslots lie in `mm`, which must be of this host. */
+  /** A VM whose memslots lie in `mm`. Throws KernelError EINVAL where that is of another host, or for an option; ENOMEM. */
   createVm(mm: Mm, options: VmOptions = {}): Vm {
+    if (mm.host !== this.host)
+      throw new KernelError('EINVAL', 'createVm', `${mm.name} must be an mm of this Kvm's own host`);
     return new Vm(mm, this.engine, this.env, this.state, options);
   }
 

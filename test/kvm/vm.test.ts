@@ -53,6 +53,11 @@ test('what KVM refuses is refused', async () => {
   expect(() => t.kvm.createVm(t.mm, { nrShadowPages: 2 })).toThrow(
     'EINVAL: createVm: nrShadowPages 2 must be 3 at least',
   );
+  const host = newHost(64);
+  expect(() => t.kvm.createVm(host.createMm({ name: 'another' }))).toThrow(
+    "EINVAL: createVm: another must be an mm of this Kvm's own host",
+  );
+  await host.stop();
   expect(t.kvm.checkExtension(KVM_CAP_SYNC_MMU)).toBe(1);
   expect(t.kvm.checkExtension(9999)).toBe(0);
 });
