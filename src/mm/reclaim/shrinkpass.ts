@@ -189,7 +189,7 @@ export class ShrinkPass {
    */
   private unmapSameFilled(pfn: number, number: number): void {
     const { host } = this;
-    const stays = (host.frames.flags[pfn]! & PG_PINNED) !== 0 || isHeld(host, pfn) || this.bracket.refused(pfn);
+    const stays = isHeld(host, pfn) || this.bracket.refused(pfn);
     if (!stays && host.sameFilled.numberOf(pfn) === number) {
       this.visiting = pfn;
       this.visitingNumber = number;

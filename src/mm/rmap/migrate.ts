@@ -1,7 +1,7 @@
 import type { Host } from '../host.js';
 import { pfnToPa } from '../layout.js';
 import { MMU_NOTIFY_CLEAR } from '../notifier/range.js';
-import { PG_LOCKED, PG_LRU, PG_PINNED, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
+import { PG_LOCKED, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK } from '../page/frames.js';
 import { isHeld } from '../page/page.js';
 import { migrationPfn, migrationToPte, mkMigrationPte, pteIsMigration } from '../pgtable/pte.js';
 import type { Vma } from '../vma/vma.js';
@@ -40,11 +40,11 @@ export class Migration {
     this.restoreOne = (vma, vpn) => this.restore(vma, vpn);
   }
 
-  /** Whether the page in the frame can go elsewhere now: nobody but ptes and caches refers to it, and no transfer is under way. */
+  /** Whether the page in the frame can go elsewhere now: nobody but ptes and caches refers to it (a pin is a reference), and no transfer is under way. */
   isMovable(pfn: number): boolean {
     const { flags } = this.host.frames;
     const f = flags[pfn]!;
-    if ((f & PG_LRU) === 0 || (f & (PG_LOCKED | PG_WRITEBACK | PG_PINNED)) !== 0) return false;
+    if ((f & PG_LRU) === 0 || (f & (PG_LOCKED | PG_WRITEBACK)) !== 0) return false;
     return !isHeld(this.host, pfn);
   }
 
