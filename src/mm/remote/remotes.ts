@@ -153,7 +153,6 @@ export class Remotes {
   /** [startVpn, endVpn) of the VMA is about to get these rights and flags. */
   vmaChanges(vma: Vma, startVpn: number, endVpn: number, prot: number, flags: number): void {
     if (!this.isPlain(vma, prot, flags)) this.disarm(startVpn, endVpn);
-    this.drain();
   }
 
   private disarm(startVpn: number, endVpn: number): void {
