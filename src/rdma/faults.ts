@@ -81,7 +81,7 @@ export async function serveFault(
       await turn();
       continue;
     }
-    if (result < 0) return mr.isLive ? FAILED_FAULT : 0;
+    if (result < 0) return FAILED_FAULT;
     break;
   }
   if (major) counts.majorFaults++;
