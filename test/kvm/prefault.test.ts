@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
 import { KVM_CAP_PRE_FAULT_MEMORY } from '../../src/kvm/index.js';
-import { MemorySwap } from '../../src/mm/index.js';
+import { MemorySwap, mmuNotifierRegister, VA_SIZE } from '../../src/mm/index.js';
 import { SlotWorld } from './slotworld.js';
 import { newHost, PAGE } from './testvm.js';
 
@@ -96,6 +96,26 @@ test('M36: the slot goes, with its memory, while prefault waits for a page of it
     w.t.check();
     if (!comesBack) w.set({});
   }
+});
+
+test('M36: the slot goes, and another comes, while prefault asks for a page without waiting: the other’s is installed', async () => {
+  const w = await newWorld(8);
+  await w.t.mm.write(w.t.at(43), Uint8Array.of(7));
+  let nrTaken = 0;
+  // Prefault holds no lock of the VM yet.
+  mmuNotifierRegister(w.t.mm, 0, VA_SIZE, {
+    mmapLock: () => {
+      if (nrTaken++ > 0) return;
+      w.delete();
+      w.set({ userspaceAddr: w.t.at(40) });
+    },
+  });
+  await w.t.vcpu.preFaultMemory({ gpa: w.gpa(3), size: PAGE });
+  expect(nrTaken).toBeGreaterThan(0);
+  const pfn = w.t.mm.tryGetPage(w.t.at(43), 0);
+  w.t.mm.putPage(pfn);
+  expect(w.t.vm.slots.find(w.gpa(3) / PAGE)!.direct.load(3) >>> 12).toBe(pfn);
+  w.t.check();
 });
 
 test('N3 N8: prefault during a bracket installs nothing, and is done after it', async () => {

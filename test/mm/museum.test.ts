@@ -12,6 +12,7 @@ import {
   mmuNotifierUnregister,
   VA_SIZE,
 } from '../../src/mm/index.js';
+import { PTE_WRITE } from '../../src/mm/pgtable/pte.js';
 import { TestDriver } from './testdriver.js';
 
 /** Bugs that others had (docs/contract.md, museum), and what holds for every bracket, on random operations. */
@@ -172,6 +173,21 @@ test('M12: the very first subscription is heard from the next bracket on, with n
   expect(log).toEqual(['start', 'end']);
 });
 
+test('N10 M12: one that comes when another has gone is heard, and so is who was there', () => {
+  const { mm, va } = setUp();
+  const called: string[] = [];
+  const register = (name: string, page: number) =>
+    mmuNotifierRegister(mm, va + page * PAGE, va + (page + 1) * PAGE, {
+      invalidateRangeStart: () => void called.push(name),
+    });
+  const first = register('first', 0);
+  register('second', 1);
+  mmuNotifierUnregister(first);
+  register('third', 2);
+  for (let page = 0; page < 3; page++) mm.madviseDontneed(va + page * PAGE, PAGE);
+  expect(called).toEqual(['second', 'third']);
+});
+
 test('M13: a driver that will not be hurried keeps its own pages, and kswapd takes those of others', () => {
   const { host, mm, va } = setUp();
   const other = host.createMm();
@@ -230,6 +246,10 @@ test('M18: a right that was raised is there after one more fault, and nobody is 
   expect(driver.tryFault(va, true)).toBeGreaterThan(0);
   expect(driver.access(va, true)).toBeDefined();
   expect(driver.nrStarts).toBe(0);
+  // And in the pte: who asks next finds it without a fault.
+  const { pgfault } = host.vmstat;
+  mm.writeSync(va, new Uint8Array([2]));
+  expect([(mm.pageTable.get(va / PAGE) & PTE_WRITE) !== 0, host.vmstat.pgfault]).toEqual([true, pgfault]);
 });
 
 test('M19 M20: what goes is in the ranges of its bracket, which are never empty, sorted, and inside their hull', () => {

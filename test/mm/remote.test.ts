@@ -23,6 +23,9 @@ import {
   PROT_WRITE,
   REMOTE_ZERO,
 } from '../../src/mm/index.js';
+import { AREA_HEAD, areaWords, slotPfn, slotVpn } from '../../src/mm/remote/descriptor.js';
+import type { RemoteArea } from '../../src/mm/remote/remotearea.js';
+import { demandZeroPte } from '../../src/mm/remote/undrained.js';
 import { RemoteDriver, RemoteUser, serve } from './remotedriver.js';
 
 const PAGE = 4096;
@@ -296,6 +299,24 @@ describe('N19: a poisoned driver', () => {
     checkHost(w.host);
   });
 
+  it('whose thread is about to write a pte: it is waited for, and the page is pinned like the others', () => {
+    const w = world();
+    const { host, mm, user, area } = w;
+    user.write(0, 1);
+    area.drain();
+    // The thread has said where its next frame goes, and has not written the pte yet.
+    expect(isStopped(1, () => user.write(1, 2))).toBe(true);
+    goOnWhenLookedAt(area, 20);
+    w.driver.sub.ops.invalidateRangeStart = () => {
+      throw new Error('broken');
+    };
+    mm.madvise(VA + 32 * PAGE, PAGE, MADV_DONTNEED);
+    vi.restoreAllMocks();
+    expect(mm.pagemap(VA + PAGE, 1)[0]).toMatchObject({ present: true });
+    expect(host.stats().pinnedFrames).toBe(3);
+    checkHost(host);
+  });
+
   it.each(['munmap', 'exit'] as const)(
     'whose thread stood still before it wrote a pte, and goes on after %s, harms nobody',
     (how) => {
@@ -349,6 +370,23 @@ function stoppedBeforePte<T>(body: () => T): { nrCalls: number; result: T | unde
     return real.apply(this, args);
   });
   return run;
+}
+
+/** The thread, stopped before it writes the pte, writes it when its slot is looked at for the `nrLooks`th time. */
+function goOnWhenLookedAt({ mm, descriptor }: RemoteArea, nrLooks: number): void {
+  const { areaAddr, capacity } = descriptor;
+  const words = new Words(mm.host.memory, areaAddr, areaWords(capacity));
+  const head = words.load(AREA_HEAD);
+  const vpn = words.load(slotVpn(head, capacity));
+  const real = Words.prototype.load;
+  let nr = 0;
+  vi.spyOn(Words.prototype, 'load').mockImplementation(function (this: Words, i) {
+    const value = real.call(this, i);
+    if (value !== vpn || ++nr !== nrLooks) return value;
+    mm.pageTable.words.store(mm.pageTable.find(vpn), demandZeroPte(words.readOnce(slotPfn(head, capacity))));
+    words.store(AREA_HEAD, head + 1);
+    return value;
+  });
 }
 
 /** The thread is stopped for ever before its store number `nrStores`. */

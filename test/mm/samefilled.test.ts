@@ -11,6 +11,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from '../../src/mm/index.js';
+import { TestDriver } from './testdriver.js';
 
 const PAGE = 4096;
 const RW = PROT_READ | PROT_WRITE;
@@ -151,5 +152,18 @@ describe('pages of one value repeated', () => {
     host.u8[pfn * PAGE] = 7;
     mm.putPage(pfn);
     expect(contents(mm, va)[0]).toBe(7);
+  });
+
+  it('N12: one of an mm whose driver refuses stays mapped', () => {
+    const { host, mm, va } = make();
+    mm.writeSync(va, pageOf(2n));
+    const driver = new TestDriver(mm);
+    driver.refuse = true;
+    for (let pass = 0; pass < 4; pass++) host.reclaim.shrink(false, true, true);
+    checkHost(host);
+    expect([mm.residentPages, host.stats().sameFilledPages]).toEqual([1, 0]);
+    driver.refuse = false;
+    for (let pass = 0; pass < 4; pass++) host.reclaim.shrink(false, true, true);
+    expect([mm.residentPages, host.stats().sameFilledPages]).toEqual([0, 1]);
   });
 });

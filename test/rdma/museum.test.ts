@@ -221,6 +221,20 @@ test('M42: an iova that is not the virtual address leads to the right page', asy
   await expect(w.b.pd.regMrIova(va, PAGE_SIZE, 12, ODP)).rejects.toThrow(/EINVAL.*must lie in its page/);
 });
 
+test('M42: advice names iovas as well: the pages that it brings in are those, and their accesses no faults', async () => {
+  await start();
+  const va = w.mmap(w.b, 8);
+  const iova = 2 ** 45 + 3 * PAGE_SIZE + 100;
+  const mr = await w.b.pd.regMrIova(va + PAGE_SIZE + 100, 5 * PAGE_SIZE, iova, ODP);
+  // From the last byte of page 1 of the region to the first of page 3.
+  const sgList = [{ addr: iova + 2 * PAGE_SIZE - 101, length: PAGE_SIZE + 2, lkey: mr.lkey }];
+  await w.b.pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
+  expect(mr.stats()).toMatchObject({ residentPages: 3, pagePrefetches: 3 });
+  expect((await read(mr, iova + PAGE_SIZE - 100, 3 * PAGE_SIZE)).status).toBe(IBV_WC_SUCCESS);
+  expect(mr.stats()).toMatchObject({ residentPages: 3, pageFaults: 0 });
+  w.check();
+});
+
 test('M43: an entry for reading is not taken for one to write, and a refused access keeps no lock', async () => {
   await start();
   const { va, mr } = await w.region(w.b, 4);
