@@ -1,4 +1,5 @@
 export * from './assert.js';
+export * from './bigendian.js';
 export * from './config.js';
 export * from './configlockdep.js';
 export * from './errno.js';

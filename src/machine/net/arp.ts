@@ -1,6 +1,6 @@
+import { get16, get32, put16, put32 } from '../../base/index.js';
 import { ETH_HEADER_BYTES } from './ethernet.js';
 import type { FrameWriter } from './frames.js';
-import { get16, get32, put16, put32 } from './wire.js';
 
 /**
  * ARP for the addresses that the network itself has.

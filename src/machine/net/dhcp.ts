@@ -1,6 +1,6 @@
+import { get32, put32 } from '../../base/index.js';
 import { type FrameWriter, IPPROTO_UDP, type Ipv4Packet, PAYLOAD_AT } from './frames.js';
 import { putUdpHeader, UDP_HEADER_BYTES } from './udpheader.js';
-import { get32, put32 } from './wire.js';
 
 /**
  * A DHCP server with one address to give: every client on this link is the guest.

@@ -1,5 +1,6 @@
+import { get16, get32, put16, put32 } from '../../base/index.js';
 import { ETH_FRAME_BYTES, ETH_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, type FrameSink } from './ethernet.js';
-import { foldChecksum, get16, get32, put16, put32, sum16 } from './wire.js';
+import { foldChecksum, sum16 } from './wire.js';
 
 /**
  * IPv4 packets in Ethernet frames: `Ipv4Packet` reads one that a guest sent, and believes nothing; `FrameWriter` makes those that a

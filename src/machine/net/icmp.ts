@@ -1,6 +1,7 @@
+import { put16, put32 } from '../../base/index.js';
 import { ETH_HEADER_BYTES } from './ethernet.js';
 import { type FrameWriter, IPPROTO_ICMP, type Ipv4Packet, PAYLOAD_AT } from './frames.js';
-import { foldChecksum, put16, put32, sum16 } from './wire.js';
+import { foldChecksum, sum16 } from './wire.js';
 
 /**
  * ICMP: the echo of the network's own addresses, and the message that nobody is at a port.

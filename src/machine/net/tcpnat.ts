@@ -1,3 +1,4 @@
+import { put16, put32 } from '../../base/index.js';
 import { type FrameWriter, IPPROTO_TCP, type Ipv4Packet, PAYLOAD_AT } from './frames.js';
 import type { HostStream, HostStreamEvents, NetBackend } from './netbackend.js';
 import type { NetClock } from './netclock.js';
@@ -11,7 +12,7 @@ import {
   TCP_SYN,
   TcpSegment,
 } from './tcpsegment.js';
-import { foldChecksum, pseudoSum, put16, put32, sum16 } from './wire.js';
+import { foldChecksum, pseudoSum, sum16 } from './wire.js';
 
 /**
  * TCP of a guest, joined to sockets of the host: the table of connections, their segments, their timers.

@@ -1,5 +1,6 @@
+import { get16, get32 } from '../../base/index.js';
 import { IPPROTO_TCP, type Ipv4Packet } from './frames.js';
-import { foldChecksum, get16, get32, pseudoSum, sum16 } from './wire.js';
+import { foldChecksum, pseudoSum, sum16 } from './wire.js';
 
 /**
  * A view of one TCP segment that a guest sent; `parse` sets it to the next one.

@@ -1,5 +1,6 @@
+import { get16, put16 } from '../../base/index.js';
 import { IPPROTO_UDP, type Ipv4Packet, PAYLOAD_AT } from './frames.js';
-import { foldChecksum, get16, pseudoSum, put16, sum16 } from './wire.js';
+import { foldChecksum, pseudoSum, sum16 } from './wire.js';
 
 /** UDP's header. Source: RFC 768. */
 

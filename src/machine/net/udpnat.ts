@@ -1,10 +1,10 @@
+import { get16 } from '../../base/index.js';
 import { ETH_HEADER_BYTES, ETH_MTU } from './ethernet.js';
 import { type FrameWriter, IPPROTO_UDP, IPV4_HEADER_BYTES, type Ipv4Packet, PAYLOAD_AT } from './frames.js';
 import { ICMP_PORT_UNREACHABLE, ICMP_PROHIBITED, sendUnreachable, unreachable } from './icmp.js';
 import type { HostDatagrams, NetBackend } from './netbackend.js';
 import type { NetClock } from './netclock.js';
 import { putUdpHeader, UDP_HEADER_BYTES } from './udpheader.js';
-import { get16 } from './wire.js';
 
 /**
  * UDP of a guest, joined to sockets of the host: a flow for each pair of a guest's port and an address it sends to.

@@ -1,3 +1,4 @@
+import { get16 } from '../../base/index.js';
 import { handleArp } from './arp.js';
 import { DHCP_SERVER_PORT, handleDhcp } from './dhcp.js';
 import { refuseQuery } from './dnsrefusal.js';
@@ -17,7 +18,7 @@ import type { NetClock } from './netclock.js';
 import { TcpNat } from './tcpnat.js';
 import { putUdpHeader, UDP_HEADER_BYTES, udpPayloadBytes } from './udpheader.js';
 import { UdpNat } from './udpnat.js';
-import { get16, ipv4, ipv4Text } from './wire.js';
+import { ipv4, ipv4Text } from './wire.js';
 
 /**
  * A network for one guest, made of the host's sockets, as QEMU's `-netdev user`: needs no rights, and shows the guest nothing of the

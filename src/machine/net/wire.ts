@@ -1,30 +1,10 @@
 /**
- * Numbers as the Internet writes them (big endian), addresses, and the Internet checksum.
+ * The Internet checksum, and addresses of IPv4, which are uint32 numbers.
  *
- * Nothing here checks bounds: who reads has looked at the length first. IPv4 addresses are uint32 numbers.
+ * Nothing here checks bounds: who reads has looked at the length first.
  *
  * Source: RFC 1071 (checksum).
  */
-
-export function get16(bytes: Uint8Array, at: number): number {
-  return (bytes[at] << 8) | bytes[at + 1];
-}
-
-export function get32(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3]) >>> 0;
-}
-
-export function put16(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 8;
-  bytes[at + 1] = value;
-}
-
-export function put32(bytes: Uint8Array, at: number, value: number): void {
-  bytes[at] = value >>> 24;
-  bytes[at + 1] = value >>> 16;
-  bytes[at + 2] = value >>> 8;
-  bytes[at + 3] = value;
-}
 
 /** The sum of the 16-bit words of [start, end), not yet folded, added to `sum`. An odd last byte counts as a high one. */
 export function sum16(bytes: Uint8Array, start: number, end: number, sum = 0): number {

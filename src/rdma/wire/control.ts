@@ -1,4 +1,4 @@
-import { get32, get64, wraps } from './bigendian.js';
+import { get32, get64 } from '../../base/index.js';
 import {
   QN_ATOMIC_RESPONSE,
   QN_READ_REQUEST,
@@ -30,6 +30,7 @@ import {
 } from './rdmap.js';
 import type { MessageReceiver } from './receiver.js';
 import type { InboundRead } from './requests.js';
+import { wraps } from './uint64.js';
 
 /**
  * RDMAP's own messages, on queues 1 to 3: READ requests, atomics and their responses, Terminate. Each is one segment of a fixed size;

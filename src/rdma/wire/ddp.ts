@@ -1,4 +1,4 @@
-import { get32, put16, put32 } from './bigendian.js';
+import { get32, put16, put32 } from '../../base/index.js';
 import { QN_ATOMIC_RESPONSE, QN_READ_REQUEST, QN_SEND, QN_TERMINATE } from './codes.js';
 
 /**

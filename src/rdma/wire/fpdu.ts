@@ -1,4 +1,4 @@
-import { get16, put16 } from './bigendian.js';
+import { get16, put16 } from '../../base/index.js';
 import type { Crc32c } from './crc32c.js';
 import { headerBytesOf } from './ddp.js';
 

@@ -1,4 +1,4 @@
-import { get16, put16 } from './bigendian.js';
+import { get16, put16 } from '../../base/index.js';
 
 /**
  * The frames of the MPA set-up, as bytes.

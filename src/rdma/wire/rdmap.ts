@@ -1,4 +1,4 @@
-import { get32, get64, put16, put32, put64 } from './bigendian.js';
+import { get32, get64, put16, put32, put64 } from '../../base/index.js';
 import { UNTAGGED_HEADER_BYTES } from './ddp.js';
 
 /**

@@ -1,4 +1,4 @@
-import { get32 } from './bigendian.js';
+import { get32 } from '../../base/index.js';
 import {
   RDMAP_IMMEDIATE,
   RDMAP_IMMEDIATE_SE,

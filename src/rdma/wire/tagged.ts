@@ -1,4 +1,3 @@
-import { joined, TWO_32, wraps } from './bigendian.js';
 import {
   RDMAP_READ_RESPONSE,
   refusedCode,
@@ -10,6 +9,7 @@ import {
 import type { StreamCore } from './core.js';
 import type { DdpHeader } from './ddp.js';
 import type { MessageReceiver } from './receiver.js';
+import { joined, TWO_32, wraps } from './uint64.js';
 
 /**
  * Tagged messages that arrive: WRITEs, and responses to our READs.

@@ -1,4 +1,4 @@
-import { joined, put32, put64, TWO_32 } from './bigendian.js';
+import { put32, put64 } from '../../base/index.js';
 import {
   RDMAP_ATOMIC_REQUEST,
   RDMAP_ATOMIC_RESPONSE,
@@ -29,6 +29,7 @@ import {
 import { type InboundRead, type OutstandingRead, RTR_ID } from './requests.js';
 import { OutgoingMessage } from './txmessage.js';
 import { TX_CREDIT, TX_DONE, TX_FULL, TX_HELD, TX_IDLE, TX_MEMORY } from './txstate.js';
+import { joined, TWO_32 } from './uint64.js';
 
 /**
  * The sending half of a stream: cuts messages into segments and these into FPDUs, whenever it is asked for bytes.

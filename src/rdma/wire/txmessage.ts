@@ -1,6 +1,6 @@
-import { joined, TWO_32 } from './bigendian.js';
 import { RDMAP_WRITE } from './codes.js';
 import type { TxMessage } from './owner.js';
+import { joined, TWO_32 } from './uint64.js';
 
 /** The one message of ours that is being sent: what the owner has filled in, and how far it has been sent. */
 export class OutgoingMessage implements TxMessage {

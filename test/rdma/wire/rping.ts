@@ -1,4 +1,4 @@
-import { get32, get64, put32, put64 } from '../../../src/rdma/wire/bigendian.js';
+import { get32, get64, put32, put64 } from '../../../src/base/index.js';
 import { RDMAP_SEND } from '../../../src/rdma/wire/index.js';
 import type { Connection } from './connection.js';
 import { read, write } from './flatnic.js';

@@ -1,10 +1,6 @@
 /**
  * Numbers in network byte order. Nothing here checks bounds: who reads has looked at the length first.
- *
- * 64-bit values are pairs of uint32 (high, low). `joined` makes one number of a pair, which is rounded above 2^53.
  */
-
-export const TWO_32 = 0x1_0000_0000;
 
 export function get16(bytes: Uint8Array, at: number): number {
   return (bytes[at] << 8) | bytes[at + 1];
@@ -34,13 +30,4 @@ export function put32(bytes: Uint8Array, at: number, value: number): void {
 export function put64(bytes: Uint8Array, at: number, value: bigint): void {
   put32(bytes, at, Number((value >> 32n) & 0xffff_ffffn));
   put32(bytes, at + 4, Number(value & 0xffff_ffffn));
-}
-
-export function joined(high: number, low: number): number {
-  return high * TWO_32 + low;
-}
-
-/** Whether a range of `lenBytes` from (high, low) on leaves 64 bits: its last byte would be below its first. */
-export function wraps(high: number, low: number, lenBytes: number): boolean {
-  return lenBytes > 0 && high + Math.floor((low + lenBytes - 1) / TWO_32) >= TWO_32;
 }
