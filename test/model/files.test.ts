@@ -424,7 +424,7 @@ const HANG = Symbol('hang');
 async function run(w: World, commands: Command[]): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const hang = new Promise<typeof HANG>((resolve) => {
-    timer = setTimeout(() => resolve(HANG), 5_000);
+    timer = setTimeout(() => resolve(HANG), 20_000);
   });
   const result = await Promise.race([runAll(w, commands), hang]);
   clearTimeout(timer);
