@@ -57,7 +57,7 @@ describe('a swap file spoilt from outside', () => {
   /** Two guests whose memory is mostly in the swap file; stopped. Their kernels look at all of theirs several times yet. */
   async function stoppedRun(name: string): Promise<{ command: Command; swap: string; json: string }> {
     const [swap, json] = [path.join(folder, name), path.join(folder, `${name}.json`)];
-    const args = '--guests 2 --ram 8M --frames 3M --append passes=6'.split(' ');
+    const args = '--guests 2 --ram 8M --frames 3M --append passes=4'.split(' ');
     const command = unpin(['boot', ...args, '--swap', swap, '--json', json]);
     for (const guest of ['guest0', 'guest1']) await command.until(new RegExp(`${guest}\\] memhog: kernel: .* pass 2`));
     command.process.kill('SIGSTOP');
