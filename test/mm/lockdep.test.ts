@@ -71,7 +71,7 @@ test('N7: a lock taken twice is told, and no deadlock', () => {
   words.unlock(2);
   expect(fault(() => words.unlock(2))).toMatch(new RegExp(`given back that this thread does not hold\nhere: ${HERE}`));
   mm.mmapLock.lock('read');
-  expect(fault(() => mm.mmapLock.lock('write'))).toMatch(/N7: mmapLock/);
+  expect(fault(() => mm.mmapLock.lock('write'))).toMatch(/N7: mmapLock taken for write while it is held for read/);
 });
 
 test('N7: mmapLocks are taken in the order of their mms', () => {

@@ -211,6 +211,23 @@ test('N7: brackets of one mm nest, each end goes with its start', () => {
   expect(mm.notifiers.inBracket).toBe(false);
 });
 
+test('N8: brackets that overlap hold up the hull of their ranges, and every page that a byte of them is in', () => {
+  const { mm } = setUp();
+  const { seq } = new TestDriver(mm);
+  const held = () => [0, 1, 2, 3, 4, 5, 6].filter((page) => seq.readRetry(seq.readBegin(), page * PAGE));
+  seq.begin(3 * PAGE + 100, 3 * PAGE + 101);
+  expect(held()).toEqual([3]);
+  seq.begin(5 * PAGE, 5 * PAGE + 1);
+  expect(held()).toEqual([3, 4, 5]);
+  seq.begin(PAGE, 2 * PAGE);
+  expect(held()).toEqual([1, 2, 3, 4, 5]);
+  seq.end();
+  seq.end();
+  expect(held()).toEqual([1, 2, 3, 4, 5]);
+  seq.end();
+  expect(held()).toEqual([]);
+});
+
 test('N12 M5: one refuses a non-blocking bracket: the others are ended, no pte is touched, kswapd goes on elsewhere', async () => {
   const { host, mm, va } = setUp();
   await touch(mm, va, 8);
@@ -445,6 +462,20 @@ test('N9 M32: a fault and the facts of its VMA are read under one mmapLock; what
   mm.munmap(va, PAGE);
   expect(driver.seq.readRetry(seq, va)).toBe(true);
   expect(driver.table.size).toBe(0);
+});
+
+test('N9: a fault that has waited looks its VMA up again, and the page with it, under mmapLock', async () => {
+  const { host, mm, va } = setUp();
+  await touch(mm, va, 1);
+  host.reclaim.shrink(true, true, true);
+  const log: unknown[] = [];
+  const present = () => (mm.pageTable.get(va / PAGE) & 1) === 1;
+  mmuNotifierRegister(mm, 0, PAGE, {
+    mmapLock: (_s, mode) => void log.push(mode, present()),
+    mmapUnlock: () => void log.push('unlock', present()),
+  });
+  await mm.faultIn(va, 0);
+  expect(log).toEqual(['read', false, 'unlock', false, 'read', false, 'unlock', true]);
 });
 
 test('N5: a page gets its new frame after the external entry of the old one is gone', async () => {

@@ -8,6 +8,7 @@ import {
   MAP_PRIVATE,
   MemorySwap,
   type Mm,
+  mmuNotifierRegister,
   PROT_READ,
   PROT_WRITE,
 } from '../../src/mm/index.js';
@@ -152,6 +153,16 @@ describe('pages of one value repeated', () => {
     host.u8[pfn * PAGE] = 7;
     mm.putPage(pfn);
     expect(contents(mm, va)[0]).toBe(7);
+  });
+
+  it('N15: what an external MMU writes until its entry is gone is kept', () => {
+    const { host, mm, va } = make();
+    mm.writeSync(va, pageOf(2n));
+    const pfn = mm.tryGetPage(va, 1);
+    mm.putPage(pfn);
+    mmuNotifierRegister(mm, va, va + PAGE, { invalidateRangeStart: () => void (host.u8[pfn * PAGE + 9] = 5) });
+    pageout(mm, va, 1);
+    expect(contents(mm, va)).toEqual(pageOf(2n).fill(5, 9, 10));
   });
 
   it('N12: one of an mm whose driver refuses stays mapped', () => {

@@ -8,6 +8,7 @@ import {
   MAP_PRIVATE,
   type Mm,
 } from '../../src/mm/index.js';
+import { HeldPages, MAX_HELD_PAGES } from '../../src/mm/fault/heldpages.js';
 import { FaultySwap } from './faultyswap.js';
 
 const PAGE = 4096;
@@ -256,6 +257,31 @@ test('N26: in the smallest host one guest holds what an instruction may need, an
   await Promise.all([work(mm, va), work(other, otherVa)]);
   checkHost(host, 16);
   expect(held.map((pfn, p) => mm.tryGetPage(va + p * PAGE, 0) === pfn)).toEqual(Array(16).fill(true));
+});
+
+test('N26: of more pages than one instruction can need none is forgotten', async () => {
+  const { host, mm, va } = setUp();
+  const held = new HeldPages(mm);
+  for (let p = 0; p <= MAX_HELD_PAGES; p++) {
+    await mm.write(va + p * PAGE, fill(p));
+    held.hold(mm.tryGetPage(va + p * PAGE, 0));
+  }
+  expect(held.length).toBeLessThanOrEqual(MAX_HELD_PAGES);
+  held.releaseAll();
+  checkHost(host);
+});
+
+test('N26: while swap is nearly full, a page that comes back gives up its slot', async () => {
+  const { host, mm, va } = setUp(16);
+  const slotsAfterRead = async (nrPages: number): Promise<number> => {
+    for (let p = 0; p < nrPages; p++) await mm.write(va + p * PAGE, fill(p + 1));
+    await evictAll(host);
+    expect(host.stats().swapSlotsUsed).toBe(nrPages);
+    await byteAt(mm, va);
+    return host.stats().swapSlotsUsed;
+  };
+  expect([await slotsAfterRead(8), await slotsAfterRead(16)]).toEqual([8, 15]);
+  checkHost(host);
 });
 
 test('a device that fails every write ends in ENOMEM, not in a hang', async () => {
