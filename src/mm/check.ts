@@ -180,9 +180,8 @@ function checkPresent(vma: Vma, vpn: number, pte: number, seen: Seen): void {
   seen.mapcount[pfn]!++;
   if (vma.locked) seen.mlockcount[pfn]!++;
   if ((pte & PTE_EXCLUSIVE) !== 0) seen.exclusive.push(pfn);
-  // So mprotect may give back the right to write without a look at the frame.
-  if ((pte & PTE_DIRTY) !== 0 && (pte & PTE_EXCLUSIVE) !== 0 && (flags[pfn]! & PG_DIRTY) === 0)
-    bug('N15', `${where} is clean, its pte is dirty`);
+  // So mprotect may give back the right to write without a look at the frame, and reclaim need not look at the ptes.
+  if ((pte & PTE_DIRTY) !== 0 && (flags[pfn]! & PG_DIRTY) === 0) bug('N15', `${where} is clean, its pte is dirty`);
   if ((pte & PTE_WRITE) !== 0 && (pte & PTE_SOFT_DIRTY) === 0) bug('N15', `${where} is writable and not soft-dirty`);
   if ((pte & PTE_WRITE) !== 0 && ((pte & PTE_DIRTY) === 0 || (flags[pfn]! & PG_DIRTY) === 0)) {
     bug('N15', `${where} is writable but clean`);

@@ -12,7 +12,7 @@ import {
 } from '../page/frames.js';
 import { LRU_INACTIVE_ANON, LRU_INACTIVE_FILE } from '../page/lru.js';
 import { dropRef, isHeld, tryDropSwapCache } from '../page/page.js';
-import { mkSamePte, mkSwapPte, PTE_DIRTY, PTE_NONE } from '../pgtable/pte.js';
+import { mkSamePte, mkSwapPte, PTE_NONE } from '../pgtable/pte.js';
 import { remotesDrainAll } from '../remote/hooks.js';
 import { removeRmap, rmapVisit, tryToUnmapOne } from '../rmap/rmap.js';
 import { RmapBracket } from '../rmap/rmapbracket.js';
@@ -219,10 +219,8 @@ export class ShrinkPass {
     const cached = (frames.flags[pfn]! & PG_SWAPCACHE) !== 0;
     const slot = frames.private[pfn]!;
     const pte = vma.mm.pageTable.words.readOnce(i);
-    const old = i === 0 ? 0 : tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot, pte) : PTE_NONE);
-    if (old === 0) return;
+    if (i === 0 || tryToUnmapOne(vma.mm.pageTable, i, pfn, cached ? mkSwapPte(slot, pte) : PTE_NONE) === 0) return;
     if (cached) swap.get(slot);
-    if ((old & PTE_DIRTY) !== 0) frames.flags[pfn] = frames.flags[pfn]! | PG_DIRTY;
     removeRmap(host, vma, pfn);
     frames.refcount[pfn] = frames.refcount[pfn]! - 1;
   }
