@@ -151,6 +151,10 @@ const BREAK: Record<string, [message: RegExp, wrong: (w: World) => unknown]> = {
   'a mapped frame is free': [/N4: .* is mapped but free/, (w) => w.setFlags(w.pfn(OWN), PG_FREE)],
   'a frame is mapped while it is read': [/N22: .* mapped while it is read/, (w) => w.setFlags(w.pfn(OWN), PG_LOCKED)],
   'a dirty pte has a clean frame': [/N15: .* its pte is dirty/, (w) => w.setFlags(w.pfn(OWN), 0, PG_DIRTY)],
+  'a dirty pte of several has a clean frame': [
+    /N15: .* its pte is dirty/,
+    (w) => w.setFlags(w.pfn(SHARED), 0, PG_DIRTY),
+  ],
   'a writable pte is not soft-dirty': [/N15: .* not soft-dirty/, (w) => w.setPte(OWN, 0, PTE_SOFT_DIRTY)],
   'a writable pte is clean': [/N15: .* writable but clean/, (w) => w.setPte(OWN, 0, PTE_DIRTY)],
   'a pte is writable and its VMA not': [/N15: .* its VMA is not/, ({ vma }) => (vma.allows = (write) => !write)],
@@ -262,7 +266,7 @@ test.each(Object.entries(BREAK))('the checker sees it where %s', async (_what, [
 
 /** Wrong turns that are found where they are taken. */
 const TURNS: Record<string, [message: RegExp, take: (w: World) => unknown]> = {
-  'a frame in use is freed': [/N4: frame \d+ freed with refcount 1/, (w) => w.host.frames.free(w.pfn(OWN))],
+  'a frame in use is freed': [/N4: frame \d+ freed with refcount 1/, ({ host: { frames } }) => frames.free(frames.alloc(0))],
   'a frame on a list is freed': [
     /N4: frame \d+ freed with refcount 0, mapcount 0/,
     ({ host: { frames } }) => {
