@@ -266,7 +266,10 @@ test.each(Object.entries(BREAK))('the checker sees it where %s', async (_what, [
 
 /** Wrong turns that are found where they are taken. */
 const TURNS: Record<string, [message: RegExp, take: (w: World) => unknown]> = {
-  'a frame in use is freed': [/N4: frame \d+ freed with refcount 1/, ({ host: { frames } }) => frames.free(frames.alloc(0))],
+  'a frame in use is freed': [
+    /N4: frame \d+ freed with refcount 1/,
+    ({ host: { frames } }) => frames.free(frames.alloc(0)),
+  ],
   'a frame on a list is freed': [
     /N4: frame \d+ freed with refcount 0, mapcount 0/,
     ({ host: { frames } }) => {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { HeldPages, MAX_HELD_PAGES } from '../../src/mm/fault/heldpages.js';
 import {
   checkHost,
   FAULT_FLAG_WRITE,
@@ -8,7 +9,6 @@ import {
   MAP_PRIVATE,
   type Mm,
 } from '../../src/mm/index.js';
-import { HeldPages, MAX_HELD_PAGES } from '../../src/mm/fault/heldpages.js';
 import { FaultySwap } from './faultyswap.js';
 
 const PAGE = 4096;
