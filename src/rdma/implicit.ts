@@ -31,8 +31,6 @@ export interface ImplicitDevice extends OdpDevice {
 interface Child {
   readonly table: OdpTable;
   readonly addr: number;
-  /** A bracket has unmapped it. */
-  leaving: boolean;
 }
 
 export class ImplicitRegion {
@@ -94,7 +92,7 @@ export class ImplicitRegion {
     }
     // Tells it from a child that has lain at this address before.
     leaf.setKey(this.nextKey++);
-    const child = { table, addr, leaving: false };
+    const child = { table, addr };
     this.children.set(number, child);
     words.store(word, addr);
     return child;
@@ -116,11 +114,9 @@ export class ImplicitRegion {
   /** From inside a bracket: it may not be unsubscribed here (N10). */
   private unmapped(number: number): void {
     const child = this.children.get(number);
-    if (child === undefined || child.leaving) return;
-    child.leaving = true;
+    if (child === undefined) return;
     this.device.defer(() => {
-      child.leaving = false;
-      // deregMr was faster, or it is in use again (M40).
+      // deregMr was faster, or another bracket, or it is in use again (M40).
       if (this.children.get(number) !== child || child.table.region.nrEntries() > 0) return;
       this.destroy(number, child);
     });
