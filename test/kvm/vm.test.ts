@@ -384,6 +384,24 @@ test("N18: when the mm exits under a VM, the guest's entries go before the frame
   t.vm.destroy();
 });
 
+test('M29: the first memslot comes during a bracket, which is counted all the same', async () => {
+  const t = await newVm();
+  await t.load(t.gpa(DATA));
+  t.deleteSlot();
+  const inside: number[] = [];
+  const other = mmuNotifierRegister(t.mm, 0, VA_SIZE, {
+    invalidateRangeStart: () => {
+      t.addSlot();
+      inside.push(t.vm.invalidate.inProgress);
+    },
+  });
+  t.mm.madviseDontneed(t.at(DATA), PAGE);
+  mmuNotifierUnregister(other);
+  expect([...inside, t.vm.invalidate.inProgress]).toEqual([1, 0]);
+  expect(await t.load(t.gpa(DATA))).toBe(0n);
+  t.check();
+});
+
 test('M29: a memslot that goes during a bracket leaves the count of brackets right', async () => {
   const t = await newVm();
   await t.load(t.gpa(DATA));

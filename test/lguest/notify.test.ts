@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { KVM_EXIT_MMIO, Kvm } from '../../src/kvm/index.js';
 import {
   LGUEST_DATA,
@@ -359,6 +359,26 @@ describe('ends', () => {
       expect(mm.notifiers.nrSubscriptions).toBe(0);
       mm.exit();
     }
+    checkHost(t.host);
+    expect(t.host.frames.nrFrames).toBe(t.host.frames.nrFree);
+  });
+
+  test('M37: its launcher closes it while it holds the pages that it has waited for: they are given back', async () => {
+    const t = await TestGuest.paged();
+    const { held } = t.lg.cpu;
+    let nrHeld = 0;
+    // The first of them: the access needs more, and waits for the next.
+    vi.spyOn(held, 'hold').mockImplementationOnce((pfn) => {
+      held.hold(pfn);
+      queueMicrotask(() => {
+        nrHeld = held.length;
+        t.lg.close();
+      });
+    });
+    t.evict();
+    await expect(t.load(t.va(DATA * PAGE))).rejects.toThrow('the device was closed');
+    expect(nrHeld).toBe(1);
+    t.mm.exit();
     checkHost(t.host);
     expect(t.host.frames.nrFrames).toBe(t.host.frames.nrFree);
   });
