@@ -51,7 +51,7 @@ const broken: Record<string, (pass: (ms: number) => void) => MmuNotifierOps> = {
   }),
   'refuses a bracket that may block': () => ({ invalidateRangeStart: () => -11 }),
   'returns something else': () => ({ invalidateRangeStart: () => 7 }),
-  'overruns its time': (pass) => ({ invalidateRangeStart: () => pass(11) }),
+  'overruns its time': (pass) => ({ invalidateRangeStart: () => void pass(11) }),
   'throws in end': () => ({
     invalidateRangeEnd: () => {
       throw new Error('oops');
