@@ -2,9 +2,9 @@ import { expect, it } from 'vitest';
 import { LinuxPeer, linuxMissing } from '../oracle/linux.js';
 import { describeFailure, Oracle, type OracleOptions } from '../oracle/oracle.js';
 
-/** 200 random programs (40 in CI) of 300 steps on this machine's Linux and on Unpin, and as many with reclaim at work. */
+/** 200 random programs (20 in CI) of 300 steps on this machine's Linux and on Unpin, and as many with reclaim at work. */
 
-const NR_PROGRAMS = process.env.CI ? 40 : 200;
+const NR_PROGRAMS = process.env.CI ? 20 : 200;
 
 const missing = linuxMissing();
 if (missing) process.stderr.write(`SKIPPED: random programs against Linux: ${missing}\n`);
