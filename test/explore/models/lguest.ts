@@ -294,7 +294,7 @@ async function mayDie(state: State): Promise<void> {
   try {
     await guest(state);
   } catch (error) {
-    if (!(error instanceof LguestDeath) && !/EINVAL|EBADF/.test((error as Error).message)) throw error;
+    if (!(error instanceof LguestDeath) && !/EFAULT|EINVAL|EBADF/.test((error as Error).message)) throw error;
     state.dead = true;
   }
 }
