@@ -360,13 +360,13 @@ const healthy = [
 test('N1 N4 N15 N22: random operations agree with the model, and every counter with the whole state', async () => {
   const commands = fc.array(fc.oneof(...healthy), { minLength: 5, maxLength: 40 });
   const property = fc.asyncProperty(fc.boolean(), commands, (same, c) => run(newWorld(1024, same), c));
-  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 30) });
+  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 20) });
 });
 
 test('N27: with transfers that fail and pages that are damaged, nothing else is lost', async () => {
   const commands = fc.array(fc.oneof(...healthy, failWrites, failReads, damage), { minLength: 5, maxLength: 40 });
   const property = fc.asyncProperty(fc.boolean(), commands, (same, c) => run(newWorld(1024, same), c));
-  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 30) });
+  await fc.assert(property, { numRuns: Number(process.env.MODEL_RUNS ?? 20) });
 });
 
 test('N26: with a swap that is too small, accesses end in ENOMEM and never hang', async () => {

@@ -34,7 +34,7 @@ onLinux('N27: with reclaim forced between the steps, results, VMAs and contents 
 async function findAndShrink(calls: Record<string, UnpinCall>) {
   const oracle = new Oracle(peer, { calls });
   for (let seed = 1; seed < 100; seed++) {
-    const failure = await oracle.runSeed(seed, 40);
+    const failure = await oracle.runSeed(seed, 20);
     if (failure !== undefined) return oracle.shrunk(failure);
   }
   return expect.fail('nothing was found');
