@@ -21,8 +21,6 @@ const MAX_TRANSFERS = 8;
 /** Linux: UIO_MAXIOV. */
 const MAX_IOV = 1024;
 
-type TransferSync = (fd: number, views: Uint8Array[], position: number) => number;
-
 export class FileSwap implements SwapDevice {
   readonly name: string;
   readonly path: string;
@@ -52,13 +50,13 @@ export class FileSwap implements SwapDevice {
 
   readSync(slots: readonly number[], frames: readonly Uint8Array[]): void {
     for (const [start, end] of runs(slots)) {
-      this.moveSync('read', fs.readvSync, frames.slice(start, end), slots[start]! * PAGE_SIZE);
+      this.moveSync('read', frames.slice(start, end), slots[start]! * PAGE_SIZE);
     }
   }
 
   writeSync(slots: readonly number[], frames: readonly Uint8Array[]): void {
     for (const [start, end] of runs(slots)) {
-      this.moveSync('write', fs.writevSync, frames.slice(start, end), slots[start]! * PAGE_SIZE);
+      this.moveSync('write', frames.slice(start, end), slots[start]! * PAGE_SIZE);
     }
   }
 
@@ -76,8 +74,7 @@ export class FileSwap implements SwapDevice {
   }
 
   private async transfer(op: 'read' | 'write', views: Uint8Array[], position: number): Promise<void> {
-    const sync = op === 'read' ? fs.readvSync : fs.writevSync;
-    if (this.blocking[op].tried(views.length, () => this.moveSync(op, sync, views, position))) return;
+    if (this.blocking[op].tried(views.length, () => this.moveSync(op, views, position))) return;
     await this.limiter.run(() => this.move(op, views, position));
   }
 
@@ -90,7 +87,8 @@ export class FileSwap implements SwapDevice {
     }
   }
 
-  private moveSync(op: 'read' | 'write', transfer: TransferSync, views: Uint8Array[], position: number): void {
+  private moveSync(op: 'read' | 'write', views: Uint8Array[], position: number): void {
+    const transfer = op === 'read' ? fs.readvSync : fs.writevSync;
     for (let left = views; left.length > 0; ) {
       let moved = 0;
       try {
