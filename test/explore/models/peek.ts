@@ -116,19 +116,20 @@ export const peekAndEvict = model({
   },
 });
 
+/** Both a page that goes and one that only grows old need it. */
+const noMark = {
+  name: 'the look leaves no mark',
+  file: 'kvm/shadow.ts',
+  find: 'if ((spte & SPTE_A) === 0 && pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;',
+  replace: '',
+  fails: /N14/,
+};
+
 export const peekAndReturn = model({
   name: 'kvm: a look without the lock, and its page given away, where the very same word is entered anew',
   setup: () => ({ ...setup(), entered: -1 }),
   sharesObjects: true,
-  mutants: [
-    {
-      name: 'the look leaves no mark',
-      file: 'kvm/shadow.ts',
-      find: 'if ((spte & SPTE_A) === 0 && pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;',
-      replace: '',
-      fails: /N14/,
-    },
-  ],
+  mutants: [noMark],
   actors: {
     peek,
     /** As prefetch enters it: not used by anybody yet. */
@@ -185,15 +186,7 @@ export const peekAndAge = model({
   name: 'kvm: a look without the lock, and aging',
   setup: () => setup(),
   sharesObjects: true,
-  mutants: [
-    {
-      name: 'the look leaves no mark',
-      file: 'kvm/shadow.ts',
-      find: 'if ((spte & SPTE_A) === 0 && pool.entries.compareExchange(index, spte, spte | SPTE_A) !== spte) return 0;',
-      replace: '',
-      fails: /N14/,
-    },
-  ],
+  mutants: [noMark],
   actors: {
     peek,
     age(state) {
