@@ -8,5 +8,6 @@ export * from './intervaltree.js';
 export * from './lockdep.js';
 export * from './lockorder.js';
 export * from './sync.js';
+export * from './systemerror.js';
 export * from './wasm/index.js';
 export * from './webassembly.js';

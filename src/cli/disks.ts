@@ -1,8 +1,7 @@
 import { InvalidArgumentError } from 'commander';
-import { KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 import { type BlockBackend, OverlayDisk, VirtioBlk } from '../machine/index.js';
 import { type FileStore, openFileStore, openScratchFile } from '../node/index.js';
-import { fileError } from './files.js';
 
 /** The disks of `--disk FILE[,ro][,overlay]`: opened before anything runs, closed when all guests are done. */
 
@@ -88,7 +87,7 @@ async function openDisk({ path, mode }: DiskOption): Promise<FileStore> {
     return await openFileStore(path, mode === 'rw' ? 'r+' : 'r');
   } catch (error) {
     const rights = mode === 'rw' ? 'read and written' : 'read';
-    throw fileError(`disk '${path}' must be a file that can be ${rights}`, error);
+    throw systemError('open', `disk '${path}' must be a file that can be ${rights}`, error);
   }
 }
 

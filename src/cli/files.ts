@@ -1,20 +1,23 @@
 import fs from 'node:fs';
 import { resolve } from 'node:path';
-import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 
 /** Files named on the command line: a refusal names the file and what it must be. */
 
-/** The file's bytes, for `releaseInput` when they are used. Throws KernelError naming it: ENOENT, EISDIR, EACCES, or EIO. */
+/** The file's bytes, for `releaseInput` when they are used. Throws KernelError naming it: ENOENT, EISDIR, ENODEV (a device: it may have no end), EACCES, or EIO. */
 export function readInput(what: string, path: string): Uint8Array {
+  const right = `${what} '${path}' must be a file that can be read`;
   try {
-    return readResizable(path);
+    const stat = fs.statSync(path);
+    if (stat.isFile()) return readResizable(path);
+    if (!stat.isCharacterDevice() && !stat.isBlockDevice()) return fs.readFileSync(path);
   } catch (error) {
-    throw fileError(`${what} '${path}' must be a file that can be read`, error);
+    throw systemError('open', right, error);
   }
+  throw new KernelError('ENODEV', 'open', `${right}: it is a device`);
 }
 
 function readResizable(path: string): Uint8Array {
-  if (!fs.statSync(path).isFile()) return fs.readFileSync(path);
   const fd = fs.openSync(path, 'r');
   try {
     const { size } = fs.fstatSync(fd);
@@ -71,7 +74,7 @@ export class OutputFile {
     try {
       return action();
     } catch (error) {
-      throw fileError(`${this.what} '${this.path}' must be a file that can be written`, error);
+      throw systemError('open', `${this.what} '${this.path}' must be a file that can be written`, error);
     }
   }
 }
@@ -95,22 +98,4 @@ function identityOf(path: string): string {
     if (stat.isFile()) return `${stat.dev}:${stat.ino}`;
   } catch {}
   return resolve(path);
-}
-
-const REASONS: Record<string, string> = {
-  ENOENT: 'no such file or folder',
-  ENODEV: 'it is no regular file',
-  ENOTDIR: 'a part of the path is not a folder',
-  EISDIR: 'it is a folder',
-  EACCES: 'no permission',
-  EPERM: 'no permission',
-  EROFS: 'the file system is read-only',
-  ENOSPC: 'the disk is full',
-};
-
-/** `message` with the reason behind it. */
-export function fileError(message: string, cause: unknown): KernelError {
-  const { code, message: text } = cause as NodeJS.ErrnoException;
-  const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
-  return new KernelError(known, 'open', `${message}: ${(code && REASONS[code]) ?? text}`, { cause });
 }

@@ -1,10 +1,10 @@
-import { existsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { createRequire, SourceMap } from 'node:module';
 import { dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
 import { build, type Plugin } from 'esbuild';
-import { KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 import { PROMISE } from './colour.js';
 import { type Edit, editPlugin } from './edit.js';
 import type { Model } from './model.js';
@@ -124,9 +124,19 @@ class Bundle {
   }
 }
 
+function checkReadable(file: string): void {
+  const what = `${file} must be a file that exports a model`;
+  try {
+    accessSync(file, constants.R_OK);
+    if (statSync(file).isFile()) return;
+  } catch (error) {
+    throw systemError('explore', what, error);
+  }
+  throw new KernelError('EINVAL', 'explore', `${what}: it is no regular file`);
+}
+
 async function bundle(file: string, edits: readonly Edit[]): Promise<{ code: string; map: string }> {
-  if (!statSync(file, { throwIfNoEntry: false })?.isFile())
-    throw new KernelError('ENOENT', 'explore', `${file} must be a file that exports a model`);
+  checkReadable(file);
   const editing = editPlugin(edits);
   try {
     const result = await build({

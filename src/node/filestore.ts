@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 import { type BackingStore, PAGE_SIZE } from '../mm/index.js';
 import { Limiter } from './limiter.js';
 import { after } from './views.js';
@@ -144,7 +144,5 @@ export async function openFileStore(path: string, flags: 'r' | 'r+' | 'w+' | 'wx
 
 export function storeError(syscall: string, path: string, error: unknown): KernelError {
   if (error instanceof KernelError) return error;
-  const { code, message } = error as NodeJS.ErrnoException;
-  const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
-  return new KernelError(known, syscall, `file ${path}: ${message}`, { cause: error });
+  return systemError(syscall, `file ${path}`, error);
 }

@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 import { PAGE_SIZE, type SwapDevice } from '../mm/index.js';
 import { Blocking } from './blocking.js';
 import { Limiter } from './limiter.js';
@@ -94,7 +94,7 @@ export class FileSwap implements SwapDevice {
       try {
         moved = transfer(this.fd, left, position);
       } catch (error) {
-        throw swapError(op, this.path, error);
+        throw systemError(op, `swap file ${this.path}`, error);
       }
       this.checkMoved(op, moved, position);
       position += moved;
@@ -105,7 +105,7 @@ export class FileSwap implements SwapDevice {
   private once(op: 'read' | 'write', views: Uint8Array[], position: number): Promise<number> {
     return new Promise((resolve, reject) => {
       const done = (error: NodeJS.ErrnoException | null, moved: number) => {
-        if (error !== null) reject(swapError(op, this.path, error));
+        if (error !== null) reject(systemError(op, `swap file ${this.path}`, error));
         else resolve(moved);
       };
       if (op === 'read') fs.readv(this.fd, views, position, done);
@@ -192,7 +192,7 @@ export async function openFileSwap(path: string, options: FileSwapOptions): Prom
   } catch (error) {
     if (created) fs.rmSync(path, { force: true });
     fs.closeSync(fd);
-    throw swapError('openFileSwap', path, error);
+    throw openError(path, error);
   }
   return new FileSwap(path, fd, nrSlots, created);
 }
@@ -201,12 +201,12 @@ function openNew(path: string): { fd: number; created: boolean } {
   try {
     return { fd: fs.openSync(path, 'wx+', 0o600), created: true };
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw swapError('openFileSwap', path, error);
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw openError(path, error);
   }
   try {
     return { fd: fs.openSync(path, 'r+'), created: false };
   } catch (error) {
-    throw swapError('openFileSwap', path, error);
+    throw openError(path, error);
   }
 }
 
@@ -228,23 +228,7 @@ function checkTakeable(path: string, fd: number): void {
   );
 }
 
-function swapError(syscall: string, path: string, error: unknown): KernelError {
+function openError(path: string, error: unknown): KernelError {
   if (error instanceof KernelError) return error;
-  const { code, message } = error as NodeJS.ErrnoException;
-  const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
-  return new KernelError(known, syscall, `swap file ${path}: ${reason(code, message)}`, { cause: error });
-}
-
-const REASONS: Record<string, string> = {
-  EACCES: 'no permission to write there',
-  ENOENT: 'its folder does not exist',
-  ENOSPC: 'the disk is full',
-  EROFS: 'the file system is read-only',
-  ENOTDIR: 'a part of the path is not a folder',
-  EISDIR: 'it is a folder; it must be a file',
-  EFBIG: 'it may not grow so large (a limit of the file system or of the process)',
-};
-
-function reason(code: string | undefined, message: string): string {
-  return (code !== undefined ? REASONS[code] : undefined) ?? message;
+  return systemError('openFileSwap', `swap file ${path} must be new or empty, and one that can be written`, error);
 }

@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
-import { ERRNO, type ErrnoName, KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 import type {
   FileSystemBackend,
   HostAttributes,
@@ -44,11 +44,7 @@ export async function openFolder(path: string, { readOnly = false }: FolderOptio
     const fd = await open(path, fs.constants.O_DIRECTORY | O_RDONLY);
     return new Folder(new NodeFds(fd), readOnly);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const known = code !== undefined && code in ERRNO ? (code as ErrnoName) : 'EIO';
-    throw new KernelError(known, 'openFolder', `folder '${path}' must be a folder that can be read: ${message}`, {
-      cause: error,
-    });
+    throw systemError('openFolder', `folder '${path}' must be a folder that can be read`, error);
   }
 }
 

@@ -1,5 +1,5 @@
 import { createServer, type Server, Socket, type SocketConstructorOpts } from 'node:net';
-import { KernelError } from '../base/index.js';
+import { KernelError, systemErrno, systemReason } from '../base/index.js';
 import type { Stream, StreamAddr, StreamHandler, StreamListener, StreamNet } from '../rdma/index.js';
 
 /**
@@ -39,7 +39,7 @@ class NodeStream implements Stream {
     socket.setNoDelay(true);
     socket.on('end', () => this.handler?.ended());
     socket.on('error', (error) => {
-      this.error = error;
+      this.error = plain(error);
     });
     socket.on('close', () => this.handler?.closed(this.error));
   }
@@ -118,7 +118,7 @@ async function listen(
     if (!accepted.destroyed) stream.use(takeOver(accepted, stream.options()));
   });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(refused(error, addr)));
+    server.once('error', (error) => reject(new KernelError(systemErrno(error), 'listen', systemReason(error))));
     server.listen({ port: addr.port, ...(addr.host === '' ? {} : { host: addr.host }), backlog }, () => resolve());
   });
   server.on('error', () => {});
@@ -131,15 +131,7 @@ function addressOf(server: Server): StreamAddr {
   return { host: address.address, port: address.port };
 }
 
-const REASONS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'somebody listens there',
-  EACCES: 'no permission',
-  EADDRNOTAVAIL: 'it must be an address of this machine',
-};
-
-function refused(error: Error & { code?: string }, { host, port }: StreamAddr): KernelError {
-  const { code } = error;
-  const known = code === 'EADDRINUSE' || code === 'EACCES' || code === 'EADDRNOTAVAIL' ? code : 'EINVAL';
-  const where = host === '' ? `port ${port}` : `${host} port ${port}`;
-  return new KernelError(known, 'listen', `${where}: ${REASONS[known] ?? error.message}`);
+/** What the system says, in plain words; where it was is the connection manager's to say. */
+function plain(error: Error): Error & { code: string } {
+  return Object.assign(new Error(systemReason(error), { cause: error }), { code: systemErrno(error) });
 }

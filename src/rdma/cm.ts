@@ -61,7 +61,7 @@ export interface CmId {
    * rejected: then `error.cause` is its private data, a Uint8Array), ECONNRESET, EHOSTUNREACH, ETIMEDOUT, EPROTO (no MPA), EINVAL.
    */
   connect(param?: ConnParam): Promise<CmEvent>;
-  /** Resolves when it listens: `localAddr` has the port. Rejects with KernelError EADDRINUSE, EINVAL, EACCES. `backlog`: requests nobody has looked at; default 16. */
+  /** Resolves when it listens: `localAddr` has the port. Rejects with KernelError EADDRINUSE, EADDRNOTAVAIL, EACCES, EHOSTUNREACH (no such host), EINVAL. `backlog`: requests nobody has looked at; default 16. */
   listen(backlog?: number): Promise<void>;
   /** The request is accepted; resolves when the connection stands. Rejects with KernelError ECONNRESET, EINVAL. */
   accept(param?: ConnParam): Promise<void>;

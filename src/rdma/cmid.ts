@@ -36,11 +36,14 @@ const DEFAULT_BACKLOG = 16;
 const MAX_BACKLOG = 1024;
 const EMPTY = new Uint8Array(0);
 
-/** What the system says of names and routes. */
-const UNREACHABLE: Readonly<Record<string, ErrnoName>> = {
-  ENOTFOUND: 'EHOSTUNREACH',
-  EAI_AGAIN: 'EHOSTUNREACH',
-  ENETUNREACH: 'EHOSTUNREACH',
+const IWARP_PEER = 'it must be a peer that speaks iWARP';
+/** What would be right, for one who cannot connect. */
+const RIGHT: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'it must be where a server listens',
+  EHOSTUNREACH: 'it must be a host that can be reached from here',
+  ECONNRESET: IWARP_PEER,
+  EPROTO: IWARP_PEER,
+  ETIMEDOUT: IWARP_PEER,
 };
 
 interface Pending {
@@ -256,9 +259,11 @@ export class CmIdImpl implements CmId {
         this.peerAddr = { ...message.peerAddr };
         this.qp!.ready();
         return this.settle(message);
-      case 'connectFailed':
+      case 'connectFailed': {
+        const reason = this.whereAndWhy(message);
         this.goDown('down');
-        return this.fail(message.code, message.reason, message.privateData);
+        return this.fail(message.code, reason, message.privateData);
+      }
       case 'disconnected': {
         this.goDown('down');
         const reason = message.reason === undefined ? {} : { reason: message.reason };
@@ -273,10 +278,18 @@ export class CmIdImpl implements CmId {
     pending?.resolve(message);
   }
 
+  /** A peer that rejects has its own reasons. */
+  private whereAndWhy({ code, reason, privateData }: FromNic & { type: 'connectFailed' }): string {
+    if (this.addr === undefined) return reason;
+    const { host, port } = this.addr;
+    const right = this.state === 'connecting' && privateData === undefined ? RIGHT[code] : undefined;
+    return `${host === '' ? '' : `${host} `}port ${port}: ${reason}${right === undefined ? '' : `; ${right}`}`;
+  }
+
   private fail(code: string, reason: string, privateData: Uint8Array | undefined): void {
     const { pending } = this;
     this.pending = undefined;
-    const name = code in ERRNO ? (code as ErrnoName) : (UNREACHABLE[code] ?? 'ECONNRESET');
+    const name = code in ERRNO ? (code as ErrnoName) : 'ECONNRESET';
     const cause = privateData === undefined ? {} : { cause: privateData };
     pending?.reject(new KernelError(name, 'rdma_cm', reason, cause));
   }

@@ -47,7 +47,7 @@ export interface NicThreadInit {
 export interface StreamNet {
   /** Connects; `handler.connected` or `handler.closed` tells what became of it. */
   connect(addr: StreamAddr, handler: StreamHandler): Stream;
-  /** Listens; rejects with KernelError EADDRINUSE, EACCES, EINVAL. `onStream` is called with each connection, and returns what is told of it. */
+  /** Listens; rejects with KernelError (EADDRINUSE, EADDRNOTAVAIL, EACCES, ...) that says why; the connection manager says where. `onStream` is called with each connection, and returns what is told of it. */
   listen(addr: StreamAddr, backlog: number, onStream: (stream: Stream) => StreamHandler): Promise<StreamListener>;
 }
 
@@ -70,7 +70,7 @@ export interface StreamHandler {
   data(nrBytes: number): void;
   /** The peer sends no more. */
   ended(): void;
-  /** The last call; nothing was or will be sent any more. */
+  /** The last call; nothing was or will be sent any more. Of an error the connection manager takes `code` (an errno's name) and `message` (why, in plain words). */
   closed(error: Error | undefined): void;
 }
 

@@ -83,8 +83,8 @@ const setup = file(
 );
 
 it.each<[string[], RegExp]>([
-  [['no-such-file.ts'], /ENOENT: explore: no-such-file.ts must be a file/],
-  [[folder], /ENOENT: explore: .* must be a file/],
+  [['no-such-file.ts'], /ENOENT: explore: no-such-file.ts must be a file .*: no such file or folder$/m],
+  [[folder], /EINVAL: explore: .* must be a file .*: it is no regular file$/m],
   [[broken], /ENOEXEC: explore: .*broken.ts:1: /],
   [[throws], /ENOEXEC: explore: .*throws.ts failed when it was loaded: Error: no/],
   [[setup], /EINVAL: explore: setup of 's' failed: no state/],

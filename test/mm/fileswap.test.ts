@@ -84,10 +84,10 @@ test('unlinkSync removes the file at once, for signal handlers, and may come twi
 
 test('what cannot be used is refused by name, with the path', async () => {
   await expect(openFileSwap(path.join(folder, 'no', 'swap'), { sizeBytes: PAGE })).rejects.toThrow(
-    /ENOENT: openFileSwap: swap file .*\/no\/swap: its folder does not exist/,
+    /ENOENT: openFileSwap: swap file .*\/no\/swap must be new or empty, .*: no such file or folder/,
   );
   await expect(openFileSwap(folder, { sizeBytes: PAGE })).rejects.toThrow(
-    /EISDIR: openFileSwap: swap file .* is a folder/,
+    /EISDIR: openFileSwap: swap file .*: it is a folder/,
   );
   await expect(openFileSwap('/dev/null', { sizeBytes: PAGE })).rejects.toThrow(
     /EINVAL: openFileSwap: swap path .* regular file/,

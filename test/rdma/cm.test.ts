@@ -15,6 +15,8 @@ import {
   RDMA_CM_EVENT_DISCONNECTED,
 } from '../../src/rdma/index.js';
 import { mpaRequest } from '../../src/rdma/wire/index.js';
+import { Clock } from './hostile/clock.js';
+import { memoryNet } from './memorynet.js';
 import { pattern, RdmaWorld, sge, type Transport } from './rdmaworld.js';
 
 /** Connections: how they begin and end, in order and not. */
@@ -69,7 +71,8 @@ describe.each(['memory', 'tcp'] satisfies Transport[])('over %s', (transport) =>
     expect([error.code, text(error.cause)]).toEqual(['ECONNREFUSED', 'no room']);
     listener.destroyId();
     await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(await ask()).toMatchObject({ code: 'ECONNREFUSED' });
+    const refused = `ECONNREFUSED: rdma_cm: 127.0.0.1 port ${port}: nobody listens there; it must be where a server listens`;
+    expect(await ask()).toMatchObject({ code: 'ECONNREFUSED', message: refused });
   });
 
   test('disconnect: what was sent before arrives, what is posted is flushed, both sides hear of it', async () => {
@@ -133,6 +136,23 @@ test('N25: a NIC whose thread is killed costs its connections, and nothing of th
   await there.mr.deregMr();
   await w.device.close();
   checkHost(w.host);
+});
+
+test('where somebody listens that is no RDMA peer, and never answers', async () => {
+  const clock = new Clock();
+  const net = memoryNet();
+  const silent = { readBuffer: new Uint8Array(64), connected() {}, data() {}, ended() {}, closed() {} };
+  const { localAddr } = await net.listen({ host: '', port: 0 }, 1, () => silent);
+  w = await RdmaWorld.create({ net, setTimer: clock.setTimer });
+  const id = w.a.context.createId();
+  await id.resolveAddr(localAddr);
+  id.createQp(w.a.pd, { sendCq: w.a.cq, recvCq: w.a.cq });
+  const connecting = id.connect();
+  await w.turns(10);
+  clock.advance(10_000);
+  await expect(connecting).rejects.toThrow(
+    `ETIMEDOUT: rdma_cm: 127.0.0.1 port ${localAddr.port}: no answer within 10 s; it must be a peer that speaks iWARP`,
+  );
 });
 
 test('a stranger who is no MPA peer is cut off, and the listener goes on', async () => {

@@ -19,7 +19,7 @@ export function memoryNet(
       const listener = listeners.get(addr.port);
       defer(() => {
         if (listener === undefined)
-          return stream.close(new KernelError('ECONNREFUSED', 'connect', `nobody listens on port ${addr.port}`));
+          return stream.close(Object.assign(new Error('nobody listens there'), { code: 'ECONNREFUSED' }));
         const other = make();
         stream.peer = other;
         other.peer = stream;
@@ -33,7 +33,7 @@ export function memoryNet(
     },
     async listen(addr: StreamAddr, _backlog: number, onStream): Promise<StreamListener> {
       const port = addr.port === 0 ? nextPort++ : addr.port;
-      if (listeners.has(port)) throw new KernelError('EADDRINUSE', 'listen', `port ${port} is in use`);
+      if (listeners.has(port)) throw new KernelError('EADDRINUSE', 'listen', 'somebody listens there');
       listeners.set(port, { onStream });
       return { localAddr: { host: '127.0.0.1', port }, close: () => void listeners.delete(port) };
     },

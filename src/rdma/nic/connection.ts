@@ -112,7 +112,7 @@ export class NicConn implements StreamHandler {
     this.id = id;
     this.listener = listener;
     this.reader = new MpaFrameReader(listener === 0 ? 'reply' : 'request');
-    this.cancelTimer = owner.setTimer(() => this.abort('ETIMEDOUT', 'the MPA set-up took too long'), SETUP_MS);
+    this.cancelTimer = owner.setTimer(() => this.abort('ETIMEDOUT', `no answer within ${SETUP_MS / 1000} s`), SETUP_MS);
   }
 
   get readBuffer(): Uint8Array {
