@@ -2,7 +2,7 @@
  * The numbers of iWARP: RDMAP's opcodes, DDP's queues, and the codes of Terminate messages.
  *
  * Source: RFC 5040 (RDMAP) figure 4 and section 4.8, RFC 5041 (DDP) section 8.2, RFC 5044 (MPA) section 8, RFC 6581 section 9.2,
- * RFC 7306 sections 4, 5 and 7 (atomics and immediate data).
+ * RFC 7306 sections 4, 5, 7 and 8.2 (atomics and immediate data).
  */
 
 /** RDMAP opcodes (RFC 5040 section 4.3, RFC 7306 section 4.1). */
@@ -39,6 +39,7 @@ export const TERM_RDMAP_TO_WRAP = 0x0104;
 export const TERM_RDMAP_MAY_NOT_INVALIDATE = 0x0109;
 export const TERM_RDMAP_VERSION = 0x0205;
 export const TERM_RDMAP_OPCODE = 0x0206;
+/** Also of an atomic whose address is not a multiple of 8 (RFC 7306 section 8.2). */
 export const TERM_RDMAP_CATASTROPHIC_STREAM = 0x0207;
 export const TERM_RDMAP_CANNOT_INVALIDATE = 0x0209;
 export const TERM_RDMAP_UNSPECIFIED = 0x02ff;

@@ -11,7 +11,7 @@ import {
   TERM_DDP_MSN_RANGE,
   TERM_DDP_NO_BUFFER,
   TERM_DDP_TOO_LONG,
-  TERM_RDMAP_BASE_BOUNDS,
+  TERM_RDMAP_CATASTROPHIC_STREAM,
   TERM_RDMAP_OPCODE,
   TERM_RDMAP_TO_WRAP,
   TERM_RDMAP_UNSPECIFIED,
@@ -112,6 +112,7 @@ export class ControlReceiver implements MessageReceiver {
     return this.core.fail(TERM_RDMAP_TO_WRAP, '');
   }
 
+  /** Regions keep their offset in the page, so the TO is aligned as the address is. The code is RFC 7306's, section 8.2. */
   private takeAtomicRequest(): number {
     const { body } = this;
     const entry = this.pushInbound(true);
@@ -122,7 +123,7 @@ export class ControlReceiver implements MessageReceiver {
     entry.opcode = getAtomicOperands(body, 0, entry);
     if (entry.opcode > ATOMIC_CMP_SWAP) return this.core.fail(TERM_RDMAP_OPCODE, `atomic operation ${entry.opcode}`);
     if ((entry.sourceLow & 7) !== 0)
-      return this.core.fail(TERM_RDMAP_BASE_BOUNDS, 'the TO of an atomic is not aligned');
+      return this.core.fail(TERM_RDMAP_CATASTROPHIC_STREAM, 'the TO of an atomic must be a multiple of 8');
     return 1;
   }
 

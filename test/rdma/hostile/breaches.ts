@@ -160,7 +160,7 @@ const READS: Breach[] = [
   },
   {
     name: 'an atomic that is not aligned',
-    code: 0x0101,
+    code: 0x0207,
     make: (s) => [atomicRequest(s.readMsn++, s.at('rw', 4), 1n)],
   },
   {

@@ -69,7 +69,7 @@ describe('one segment that is wrong', () => {
     ['a READ request out of order', `41 41 00000000 00000001 00000002 00000000 ${zeros(28)}`, '1203'],
     ['an atomic that is too short', `${ATOMIC1} ${zeros(51)}`, '02ff'],
     ['an atomic that is none', `${ATOMIC1} 00000003 ${zeros(48)}`, '0206'],
-    ['an atomic that is not aligned', `${ATOMIC1} 00000000 00000000 00000007 00000000 00001004 ${zeros(32)}`, '0101'],
+    ['an atomic that is not aligned', `${ATOMIC1} 00000000 00000000 00000007 00000000 00001004 ${zeros(32)}`, '0207'],
     ['immediate data that is too long', `41 48 00000000 00000000 00000001 00000000 ${zeros(9)}`, '1205'],
     ['immediate data that is too short', `41 48 00000000 00000000 00000001 00000000 ${zeros(7)}`, '02ff'],
     ['immediate data that goes on', `01 48 00000000 00000000 00000001 00000000 ${zeros(8)}`, '02ff'],
