@@ -48,7 +48,7 @@ export async function bootGuests(options: BootOptions, tell: (text: string) => v
   let disks: Disks | undefined;
   let shares: Shares | undefined;
   try {
-    disks = await Disks.open('boot', options.disk, options.guests);
+    disks = await Disks.open('boot', options.disk, options.guests, tell);
     shares = await Shares.open(options.share);
     const devices = { disks, nets, shares, rnics: new Rnics(options.rdma, options.guests) };
     let trace: TraceRecorder | undefined;

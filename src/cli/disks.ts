@@ -33,14 +33,23 @@ export class Disks {
 
   private constructor() {}
 
-  /** Throws KernelError naming the file: ENOENT, EACCES, EISDIR, EROFS, and EINVAL for a file that is not raw, or that several guests would write. */
-  static async open(verb: string, options: readonly DiskOption[], nrGuests: number): Promise<Disks> {
+  /**
+   * Throws KernelError naming the file: ENOENT, EACCES, EISDIR, EROFS, EBUSY (another process writes it, or has it where it would be written), and EINVAL for a file that is
+   * not raw, or that several guests would write. What cannot be guarded is told to `tell`.
+   */
+  static async open(
+    verb: string,
+    options: readonly DiskOption[],
+    nrGuests: number,
+    tell: (text: string) => void,
+  ): Promise<Disks> {
     const disks = new Disks();
     try {
       for (const option of options) {
         checkShared(verb, option, nrGuests);
         const file = await openDisk(option);
         disks.open.push({ option, file });
+        lock(option, file, tell);
         await checkRaw(verb, option, file);
       }
       return disks;
@@ -89,6 +98,16 @@ async function openDisk({ path, mode }: DiskOption): Promise<FileStore> {
     const rights = mode === 'rw' ? 'read and written' : 'read';
     throw systemError('open', `disk '${path}' must be a file that can be ${rights}`, error);
   }
+}
+
+/** One that is written is one process's alone; what is under an overlay, or only read, must stay as it is. */
+function lock({ path, mode }: DiskOption, file: FileStore, tell: (text: string) => void): void {
+  const outcome = file.tryLock(mode === 'rw' ? 'exclusive' : 'shared');
+  if (outcome === 'unknown')
+    tell(`unpin: disk '${path}' cannot be locked (flock of util-linux): take care that no other process writes it\n`);
+  if (outcome !== 'held') return;
+  const right = mode === 'rw' ? 'no other process may have a disk that is written' : 'no other process may write it';
+  throw new KernelError('EBUSY', 'open', `disk '${path}' is in use; ${right}`);
 }
 
 /** What clouds offer is often in QEMU's own format, of which a guest would make nothing. */

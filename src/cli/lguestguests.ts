@@ -24,7 +24,7 @@ export async function runLguests(options: LguestOptions): Promise<number> {
   checkFrames('lguest', options.frames, options.guests, 1);
   refuseSameFile(filesOf(options));
   const kernel = options.kernel === undefined ? readFileSync(OUR_GUEST) : readInput('kernel', options.kernel);
-  const disks = await Disks.open('lguest', options.disk, options.guests);
+  const disks = await Disks.open('lguest', options.disk, options.guests, toStderr);
   try {
     const run = {
       ...options,

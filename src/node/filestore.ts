@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { KernelError, systemError } from '../base/index.js';
 import { type BackingStore, PAGE_SIZE } from '../mm/index.js';
+import { type FileLock, type LockOutcome, tryLock } from './filelock.js';
 import { Limiter } from './limiter.js';
 import { after } from './views.js';
 
@@ -115,6 +116,11 @@ export class FileStore implements BackingStore {
     return new Promise((resolve, reject) => {
       start((error) => (error === null ? resolve() : reject(storeError(syscall, this.path, error))));
     });
+  }
+
+  /** Takes the file for as long as it is open, if others leave it: with whom they share it, or alone. Blocks for some milliseconds (filelock.ts). */
+  tryLock(lock: FileLock): LockOutcome {
+    return tryLock(this.fd, lock);
   }
 
   async close(): Promise<void> {

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { KernelError, systemError } from '../base/index.js';
 import { PAGE_SIZE, type SwapDevice } from '../mm/index.js';
 import { Blocking } from './blocking.js';
+import { tryLock } from './filelock.js';
 import { Limiter } from './limiter.js';
 import { after } from './views.js';
 
@@ -11,7 +12,7 @@ import { after } from './views.js';
  *
  * Errors are KernelError and name the path. The file is private to its owner (0600), sparse until written, and of no use after the
  * process: `close` removes it if it was created here, and else truncates it to nothing. For signal handlers there is `unlinkSync`.
- * What is in a file already is never overwritten: the path must be free, or an empty file.
+ * What is in a file already is never overwritten: the path must be free, or an empty file, and no other process may have it (filelock.ts).
  *
  * Use: `await openFileSwap(path, { sizeBytes })`, give it to a Host, `host.stop()` closes it.
  */
@@ -167,7 +168,7 @@ export interface FileSwapOptions {
 
 /**
  * Creates the file, or takes over an empty one. Throws KernelError naming the path: EACCES, EROFS, ENOENT (no such folder),
- * EISDIR, EEXIST (a file with something in it), EINVAL (a device, a pipe, or a size below one page), ENOSPC and EFBIG (not even
+ * EISDIR, EBUSY (another process has it), EEXIST (a file with something in it), EINVAL (a device, a pipe, or a size below one page), ENOSPC and EFBIG (not even
  * one page can be written).
  */
 export async function openFileSwap(path: string, options: FileSwapOptions): Promise<FileSwap> {
@@ -182,7 +183,11 @@ export async function openFileSwap(path: string, options: FileSwapOptions): Prom
   const opened = openNew(path);
   const { created } = opened;
   let { fd } = opened;
+  let mine = false;
   try {
+    // The path of one that loses its name is nobody else's.
+    if (!options.unlinked) takeAlone(path, fd);
+    mine = created;
     checkTakeable(path, fd);
     fs.ftruncateSync(fd, nrSlots * PAGE_SIZE);
     // A sparse file is made on a full disk too: what cannot take one page is told now.
@@ -190,7 +195,7 @@ export async function openFileSwap(path: string, options: FileSwapOptions): Prom
     if (options.direct) fd = reopenDirect(path, fd);
     if (options.unlinked && created) fs.unlinkSync(path);
   } catch (error) {
-    if (created) fs.rmSync(path, { force: true });
+    if (mine) fs.rmSync(path, { force: true });
     fs.closeSync(fd);
     throw openError(path, error);
   }
@@ -215,6 +220,19 @@ function reopenDirect(path: string, fd: number): number {
   const direct = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_DIRECT);
   fs.closeSync(fd);
   return direct;
+}
+
+/**
+ * Until the file is as long as it will be, for who finds it not empty leaves it alone.
+ *
+ *   process A                            process B
+ *   makes the file: it is empty
+ *                                        finds it empty, takes it
+ *   is refused here, leaves it to B      uses it
+ */
+function takeAlone(path: string, fd: number): void {
+  if (tryLock(fd, 'exclusive') !== 'held') return;
+  throw new KernelError('EBUSY', 'openFileSwap', `swap file ${path} is in use by another process; it must be another`);
 }
 
 function checkTakeable(path: string, fd: number): void {

@@ -4,7 +4,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { OutputFile } from '../../src/cli/files.js';
-import { openFileSwap } from '../../src/node/index.js';
+import { openFileStore, openFileSwap } from '../../src/node/index.js';
 import { boot, expectRefused, NOBODY, testFolder, unpin } from './command.js';
 import { elfOf, imageOf, POWEROFF, truncatedImage } from './kernels.js';
 
@@ -223,6 +223,21 @@ describe.concurrent('disks', () => {
   ];
   test.each(cases)('%s', async (_name, args, line) => {
     expectRefused(await boot(args), line);
+  });
+
+  test('one that another process writes, or that another reads and this would write', async () => {
+    const [written, read] = await Promise.all(
+      ['written.img', 'read.img'].map((name) => openFileStore(file(name, new Uint8Array(512)))),
+    );
+    expect([written!.tryLock('exclusive'), read!.tryLock('shared')]).toEqual(['taken', 'taken']);
+    const asked = [`${folder}/written.img,overlay`, `${folder}/read.img`];
+    const results = await Promise.all(asked.map((disk) => boot(['--disk', disk])));
+    expectRefused(results[0]!, /^unpin: EBUSY: open: disk '.*written.img' is in use; no other process may write it$/m);
+    expectRefused(
+      results[1]!,
+      /^unpin: EBUSY: open: disk '.*read.img' is in use; no other process may have a disk that/,
+    );
+    await Promise.all([written!.close(), read!.close()]);
   });
 });
 
