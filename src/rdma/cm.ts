@@ -68,6 +68,6 @@ export interface CmId {
   reject(privateData?: Uint8Array): Promise<void>;
   /** Ends the connection in order: what was sent before arrives. Resolves when it is down; what is still posted is flushed. */
   disconnect(): Promise<void>;
-  /** Ends it and its connection; its queue pair is the caller's to destroy. */
+  /** Ends it and its connection; a request is rejected. Its queue pair is the caller's to destroy. */
   destroyId(): void;
 }

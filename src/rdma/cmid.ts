@@ -37,11 +37,13 @@ const MAX_BACKLOG = 1024;
 const EMPTY = new Uint8Array(0);
 
 const IWARP_PEER = 'it must be a peer that speaks iWARP';
+/** Private data that are a line of ASCII are told to the user; others are for his program alone. */
+const PRINTABLE = /^[ -~]+$/;
 /** What would be right, for one who cannot connect. */
 const RIGHT: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'it must be where a server listens',
   EHOSTUNREACH: 'it must be a host that can be reached from here',
-  ECONNRESET: IWARP_PEER,
+  ECONNRESET: `${IWARP_PEER} and has room`,
   EPROTO: IWARP_PEER,
   ETIMEDOUT: IWARP_PEER,
 };
@@ -211,11 +213,13 @@ export class CmIdImpl implements CmId {
 
   destroyId(): void {
     if (this.state === 'gone') return;
-    const wasUsed = this.state !== 'idle' && this.state !== 'resolved' && this.state !== 'bound';
+    const { state } = this;
     this.goDown('gone');
     this.pending?.reject(new KernelError('ECONNABORTED', 'rdma_cm', 'the id was destroyed'));
     this.pending = undefined;
-    if (wasUsed) this.send('closeConn');
+    // A peer that has asked gets an answer, as from Linux's iw_cm (destroy_cm_id).
+    if (state === 'asked') this.context.device.send({ type: 'reject', conn: this.conn, privateData: EMPTY });
+    else if (state !== 'idle' && state !== 'resolved' && state !== 'bound') this.send('closeConn');
     // Requests that nobody has seen go with their listener.
     for (const id of this.events.end()) id.destroyId();
     this.context.forgetId(this);
@@ -278,12 +282,14 @@ export class CmIdImpl implements CmId {
     pending?.resolve(message);
   }
 
-  /** A peer that rejects has its own reasons. */
+  /** A peer that rejects has its own reasons, and perhaps says them. */
   private whereAndWhy({ code, reason, privateData }: FromNic & { type: 'connectFailed' }): string {
     if (this.addr === undefined) return reason;
     const { host, port } = this.addr;
-    const right = this.state === 'connecting' && privateData === undefined ? RIGHT[code] : undefined;
-    return `${host === '' ? '' : `${host} `}port ${port}: ${reason}${right === undefined ? '' : `; ${right}`}`;
+    const where = `${host === '' ? '' : `${host} `}port ${port}: ${reason}`;
+    if (privateData !== undefined) return `${where}${saidIn(privateData)}`;
+    const right = this.state === 'connecting' ? RIGHT[code] : undefined;
+    return right === undefined ? where : `${where}; ${right}`;
   }
 
   private fail(code: string, reason: string, privateData: Uint8Array | undefined): void {
@@ -299,6 +305,11 @@ export class CmIdImpl implements CmId {
     this.fail('ENODEV', reason, undefined);
     this.events.push(this.eventOf(RDMA_CM_EVENT_DEVICE_REMOVAL, undefined, { reason }));
   }
+}
+
+function saidIn(privateData: Uint8Array): string {
+  const text = String.fromCharCode(...privateData);
+  return PRINTABLE.test(text) ? `: '${text}'` : '';
 }
 
 function isPort(port: number): boolean {

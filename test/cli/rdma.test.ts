@@ -2,6 +2,8 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import type { CmId } from '../../src/rdma/index.js';
+import { RdmaWorld } from '../rdma/rdmaworld.js';
 import { type Command, expectRefused, type Result, testFolder, unpin } from './command.js';
 
 /** `unpin rdma`: two processes, and what is refused. */
@@ -96,6 +98,33 @@ describe('server and client', () => {
     expect(stopped.stderr).not.toMatch(/unpin: /);
     const { connections } = read('stopped.json').server;
     expect(connections.map(({ end }: { end: string }) => end)).toEqual(['disconnected', 'disconnected']);
+  });
+
+  test('a server without room rejects, and says why; when somebody goes there is room again', async () => {
+    const { server, port } = await startServer('--region', '4K', '--frames', '4M');
+    const w = await RdmaWorld.create({ transport: 'tcp', host: { arenaBytes: 64 * 2 ** 20 } });
+    const connect = async (): Promise<CmId | Error> => {
+      const id = w.a.context.createId();
+      await id.resolveAddr({ port: Number(port) });
+      id.createQp(w.a.pd, { sendCq: w.a.cq, recvCq: w.a.cq });
+      return id.connect().then(
+        () => id,
+        (error: Error) => error,
+      );
+    };
+    const first = (await connect()) as CmId;
+    let last: CmId | Error = first;
+    for (let n = 0; n < 200 && !(last instanceof Error); n++) last = await connect();
+    expect(last).toMatchObject({
+      message: expect.stringMatching(/^ECONNREFUSED: .* rejected the connection: 'no room for another connection'$/),
+    });
+    await first.disconnect();
+    // Its room is free a moment after it has gone.
+    for (let n = 0; n < 200 && last instanceof Error; n++) last = await connect();
+    expect(last).not.toBeInstanceOf(Error);
+    await w.stop();
+    server.process.kill('SIGINT');
+    expect((await server.done).stderr).toMatch(/^unpin: 127\.0\.0\.1 port \d+: ENOMEM: /);
   });
 
   test('a peer that speaks another protocol ends alone', async () => {

@@ -67,8 +67,21 @@ describe.each(['memory', 'tcp'] satisfies Transport[])('over %s', (transport) =>
       await event.id.reject(Buffer.from('no room'));
       break;
     }
-    const error = (await asking) as { code: string; cause: Uint8Array };
-    expect([error.code, text(error.cause)]).toEqual(['ECONNREFUSED', 'no room']);
+    const error = (await asking) as Error & { cause: Uint8Array };
+    expect([error.message, text(error.cause)]).toEqual([
+      `ECONNREFUSED: rdma_cm: 127.0.0.1 port ${port}: the peer has rejected the connection: 'no room'`,
+      'no room',
+    ]);
+    // A server that gives a request up has answered it.
+    const given = ask();
+    for await (const event of listener.events) {
+      event.id.destroyId();
+      break;
+    }
+    expect(await given).toMatchObject({
+      code: 'ECONNREFUSED',
+      message: expect.stringMatching(/ the peer has rejected the connection$/),
+    });
     listener.destroyId();
     await new Promise((resolve) => setTimeout(resolve, 20));
     const refused = `ECONNREFUSED: rdma_cm: 127.0.0.1 port ${port}: nobody listens there; it must be where a server listens`;

@@ -164,6 +164,7 @@ class Server {
       connection.end = await this.converse(id, connection);
     } catch (error) {
       connection.end = error instanceof Error ? error.message : String(error);
+      id.destroyId();
     }
     connection.wallMs = performance.now() - began;
     if (connection.end !== 'disconnected') complain(`${connection.peer}: ${connection.end}`);
@@ -184,6 +185,10 @@ class Server {
       echo = this.echo(qp, buffers, connection);
       await this.accept(id);
       return await this.untilGone(id, qp);
+    } catch (error) {
+      // Before it was accepted; a peer that has gone since cannot be told.
+      if (buffers === undefined) await id.reject(Buffer.from('no room for another connection')).catch(() => {});
+      throw error;
     } finally {
       id.destroyId();
       id.qp?.destroyQp();
