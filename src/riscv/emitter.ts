@@ -5,7 +5,7 @@ import type { CsrKind, Emit } from './table/index.js';
 
 /**
  * What every emitter of the table's meanings shares, wherever its operands come from: memory through the hart's TLB, atomics, flags,
- * helpers and scratch locals. The interpreter extends it with operands from records; a compiler of hot code will with constants.
+ * helpers and scratch locals. RecordEmitter extends it with operands from records, for the interpreter; a compiler of hot code will with constants.
  *
  * An emitter's code runs in a function whose local 0 is the hart. Where an access cannot be done inline it branches to `slow`,
  * with the address in `va`.

@@ -1,6 +1,6 @@
-import { type Code, I32, I64, type Label, type MemName, ModuleBuilder } from '../base/index.js';
+import { type Code, I32, I64, type Label, ModuleBuilder } from '../base/index.js';
 import { emitCsrHelpers } from './csrhelpers.js';
-import { type EmitOptions, Emitter, HART } from './emitter.js';
+import { type EmitOptions, HART } from './emitter.js';
 import { emitFpFunctions } from './fp/functions.js';
 import {
   FIRST_HANDLER,
@@ -15,6 +15,8 @@ import {
 } from './handlers.js';
 import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
+import { emitMemoryFunctions } from './memoryfunctions.js';
+import { RecordEmitter } from './recordemitter.js';
 import { emitRefill } from './refill.js';
 import { emitTlbFunctions } from './tlbfunctions.js';
 
@@ -54,55 +56,8 @@ export function generateInterpreter(options: EmitOptions): Uint8Array {
   const refill = emitRefill(module, moveAway, options.tagsAddr);
   const { code } = module.func('run', [I32, I32], [I32]);
   new Interpreter(code, helpers, options).emit({ fetch, slow, refill, secondPlace });
-  emitFill(module);
-  emitCopy(module);
-  emitSamePage(module);
+  emitMemoryFunctions(module);
   return module.toBytes();
-}
-
-/** `fill(address, byte, length)`: typed arrays over shared memory fill 20 times slower. */
-function emitFill(module: ModuleBuilder): void {
-  const { code } = module.func('fill', [I32, I32, I32], []);
-  code.get(0).get(1).get(2).memoryFill();
-}
-
-/** `copy(to, from, length)`. */
-function emitCopy(module: ModuleBuilder): void {
-  const { code } = module.func('copy', [I32, I32, I32], []);
-  code.get(0).get(1).get(2).memoryCopy();
-}
-
-/** Words of 8 bytes that one round of `samePage` compares. */
-const COMPARED_AT_ONCE = 8;
-
-/** `samePage(a, b)`: 1 where the 4096 bytes at both addresses are equal. */
-function emitSamePage(module: ModuleBuilder): void {
-  const { code: c } = module.func('samePage', [I32, I32], [I32]);
-  const end = c.local(I32);
-  c.get(0).i32(4096).op('i32Add').set(end);
-  const differs = c.block();
-  const again = c.loop();
-  for (let word = 0; word < COMPARED_AT_ONCE; word++) {
-    c.get(0)
-      .mem('i64Load', 8 * word)
-      .get(1)
-      .mem('i64Load', 8 * word)
-      .op('i64Xor');
-    if (word > 0) c.op('i64Or');
-  }
-  c.op('i64Eqz').op('i32Eqz').brIf(differs);
-  c.get(1)
-    .i32(8 * COMPARED_AT_ONCE)
-    .op('i32Add')
-    .set(1);
-  c.get(0)
-    .i32(8 * COMPARED_AT_ONCE)
-    .op('i32Add')
-    .tee(0)
-    .get(end)
-    .op('i32Ne')
-    .brIf(again);
-  c.i32(1).op('return').end().end().i32(0);
 }
 
 /** Functions that the interpreter calls, by index. */
@@ -115,11 +70,11 @@ interface Calls {
 
 const LEFT = 1;
 
-class Interpreter extends Emitter {
-  private readonly rec: number;
-  private readonly recBase: number;
+class Interpreter extends RecordEmitter {
+  protected readonly rec: number;
+  protected readonly recBase: number;
   private readonly limit: number;
-  private readonly pageVa: number;
+  protected readonly pageVa: number;
   private readonly pcLocal: number;
   private readonly dtlbLocal: number;
   private readonly status: number;
@@ -129,7 +84,6 @@ class Interpreter extends Emitter {
   private dispatch!: Label;
   private missRead!: Label;
   private missWrite!: Label;
-  private form!: Handler;
 
   constructor(code: Code, helpers: ReadonlyMap<string, number>, options: EmitOptions) {
     super(code, helpers, options);
@@ -317,95 +271,6 @@ class Interpreter extends Emitter {
   private advance(lenBytes: number): void {
     this.skip(lenBytes);
     this.c.br(this.dispatch);
-  }
-
-  // Operands.
-
-  private register(field: number, mem: MemName, offset: number): void {
-    this.c.get(this.rec).mem('i32Load8U', field).get(HART).op('i32Add').mem(mem, offset);
-  }
-
-  private get rs2Field(): number {
-    const { format } = this.form.instruction;
-    return format === 'S' || format === 'B' ? L.REC_RS2_BS : L.REC_RS2;
-  }
-
-  rs1(): void {
-    this.register(L.REC_RS1, 'i64Load', L.X);
-  }
-
-  rs2(): void {
-    this.register(this.rs2Field, 'i64Load', L.X);
-  }
-
-  rs1w(): void {
-    this.register(L.REC_RS1, 'i32Load', L.X);
-  }
-
-  rs2w(): void {
-    this.register(this.rs2Field, 'i32Load', L.X);
-  }
-
-  frs1(): void {
-    this.register(L.REC_RS1, 'i64Load', L.F);
-  }
-
-  frs2(): void {
-    this.register(this.rs2Field, 'i64Load', L.F);
-  }
-
-  frs3(): void {
-    this.register(L.REC_RS3, 'i64Load', L.F);
-  }
-
-  imm(): void {
-    this.c.get(this.rec).mem('i64Load32S', L.REC_IMM);
-  }
-
-  imm32(): void {
-    this.c.get(this.rec).mem('i32Load', L.REC_IMM);
-  }
-
-  protected zimm(): void {
-    this.rs1IsNamed();
-    this.c.i32(3).op('i32ShrU').op('i64ExtendI32U');
-  }
-
-  protected rs1IsNamed(): void {
-    this.c.get(this.rec).mem('i32Load8U', L.REC_RS1);
-  }
-
-  pc(): void {
-    this.c.get(this.pageVa).get(this.rec).get(this.recBase).op('i32Sub').i32(2).op('i32ShrS');
-    this.c.op('i64ExtendI32S').op('i64Add');
-  }
-
-  nextPc(): void {
-    this.pc();
-    this.c.i64(this.form.lenBytes).op('i64Add');
-  }
-
-  rd(value: () => void): void {
-    if (this.form.zero) {
-      value();
-      this.c.op('drop');
-      return;
-    }
-    this.c.get(this.rec).mem('i32Load8U', L.REC_RD).get(HART).op('i32Add');
-    value();
-    this.c.mem('i64Store', L.X);
-  }
-
-  frd(value: () => void): void {
-    this.c.get(this.rec).mem('i32Load8U', L.REC_RD).get(HART).op('i32Add');
-    value();
-    this.c.mem('i64Store', L.F).get(HART).i32(3).mem('i32Store', L.FS);
-  }
-
-  rm(): void {
-    const rm = this.temp32(3);
-    this.c.get(this.rec).mem('i32Load8U', L.REC_RM).tee(rm).i32(7).op('i32Eq').if(I32);
-    this.c.get(HART).mem('i32Load', L.FRM).else().get(rm).end();
   }
 
   // Jumps. A branch's immediate is kept times 4, as the distance between records.
