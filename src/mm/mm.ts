@@ -4,6 +4,7 @@ import { accessMm, accessMmSync, type Iovec, processVmRw } from './fault/access.
 import { handleMmFault } from './fault/fault.js';
 import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './fault/faultcode.js';
 import { faultIn, faultInSync, isSwappingIn } from './fault/faultin.js';
+import { tryGetPages } from './fault/getpages.js';
 import { populate, populateNow } from './fault/populate.js';
 import type { File } from './file/file.js';
 import { msync } from './file/msync.js';
@@ -304,6 +305,11 @@ export class Mm {
     this.mmapLock.unlock();
     if (pfn > 0) getPage(this.host, pfn);
     return pfn;
+  }
+
+  /** `tryGetPage` for `nrPages` pages from `va` on, as far as they can be had, into `pfns`: how many, each with a reference; or the FAULT_ number of the first. */
+  tryGetPages(va: number, nrPages: number, flags: number, pfns: Int32Array): number {
+    return tryGetPages(this, vaToVpn(va), nrPages, (flags & FAULT_FLAG_WRITE) !== 0, pfns);
   }
 
   /**

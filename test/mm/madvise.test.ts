@@ -171,7 +171,8 @@ test('PAGEOUT: reclaim takes these now, and WILLNEED starts to bring them back',
   checkHost(host);
 });
 
-test('WILLNEED starts all reads at once, consecutive slots in one transfer, and none twice', async () => {
+/** A host, `nrPages` of an mm that are all in swap, and the transfers that read them, which wait for `open`. */
+async function swappedOut(nrPages: number, frames: number) {
   const transfers: number[][] = [];
   let open = (): void => {};
   class SlowSwap extends MemorySwap {
@@ -184,12 +185,19 @@ test('WILLNEED starts all reads at once, consecutive slots in one transfer, and 
       this.readSync(slots, frames);
     }
   }
-  const host = new Host({ frames: 128, arenaBytes: 65536, swap: new SlowSwap({ sizeBytes: 2 ** 22 }) });
+  const host = new Host({ frames, arenaBytes: 65536, swap: new SlowSwap({ sizeBytes: 2 ** 24 }) });
   const mm = host.createMm();
-  const va = mm.mmap(0, 40 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
-  for (let p = 0; p < 40; p++) mm.writeSync(va + p * PAGE, Uint8Array.of(p + 1, 1));
-  mm.madvise(va, 40 * PAGE, MADV_PAGEOUT);
-  await host.writeback.drain();
+  const va = mm.mmap(0, nrPages * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let p = 0; p < nrPages; p++) mm.writeSync(va + p * PAGE, Uint8Array.of(p + 1, 1));
+  while (mm.residentPages > 0) {
+    mm.madvise(va, nrPages * PAGE, MADV_PAGEOUT);
+    await host.writeback.drain();
+  }
+  return { host, mm, va, transfers, open: () => open() };
+}
+
+test('WILLNEED starts all reads at once, consecutive slots in one transfer, and none twice', async () => {
+  const { host, mm, va, transfers, open } = await swappedOut(40, 128);
   mm.madvise(va, 40 * PAGE, MADV_WILLNEED);
   mm.madvise(va, 40 * PAGE, MADV_WILLNEED);
   expect(transfers.map(({ length }) => length)).toEqual([16, 16, 8]);
@@ -199,11 +207,27 @@ test('WILLNEED starts all reads at once, consecutive slots in one transfer, and 
     true,
     false,
   ]);
+  // Who waits for one of them waits for its transfer, and starts none.
+  const waiting = mm.faultIn(va + 20 * PAGE, 0);
+  expect(host.swapIn.nrReads).toBe(3);
+  checkHost(host);
   open();
+  await waiting;
   await host.swapIn.drain();
   expect(mm.isSwappingIn(va)).toBe(false);
   for (let p = 0; p < 40; p++) expect(byteAt(mm, va + p * PAGE)).toBe(p + 1);
   expect(transfers.length).toBe(3);
+  checkHost(host);
+});
+
+test('WILLNEED of more pages makes longer transfers, four of them, up to half a MiB each', async () => {
+  const { host, mm, va, transfers, open } = await swappedOut(640, 1024);
+  mm.madvise(va, 128 * PAGE, MADV_WILLNEED);
+  expect(transfers.splice(0).map(({ length }) => length)).toEqual([32, 32, 32, 32]);
+  mm.madvise(va + 128 * PAGE, 512 * PAGE, MADV_WILLNEED);
+  expect(transfers.map(({ length }) => length)).toEqual([128, 128, 128, 128]);
+  open();
+  await host.swapIn.drain();
   checkHost(host);
 });
 

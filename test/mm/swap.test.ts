@@ -4,6 +4,7 @@ import {
   checkHost,
   FAULT_FLAG_WRITE,
   FAULT_RETRY,
+  FAULT_SIGSEGV,
   Host,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
@@ -404,4 +405,31 @@ test('tryGetPage leaves the last frames to those who wait', () => {
     else expect(pfn).toBe(FAULT_RETRY);
   }
   expect(host.frames.nrFree).toBe(host.reclaim.min);
+});
+
+test('tryGetPages: a run of pages from the first on, each with a reference, up to what would have to wait', async () => {
+  const host = new Host({ frames: 128, arenaBytes: 65536, swap: new FaultySwap(64), sameFilled: false, debug: true });
+  const mm = host.createMm();
+  const va = mm.mmap(0, 8 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let p = 0; p < 6; p++) await mm.write(va + p * PAGE, fill(p + 1));
+  const pfns = new Int32Array(8);
+  const child = mm.fork();
+  // Shared with the child: each is copied, or the child would see what is written.
+  expect(mm.tryGetPages(va, 3, FAULT_FLAG_WRITE, pfns)).toBe(3);
+  for (const [p, pfn] of [...pfns.subarray(0, 3)].entries()) {
+    expect(mm.pagemap(va + p * PAGE, 1)[0]!.pfn).toBe(pfn);
+    expect(child.pagemap(va + p * PAGE, 1)[0]!.pfn).not.toBe(pfn);
+    expect(host.frames.refcount[pfn]).toBe(2);
+    mm.putPage(pfn);
+  }
+  checkHost(host);
+  child.exit();
+  while (mm.residentPages > 0) {
+    host.reclaim.shrink(true, true, true);
+    await host.writeback.drain();
+  }
+  expect(mm.tryGetPages(va, 4, 0, pfns)).toBe(FAULT_RETRY);
+  for (let p = 0; p < 4; p++) await mm.faultIn(va + p * PAGE, 0);
+  expect(mm.tryGetPages(va, 8, FAULT_FLAG_WRITE, pfns)).toBeGreaterThanOrEqual(4);
+  expect(mm.tryGetPages(va + 100 * PAGE, 1, 0, pfns)).toBe(FAULT_SIGSEGV);
 });
