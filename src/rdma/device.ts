@@ -2,7 +2,7 @@ import { KernelError, type Words } from '../base/index.js';
 import type { Host, Mm } from '../mm/index.js';
 import { ContextImpl } from './context.js';
 import type { NicThreadInit, RdmaEnvironment } from './environment.js';
-import { FaultService } from './faultservice.js';
+import { FaultService, maxWindowOf } from './faultservice.js';
 import type { Mr } from './mr.js';
 import { BYTES_RECEIVED, BYTES_SENT, NR_COUNTERS, TERMINATES_RECEIVED, TERMINATES_SENT } from './nic/connection.js';
 import type { FromNic, ToNic } from './nic/messages.js';
@@ -94,10 +94,11 @@ export class DeviceImpl implements Device {
     const [stateAddr, countersAddr] = [this.block(NIC_STATE_WORDS * 4), this.block(NR_COUNTERS * 8)];
     const regionsAddr = this.block(maxMr * REGION_WORDS * 4);
     const crcAddr = this.block(CRC32C_SCRATCH_BYTES);
+    const maxWindow = maxWindowOf(host.frames.nrFrames);
     this.state = new NicState(host.memory, stateAddr);
     this.counters = new Float64Array(host.memory.buffer, countersAddr, NR_COUNTERS);
     this.regions = new RegionTable(this.words, regionsAddr, maxMr);
-    this.init = { memory: host.memory, stateAddr, regionsAddr, nrRegions: maxMr, countersAddr, crcAddr };
+    this.init = { memory: host.memory, stateAddr, regionsAddr, nrRegions: maxMr, countersAddr, crcAddr, maxWindow };
     this.faults = new FaultService(this);
     this.link = new NicLink(this, this.init, threaded);
   }

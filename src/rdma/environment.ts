@@ -41,6 +41,8 @@ export interface NicThreadInit {
   readonly nrRegions: number;
   readonly countersAddr: number;
   readonly crcAddr: number;
+  /** Pages of a window of read-ahead, at most. */
+  readonly maxWindow: number;
 }
 
 /** Reliable streams of bytes, as TCP's. */

@@ -33,6 +33,16 @@ function placeOf(mr: Mr, page: number): Place | undefined {
   return { table: mr.implicit.childOf(page), page: page & (CHILD_PAGES - 1) };
 }
 
+/** As `placeOf`; undefined too where nothing is to be installed. Throws KernelError EFAULT (exited), EIO (poisoned), and as `placeOf`. */
+function livePlaceOf(mr: Mr, page: number): Place | undefined {
+  if (mr.isLive && mr.mm.exited) throw new KernelError('EFAULT', 'fault', `${mr.mm.name} has exited`);
+  const place = placeOf(mr, page);
+  if (place === undefined || mr.pinned !== undefined) return undefined;
+  const { poisoned } = place.table.sub;
+  if (poisoned !== undefined) throw new KernelError('EIO', 'fault', poisoned);
+  return place;
+}
+
 /** A page that a NIC is about to copy, with a reference. */
 export interface HeldPage {
   readonly mm: Mm;
@@ -67,7 +77,7 @@ export async function serveFault(
       result = tryInstall(mr, page, write, hold);
       if (result === FAULT_RETRY) {
         major = true;
-        startReadAhead(mr, page, nrPages);
+        if (!mr.mm.isSwappingIn(mr.vaOf(page))) startReadAhead(mr, page, nrPages);
         await mr.mm.faultIn(mr.vaOf(page), write ? FAULT_FLAG_WRITE : 0);
         continue;
       }
@@ -95,12 +105,15 @@ export async function readAhead(window: Window): Promise<void> {
   const { mr, end, write } = window;
   startReadAhead(mr, window.page, end - window.page);
   try {
-    for (; window.page < end; window.page++) {
-      if (isThere(mr, window.page, write)) continue;
-      let result = tryInstall(mr, window.page, write);
-      if (result === FAULT_RETRY && (await mayCome(mr, window.page, write)))
-        result = tryInstall(mr, window.page, write);
-      if (result !== DONE || !mr.isLive) return;
+    while (mr.isLive && window.page < end) {
+      if (isThere(mr, window.page, write)) window.page++;
+      else {
+        let got = tryInstallRun(mr, window.page, end - window.page, write);
+        if (got === FAULT_RETRY && (await mayCome(mr, window.page, write)))
+          got = tryInstallRun(mr, window.page, end - window.page, write);
+        if (got < 0) return;
+        window.page += got;
+      }
     }
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;
@@ -124,13 +137,10 @@ const DONE = 0;
 /** One attempt that waits for nothing: DONE, STALE, or a FAULT_ code below 0. Throws as `placeOf`. */
 function tryInstall(mr: Mr, page: number, write: boolean, hold?: (held: HeldPage) => void): number {
   const { mm } = mr;
-  if (mr.isLive && mm.exited) throw new KernelError('EFAULT', 'fault', `${mm.name} has exited`);
-  const place = placeOf(mr, page);
-  if (place === undefined || mr.pinned !== undefined) return DONE;
-  const { region, sub } = place.table;
-  if (sub.poisoned !== undefined) throw new KernelError('EIO', 'fault', sub.poisoned);
+  const place = livePlaceOf(mr, page);
+  if (place === undefined) return DONE;
   const va = mr.vaOf(page);
-  const seq = region.seq.readBegin();
+  const seq = place.table.region.seq.readBegin();
   const pfn = mm.tryGetPage(va, write ? FAULT_FLAG_WRITE : 0);
   if (pfn < 0) return pfn;
   const result = install(place, seq, va, pfn, write);
@@ -146,6 +156,31 @@ function install({ table, page }: Place, seq: number, va: number, pfn: number, w
   if (!stale) region.installLocked(page, pfn, write);
   region.unlock();
   return stale ? STALE : DONE;
+}
+
+/** Pages of one attempt, at most. */
+const RUN_PAGES = 256;
+/** By the mm thread alone, which waits for nothing while it uses it. */
+const runPfns = new Int32Array(RUN_PAGES);
+
+/**
+ * One attempt for pages [page, page + nrPages), as far as they are there from the first on, under one lock: how many are installed (or need not be, for the region is gone); or STALE, or a
+ * FAULT_ code of the first. Throws as `placeOf`.
+ */
+function tryInstallRun(mr: Mr, page: number, nrPages: number, write: boolean): number {
+  const place = livePlaceOf(mr, page);
+  if (place === undefined) return nrPages;
+  const { region } = place.table;
+  const wanted = Math.min(nrPages, RUN_PAGES, region.nrPages() - place.page);
+  const seq = region.seq.readBegin();
+  const nr = mr.mm.tryGetPages(mr.vaOf(page), wanted, write ? FAULT_FLAG_WRITE : 0, runPfns);
+  if (nr < 0) return nr;
+  region.lock();
+  const stale = region.seq.readRetry(seq);
+  if (!stale) region.installRunLocked(place.page, runPfns, nr, write);
+  region.unlock();
+  for (let k = 0; k < nr; k++) mr.mm.putPage(runPfns[k]!);
+  return stale ? STALE : nr;
 }
 
 /** What lies behind the page and is wanted soon: its I/O begins now, and nobody waits for it here. */
@@ -166,15 +201,17 @@ export function windowOf(mr: Mr, page: number, nrPages: number): number {
 
 /** Pages [page, page + nrPages) that are there by now, up to the first that is not. Returns how many. */
 export function installBehind(mr: Mr, page: number, nrPages: number, write: boolean): number {
-  const nr = windowOf(mr, page, nrPages);
-  for (let k = 0; k < nr; k++) {
+  const nr = Math.max(windowOf(mr, page, nrPages), 0);
+  for (let k = 0; k < nr; ) {
     try {
-      if (tryInstall(mr, page + k, write) !== DONE) return k;
+      const got = tryInstallRun(mr, page + k, nr - k, write);
+      if (got < 0) return k;
+      k += got;
     } catch {
       return k;
     }
   }
-  return Math.max(nr, 0);
+  return nr;
 }
 
 /** Whether the region's table has the page, with the right. */

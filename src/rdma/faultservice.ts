@@ -1,6 +1,7 @@
 import type { DeviceImpl } from './device.js';
 import { type HeldPage, isThere, readAhead, serveFault, type Window, windowOf } from './faults.js';
 import type { Mr } from './mr.js';
+import { MAX_WINDOW } from './nic/access.js';
 import type { FromNic } from './nic/messages.js';
 
 /**
@@ -21,6 +22,14 @@ type Fault = FromNic & { type: 'fault' };
 type Ahead = FromNic & { type: 'readAhead' };
 
 const MAX_SERVED = 64;
+/** Of all frames, the read-ahead of a device takes an eighth: as many windows of one stream, which has three under way. */
+const AHEAD_SHARE = 8;
+const WINDOWS = 4;
+
+/** Pages of a window of read-ahead in a host with so many frames. */
+export function maxWindowOf(nrFrames: number): number {
+  return Math.min(Math.max(1, Math.floor(nrFrames / AHEAD_SHARE / WINDOWS)), MAX_WINDOW);
+}
 
 export class FaultService {
   private readonly device: DeviceImpl;
@@ -37,7 +46,7 @@ export class FaultService {
     this.device = device;
     const { nrFrames } = device.host.frames;
     this.maxServed = Math.max(1, Math.min(nrFrames >>> 4, MAX_SERVED));
-    this.maxAhead = nrFrames >>> 3;
+    this.maxAhead = Math.floor(nrFrames / AHEAD_SHARE);
   }
 
   /** Serves a fault of the NIC, and tells it; later, if too many are under way. */

@@ -14,6 +14,7 @@ import {
   IBV_WR_RDMA_WRITE,
   type MemoryRegion,
 } from '../../src/rdma/index.js';
+import type { Mr } from '../../src/rdma/mr.js';
 import { type End, firstDifference, ODP, pattern, RdmaWorld, sge } from './rdmaworld.js';
 
 /** The bugs of RDMA on demand that others have had, and what must hold instead. */
@@ -68,6 +69,23 @@ test('M38: brackets that nest over one region deadlock on nothing, and the last 
   outer.end();
   expect(firstDifference((await reading).bytes, pattern(8 * PAGE_SIZE, 1).slice(PAGE_SIZE, PAGE_SIZE + 10))).toBe(-1);
   w.check();
+});
+
+test('N3: a run of pages is not installed while a bracket covers one of them; that one waits for its end', async () => {
+  await start();
+  const { va, mr } = await w.region(w.b, 8);
+  await w.fill(w.b, va, pattern(8 * PAGE_SIZE, 3));
+  const open = bracket(w.b.mm, va + 3 * PAGE_SIZE, 1);
+  open.start();
+  const sgList = [{ addr: va, length: 8 * PAGE_SIZE, lkey: mr.lkey }];
+  const advice = w.b.pd.adviseMr(IBV_ADVISE_MR_ADVICE_PREFETCH, IBV_ADVISE_MR_FLAG_FLUSH, sgList);
+  await w.turns(10);
+  const [region] = (mr as Mr).liveRegions();
+  const there = () => Array.from({ length: 8 }, (_, page) => region!.hasEntry(page, false));
+  expect(there()).toEqual([true, true, true, false, false, false, false, false]);
+  open.end();
+  await advice;
+  expect(there()).toEqual(Array(8).fill(true));
 });
 
 test('M39: a region that is deregistered inside a bracket waits for its end, and leaves no bracket counted', async () => {

@@ -5,22 +5,25 @@ import { PAGE_SIZE } from '../../mm/index.js';
  * has two, for what it receives and for what it sends, for each may wait while the other goes on.
  *
  * Read-ahead (as Linux's file_ra_state): a fault asks for what its message needs. One that goes on where the pages asked for last end is of a stream: it asks for
- * twice as many, and puts a mark; when the stream comes to the mark the next window is asked for, while this one is copied.
+ * twice as many, and puts a mark; when the stream comes to the mark the next window is asked for, while this one is copied. In full flow the mark is where the last window but one
+ * begins: two windows lie before the stream, so that the device has something to do while the NIC waits for a processor.
  *
- *   | asked for before      | the window                        | asked for at the mark
- *     asked ^ faults that wait for what is on its way  ^ mark      end
+ *   | used up to here       | the last but one     | the last             | asked for at the mark
+ *     asked ^                 ^ mark                 ^ last                 ^ end
  */
 export class Access {
   /** Called when it may go on. */
   readonly resume: () => void;
+  private readonly maxWindow: number;
   /** A fault is under way at the mm thread. */
   waiting = false;
   /** The region that the window is in, by its key; 0: there is none. */
   windowKey = 0;
   /** The page whose use asks for the next window; NO_MARK: none does. */
   mark = NO_MARK;
-  /** The pages that were asked for last: the window, of `nrPages`, and the one before. */
+  /** The pages that were asked for, and are on their way: up to `end`. The last window begins at `last`, and has `nrPages`. */
   private asked = 0;
+  private last = 0;
   private end = 0;
   nrPages = 0;
   /** What the last fault ended with, for the page that it was for: a FAILED_ code below 0; 0: nothing. */
@@ -31,8 +34,10 @@ export class Access {
   private messageKey = 0;
   private messageEnd = 0;
 
-  constructor(resume: () => void) {
+  /** `maxWindow`: pages of a window, at most. */
+  constructor(resume: () => void, maxWindow = MAX_WINDOW) {
     this.resume = resume;
+    this.maxWindow = maxWindow;
   }
 
   /** A message of [to, to + lenBytes) of `key` begins: its first fault asks for all of it. */
@@ -45,13 +50,14 @@ export class Access {
   pagesToAsk(key: number, page: number, to: number, lenBytes: number): number {
     const lenToEnd = this.messageKey === key && this.messageEnd > to ? this.messageEnd - to : 0;
     const wanted = Math.ceil(((to % PAGE_SIZE) + Math.max(lenBytes, lenToEnd)) / PAGE_SIZE);
-    const needed = Math.min(wanted, MAX_WINDOW);
+    const needed = Math.min(wanted, this.maxWindow);
     const known = key === this.windowKey && page >= this.asked && page <= this.end;
     // On its way, or gone again: the rest is asked for once more.
-    if (known && page < this.end) return Math.max(Math.min(this.end - page, MAX_WINDOW), needed);
-    this.nrPages = known ? Math.min(Math.max(2 * this.nrPages, needed), MAX_WINDOW) : needed;
+    if (known && page < this.end) return Math.max(Math.min(this.end - page, this.maxWindow), needed);
+    this.nrPages = known ? Math.min(Math.max(2 * this.nrPages, needed), this.maxWindow) : needed;
     this.windowKey = key;
     this.asked = page;
+    this.last = page;
     this.end = page + this.nrPages;
     this.mark = !known ? NO_MARK : this.nrPages > needed ? page + needed : page;
     return this.nrPages;
@@ -64,10 +70,11 @@ export class Access {
       return -1;
     }
     const start = this.end;
-    this.asked = start - this.nrPages;
-    this.nrPages = Math.min(2 * this.nrPages, MAX_WINDOW);
+    this.asked = Math.min(this.mark, this.last);
+    this.mark = this.last;
+    this.last = start;
+    this.nrPages = Math.min(2 * this.nrPages, this.maxWindow);
     this.end = start + this.nrPages;
-    this.mark = start;
     return start;
   }
 
@@ -92,8 +99,8 @@ export class Access {
 }
 
 const NO_MARK = Number.MAX_SAFE_INTEGER;
-/** WHY: 1 MiB is asked for while 1 MiB is copied: many runs of the swap device are under way at once. */
-const MAX_WINDOW = 256;
+/** WHY: 2 MiB are on their way while 1 MiB is copied: as much as a disk reads while another thread has its processor. */
+export const MAX_WINDOW = 256;
 
 /** What an access may end with, instead of bytes. */
 export const FAILED_KEY = -1;

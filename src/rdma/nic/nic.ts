@@ -49,6 +49,7 @@ export class Nic implements QpOwner, ConnOwner {
   readonly counters: Float64Array;
   readonly u8: Uint8Array;
   readonly copyOps: CopyOps;
+  readonly maxWindow: number;
   private readonly port: NicPort;
   private readonly crcAddr: number;
   private crcOf: Crc32c | undefined;
@@ -73,6 +74,7 @@ export class Nic implements QpOwner, ConnOwner {
     this.u8 = new Uint8Array(memory.buffer);
     this.words = memoryWords(memory);
     this.crcAddr = init.crcAddr;
+    this.maxWindow = init.maxWindow;
     this.counters = new Float64Array(memory.buffer, init.countersAddr, NR_COUNTERS);
     const table = new RegionTable(this.words, init.regionsAddr, init.nrRegions);
     const state = new NicState(memory, init.stateAddr);

@@ -52,6 +52,8 @@ export interface QpOwner {
   readonly memory: WasmMemory;
   readonly words: Words;
   readonly nicMemory: NicMemory;
+  /** Pages of a window of read-ahead, at most. */
+  readonly maxWindow: number;
   recvQueueAt(address: number): RecvQueue;
   post(message: FromNic): void;
   /** There is a completion; `cqAddr`: the event of that queue is due, or 0. */
@@ -91,8 +93,8 @@ export class NicQp implements StreamOwner {
     this.sendCq = new CqRing(words, place.sendCqAddr);
     this.recvCq = new CqRing(words, place.recvCqAddr);
     this.rq = owner.recvQueueAt(place.rqAddr);
-    this.rx = new Access(() => this.onResumeRx());
-    this.tx = new Access(() => this.onResumeTx());
+    this.rx = new Access(() => this.onResumeRx(), owner.maxWindow);
+    this.tx = new Access(() => this.onResumeTx(), owner.maxWindow);
     this.big = new BigInt64Array(memory.buffer);
     this.sq = new SendQueue(words, memory, place.sqAddr, place.qpNum, {
       memory: owner.nicMemory,

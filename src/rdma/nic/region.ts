@@ -205,6 +205,11 @@ export class Region {
     this.words.store(i, mkEntry(pfn, write));
   }
 
+  /** As `installLocked`, of `nrPages` pages from `page` on. */
+  installRunLocked(page: number, pfns: Int32Array, nrPages: number, write: boolean): void {
+    for (let k = 0; k < nrPages; k++) this.installLocked(page + k, pfns[k]!, write);
+  }
+
   private countLocked(by: number): void {
     const i = this.base + NR_ENTRIES;
     this.words.writeOnce(i, this.words.readOnce(i) + by);
