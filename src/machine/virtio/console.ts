@@ -1,6 +1,6 @@
 import type { DescriptorChain } from './chain.js';
+import { Delivery, give } from './delivery.js';
 import { QueueServer, VIRTIO_ID_CONSOLE, type VirtioDevice, type VirtioTransport } from './device.js';
-import { Pump } from './pump.js';
 import type { Virtqueue } from './queue.js';
 import { runSteps, type Steps, wait } from './steps.js';
 
@@ -41,7 +41,10 @@ export class VirtioConsole implements VirtioDevice {
   private receiveq: Virtqueue | undefined;
   private transmit: QueueServer | undefined;
   private typed: number[] = [];
-  private readonly delivery = new Pump(() => runSteps(this.deliver()));
+  private readonly delivery = new Delivery(
+    () => (this.typed.length > 0 ? this.receiveq : undefined),
+    (queue, chain) => this.fill(queue, chain),
+  );
 
   constructor({ sink, columns = 80, rows = 24 }: VirtioConsoleOptions) {
     this.sink = sink;
@@ -105,24 +108,8 @@ export class VirtioConsole implements VirtioDevice {
     return 0;
   }
 
-  /** Moves what was typed into the driver's buffers, as long as there are both. */
-  private *deliver(): Steps<void> {
-    for (let queue = this.receiveq; queue !== undefined && this.typed.length > 0; queue = this.receiveq) {
-      const chain = yield* wait(queue.pop());
-      if (chain === undefined) return;
-      yield* this.fill(queue, chain);
-    }
-  }
-
-  private *fill(queue: Virtqueue, chain: DescriptorChain): Steps<void> {
+  private fill(queue: Virtqueue, chain: DescriptorChain): Steps<void> {
     const bytes = Uint8Array.from(this.typed.slice(0, chain.writableBytes));
-    try {
-      yield* wait(chain.write(0, bytes));
-    } catch (error) {
-      queue.fail(error instanceof Error ? error.message : String(error));
-      return;
-    }
-    this.typed.splice(0, bytes.length);
-    yield* wait(queue.push(chain, bytes.length));
+    return give(queue, chain, bytes, () => this.typed.splice(0, bytes.length));
   }
 }

@@ -1,7 +1,7 @@
 import { ETH_FRAME_BYTES, ETH_HEADER_BYTES, type EthernetPort } from '../net/index.js';
 import type { DescriptorChain } from './chain.js';
+import { Delivery, give } from './delivery.js';
 import { QueueServer, VIRTIO_ID_NET, type VirtioDevice } from './device.js';
-import { Pump } from './pump.js';
 import type { Virtqueue } from './queue.js';
 import { runSteps, type Steps, wait } from './steps.js';
 
@@ -48,7 +48,10 @@ export class VirtioNet implements VirtioDevice {
   private readonly backlog = new Backlog();
   private receiveq: Virtqueue | undefined;
   private transmit: QueueServer | undefined;
-  private readonly delivery = new Pump(() => runSteps(this.deliver()));
+  private readonly delivery = new Delivery(
+    () => (this.backlog.length > 0 ? this.receiveq : undefined),
+    (queue, chain) => this.fill(queue, chain),
+  );
 
   constructor({ mac, port }: VirtioNetOptions) {
     this.config.set(mac);
@@ -95,28 +98,13 @@ export class VirtioNet implements VirtioDevice {
     else this.delivery.kick();
   }
 
-  /** Moves frames into the driver's buffers, as long as there are both. */
-  private *deliver(): Steps<void> {
-    for (let queue = this.receiveq; queue !== undefined && this.backlog.length > 0; queue = this.receiveq) {
-      const chain = yield* wait(queue.pop());
-      if (chain === undefined) return;
-      yield* this.fill(queue, chain);
-    }
-  }
-
   /** The first frame of the backlog into a buffer. The driver's buffers must hold any frame (5.1.6.3.1). */
   private *fill(queue: Virtqueue, chain: DescriptorChain): Steps<void> {
     const buffer = this.backlog.first();
     if (buffer === undefined) return; // reset meanwhile: the chain is of no use any more
     if (chain.writableBytes < buffer.length)
       return queue.fail(`a receive buffer of ${chain.writableBytes} bytes must hold ${buffer.length}`);
-    try {
-      yield* wait(chain.write(0, buffer));
-    } catch (error) {
-      return queue.fail(error instanceof Error ? error.message : String(error));
-    }
-    this.backlog.shift(buffer);
-    yield* wait(queue.push(chain, buffer.length));
+    yield* give(queue, chain, buffer, () => this.backlog.shift(buffer));
   }
 }
 

@@ -57,45 +57,36 @@ function emitSameFilled(c: Code): void {
     .op('i64Ne');
   c.if();
   c.i32(0).op('return').end();
-  c.get(0).i32(PAGE_SIZE).op('i32Add').set(end);
-  const loop = c.loop();
-  for (let k = 0; k < UNROLLED; k++) {
-    c.get(0)
-      .mem('i64Load', 8 * k)
-      .get(value)
-      .op('i64Xor');
-    if (k > 0) c.op('i64Or');
-  }
-  c.i64(0).op('i64Ne');
-  c.if();
-  c.i32(0).op('return').end();
-  c.get(0)
-    .i32(8 * UNROLLED)
-    .op('i32Add')
-    .tee(0)
-    .get(end)
-    .op('i32Ne')
-    .brIf(loop)
-    .end();
+  overPage(c, end, 8 * UNROLLED, () => {
+    for (let k = 0; k < UNROLLED; k++) {
+      c.get(0)
+        .mem('i64Load', 8 * k)
+        .get(value)
+        .op('i64Xor');
+      if (k > 0) c.op('i64Or');
+    }
+    c.i64(0).op('i64Ne');
+    c.if();
+    c.i32(0).op('return').end();
+  });
   c.i32(1);
 }
 
 function emitFillWords(c: Code): void {
-  const end = c.local(I32);
+  overPage(c, c.local(I32), 8 * UNROLLED, () => {
+    for (let k = 0; k < UNROLLED; k++)
+      c.get(0)
+        .get(1)
+        .mem('i64Store', 8 * k);
+  });
+}
+
+/** `body` for each `stepBytes` of the page at local 0, which goes on to the page's end; that is kept in local `end`. */
+function overPage(c: Code, end: number, stepBytes: number, body: () => void): void {
   c.get(0).i32(PAGE_SIZE).op('i32Add').set(end);
   const loop = c.loop();
-  for (let k = 0; k < UNROLLED; k++)
-    c.get(0)
-      .get(1)
-      .mem('i64Store', 8 * k);
-  c.get(0)
-    .i32(8 * UNROLLED)
-    .op('i32Add')
-    .tee(0)
-    .get(end)
-    .op('i32Ne')
-    .brIf(loop)
-    .end();
+  body();
+  c.get(0).i32(stepBytes).op('i32Add').tee(0).get(end).op('i32Ne').brIf(loop).end();
 }
 
 /** XXH64 for an input of exactly one page: four lanes of 8 bytes, merged; no tail. */
@@ -107,15 +98,14 @@ function emitChecksum(c: Code): void {
   c.get(2).op('i64ExtendI32U').i64(32).op('i64Shl').get(1).op('i64ExtendI32U').op('i64Or').set(seed);
   const starts = [PRIME1 + PRIME2, PRIME2, 0n, -PRIME1];
   for (const [k, lane] of lanes.entries()) c.get(seed).i64(starts[k]!).op('i64Add').set(lane);
-  c.get(0).i32(PAGE_SIZE).op('i32Add').set(end);
-  const loop = c.loop();
-  for (const [k, lane] of lanes.entries()) {
-    c.get(lane)
-      .get(0)
-      .mem('i64Load', 8 * k);
-    emitRound(c).set(lane);
-  }
-  c.get(0).i32(32).op('i32Add').tee(0).get(end).op('i32Ne').brIf(loop).end();
+  overPage(c, end, 8 * lanes.length, () => {
+    for (const [k, lane] of lanes.entries()) {
+      c.get(lane)
+        .get(0)
+        .mem('i64Load', 8 * k);
+      emitRound(c).set(lane);
+    }
+  });
   emitMerge(c, lanes, hash);
   emitAvalanche(c, hash);
 }

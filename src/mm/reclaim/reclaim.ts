@@ -87,12 +87,17 @@ export class Reclaim {
     return run;
   }
 
+  /** Somebody waits for a free frame. How many passes may find nothing before it is out of memory. */
+  private stalls(): number {
+    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
+    this.host.vmstat.allocstall++;
+    remotesTakeBack(this.host);
+    return this.maxFruitless();
+  }
+
   private async reclaimUntilFree(reserve: number, asker: OomAsker | undefined): Promise<boolean> {
     const { frames, oom, vmstat } = this.host;
-    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
-    vmstat.allocstall++;
-    remotesTakeBack(this.host);
-    const limit = this.maxFruitless();
+    const limit = this.stalls();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
       const nr = this.shrink(true, false, fruitless > 1);
@@ -111,10 +116,7 @@ export class Reclaim {
   /** As `directReclaim`, blocking; needs a device that can. */
   directReclaimSync(reserve: number, asker?: OomAsker): boolean {
     const { frames, oom, vmstat } = this.host;
-    if (CONFIG_LOCKDEP) lockdepWait('a free frame');
-    vmstat.allocstall++;
-    remotesTakeBack(this.host);
-    const limit = this.maxFruitless();
+    const limit = this.stalls();
     for (let fruitless = 0; frames.nrFree <= reserve; ) {
       const before = vmstat.pgsteal;
       this.shrink(true, true, fruitless > 1);
