@@ -1,11 +1,12 @@
 import { KernelError } from '../../src/base/index.js';
 import { type BackingStore, MemoryStore, type StorePages } from '../../src/mm/index.js';
+import { HeldTransfers } from './heldtransfers.js';
 
 /**
  * A memory file whose transfers end when the test says so, and fail when it says so. A write takes effect when it ends, reading what the frames
  * hold then: the worst that a store may do.
  */
-export class FaultyStore implements BackingStore {
+export class FaultyStore extends HeldTransfers implements BackingStore {
   readonly name = 'faulty';
   readonly inner: MemoryStore;
   /** Transfers and calls that fail from now on, and those that stop half way. */
@@ -18,17 +19,15 @@ export class FaultyStore implements BackingStore {
   failSyncs = 0;
   /** What failing writes say. */
   code: 'EIO' | 'ENOSPC' = 'EIO';
-  /** While true, transfers wait for `pump`. */
-  held = false;
   nrReads = 0;
   nrWrites = 0;
   nrSyncs = 0;
   /** Writes that failed, or stopped half way. */
   nrFailedWrites = 0;
   pages: StorePages | undefined;
-  private readonly queue: (() => void)[] = [];
 
   constructor(contents: Uint8Array | number) {
+    super();
     this.inner = new MemoryStore(typeof contents === 'number' ? { sizeBytes: contents } : { contents });
   }
 
@@ -38,20 +37,6 @@ export class FaultyStore implements BackingStore {
 
   attach(pages: StorePages): void {
     this.pages = pages;
-  }
-
-  get nrHeld(): number {
-    return this.queue.length;
-  }
-
-  /** Lets the held transfers end, the last one first. */
-  pump(): void {
-    for (let run = this.queue.pop(); run !== undefined; run = this.queue.pop()) run();
-  }
-
-  private async turn(): Promise<void> {
-    if (this.held) await new Promise<void>((resolve) => this.queue.push(resolve));
-    else await new Promise((resolve) => setImmediate(resolve));
   }
 
   async read(offset: number, frames: readonly Uint8Array[]): Promise<number> {

@@ -1,10 +1,11 @@
 import { MemorySwap, type SwapDevice } from '../../src/mm/index.js';
+import { HeldTransfers } from './heldtransfers.js';
 
 /**
  * Memory swap whose transfers end when the test says so, and fail or damage pages when it says so. A write takes effect page by
  * page when it ends, reading what the frames hold then: the worst that a device may do.
  */
-export class FaultySwap implements SwapDevice {
+export class FaultySwap extends HeldTransfers implements SwapDevice {
   readonly name = 'faulty';
   readonly nrSlots: number;
   /** Transfers that fail from now on. */
@@ -12,30 +13,14 @@ export class FaultySwap implements SwapDevice {
   failWrites = 0;
   /** Pages damaged by the next reads. */
   damage = 0;
-  /** While true, transfers wait for `pump`. */
-  held = false;
   nrReads = 0;
   nrWrites = 0;
   private readonly inner: MemorySwap;
-  private readonly queue: (() => void)[] = [];
 
   constructor(nrSlots: number) {
+    super();
     this.nrSlots = nrSlots;
     this.inner = new MemorySwap({ sizeBytes: nrSlots * 4096 });
-  }
-
-  get nrHeld(): number {
-    return this.queue.length;
-  }
-
-  /** Lets the held transfers end, the last one first. */
-  pump(): void {
-    for (let run = this.queue.pop(); run !== undefined; run = this.queue.pop()) run();
-  }
-
-  private async turn(): Promise<void> {
-    if (this.held) await new Promise<void>((resolve) => this.queue.push(resolve));
-    else await new Promise((resolve) => setImmediate(resolve));
   }
 
   async read(slots: readonly number[], frames: readonly Uint8Array[]): Promise<void> {

@@ -6,7 +6,7 @@ import {
   FAULT_RETRY,
   FAULT_SIGBUS,
   FAULT_SIGSEGV,
-  Host,
+  type Host,
   type HostOptions,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -15,29 +15,13 @@ import {
   type Mm,
 } from '../../src/mm/index.js';
 import { FaultyStore } from './faultystore.js';
+import { byteAt, fill, twoMms } from './twomms.js';
 
 const PAGE = 4096;
 const [R, RW] = [1, 3];
 
-function setUp(options: Partial<HostOptions> = {}) {
-  const host = new Host({
-    frames: 256,
-    arenaBytes: 65536,
-    debug: true,
-    defer: (fn) => setImmediate(fn),
-    swap: new MemorySwap({ sizeBytes: 256 * PAGE }),
-    ...options,
-  });
-  return { host, mm: host.createMm({ name: 'a' }), other: host.createMm({ name: 'b' }) };
-}
-
-const fill = (nrBytes: number, value: number) => new Uint8Array(nrBytes).fill(value);
-
-async function byteAt(mm: Mm, va: number): Promise<number> {
-  const bytes = new Uint8Array(1);
-  await mm.read(va, bytes);
-  return bytes[0]!;
-}
+const setUp = (options: Partial<HostOptions> = {}) =>
+  twoMms({ frames: 256, swap: new MemorySwap({ sizeBytes: 256 * PAGE }), ...options });
 
 async function evictAll(host: Host): Promise<void> {
   for (let i = 0; i < 60; i++) {

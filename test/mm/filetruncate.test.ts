@@ -4,7 +4,6 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FAULT_SIGBUS,
-  Host,
   type HostOptions,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -16,31 +15,14 @@ import {
 } from '../../src/mm/index.js';
 import { FaultyStore } from './faultystore.js';
 import { TestDriver } from './testdriver.js';
+import { byteAt, fill, twoMms } from './twomms.js';
 
 const PAGE = 4096;
 const RW = 3;
 const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
-function setUp(options: Partial<HostOptions> = {}) {
-  const swap = new MemorySwap({ sizeBytes: 256 * PAGE });
-  const host = new Host({
-    frames: 128,
-    arenaBytes: 65536,
-    debug: true,
-    defer: (fn) => setImmediate(fn),
-    swap,
-    ...options,
-  });
-  return { host, mm: host.createMm({ name: 'a' }), other: host.createMm({ name: 'b' }) };
-}
-
-const fill = (nrBytes: number, value: number) => new Uint8Array(nrBytes).fill(value);
-
-async function byteAt(mm: Mm, va: number): Promise<number> {
-  const bytes = new Uint8Array(1);
-  await mm.read(va, bytes);
-  return bytes[0]!;
-}
+const setUp = (options: Partial<HostOptions> = {}) =>
+  twoMms({ frames: 128, swap: new MemorySwap({ sizeBytes: 256 * PAGE }), ...options });
 
 /** Brackets of an mm from now on, with the pages counted from `va`, and what `probe` says in each. */
 function record(mm: Mm, va: number, probe: () => unknown = () => ''): string[] {

@@ -3,7 +3,6 @@ import {
   checkHost,
   FAULT_FLAG_WRITE,
   type File,
-  Host,
   type HostOptions,
   MAP_SHARED,
   MemoryStore,
@@ -18,23 +17,14 @@ import {
 } from '../../src/mm/index.js';
 import { FaultyStore } from './faultystore.js';
 import { TestDriver } from './testdriver.js';
+import { byteAt, fill, twoMms } from './twomms.js';
 
 const PAGE = 4096;
 const RW = 3;
 
-function setUp(options: Partial<HostOptions> = {}) {
-  const host = new Host({ frames: 128, arenaBytes: 65536, debug: true, defer: (fn) => setImmediate(fn), ...options });
-  return { host, mm: host.createMm({ name: 'a' }), other: host.createMm({ name: 'b' }) };
-}
+const setUp = (options: Partial<HostOptions> = {}) => twoMms({ frames: 128, ...options });
 
-const fill = (nrBytes: number, value: number) => new Uint8Array(nrBytes).fill(value);
 const turns = () => new Promise((resolve) => setTimeout(resolve, 3));
-
-async function byteAt(mm: Mm, va: number): Promise<number> {
-  const bytes = new Uint8Array(1);
-  await mm.read(va, bytes);
-  return bytes[0]!;
-}
 
 /** Names and pages of the brackets of an mm, from now on. */
 function record(mm: Mm): string[] {

@@ -4,14 +4,14 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   FAULT_SIGBUS,
-  Host,
+  type Host,
   type HostOptions,
   MAP_ANONYMOUS,
   MAP_SHARED,
-  type Mm,
 } from '../../src/mm/index.js';
 import { FaultySwap } from './faultyswap.js';
 import { TestDriver } from './testdriver.js';
+import { byteAt, fill, twoMms } from './twomms.js';
 
 const PAGE = 4096;
 const RW = 3;
@@ -20,23 +20,7 @@ const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 function setUp(options: Partial<HostOptions> = {}, nrSlots = 512) {
   const swap = new FaultySwap(nrSlots);
-  const host = new Host({
-    frames: 64,
-    arenaBytes: 65536,
-    debug: true,
-    defer: (fn) => setImmediate(fn),
-    swap,
-    ...options,
-  });
-  return { host, swap, mm: host.createMm({ name: 'a' }), other: host.createMm({ name: 'b' }) };
-}
-
-const fill = (nrBytes: number, value: number) => new Uint8Array(nrBytes).fill(value);
-
-async function byteAt(mm: Mm, va: number): Promise<number> {
-  const bytes = new Uint8Array(1);
-  await mm.read(va, bytes);
-  return bytes[0]!;
+  return { ...twoMms({ frames: 64, swap, ...options }), swap };
 }
 
 async function evictAll(host: Host): Promise<void> {

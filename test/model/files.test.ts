@@ -6,6 +6,7 @@ import { PG_DIRTY, PG_LOCKED, PG_WRITEBACK } from '../../src/mm/page/frames.js';
 import { FaultyStore } from '../mm/faultystore.js';
 import { FaultySwap } from '../mm/faultyswap.js';
 import { TestDriver } from '../mm/testdriver.js';
+import { orHang } from './hang.js';
 
 /**
  * Random operations on two files and a memory file, by call, through shared and private mappings of two mms, and through external MMUs, against
@@ -418,18 +419,7 @@ function checkClean(w: World): void {
   }
 }
 
-const HANG = Symbol('hang');
-
-/** A step that does not end is a failure of its own, so that it shrinks. */
-async function run(w: World, commands: Command[]): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const hang = new Promise<typeof HANG>((resolve) => {
-    timer = setTimeout(() => resolve(HANG), 20_000);
-  });
-  const result = await Promise.race([runAll(w, commands), hang]);
-  clearTimeout(timer);
-  if (result === HANG) throw new Error(`hangs: ${JSON.stringify({ ...w.host.stats(), vmstat: undefined })}`);
-}
+const run = (w: World, commands: Command[]): Promise<void> => orHang(w.host, runAll(w, commands));
 
 async function runAll(w: World, commands: Command[]): Promise<void> {
   try {

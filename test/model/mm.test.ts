@@ -4,6 +4,7 @@ import { KernelError } from '../../src/base/index.js';
 import { checkHost, FAULT_OOM, Host, type Mm, type OomMode } from '../../src/mm/index.js';
 import { FaultySwap } from '../mm/faultyswap.js';
 import { TestDriver } from '../mm/testdriver.js';
+import { orHang } from './hang.js';
 
 /**
  * Random operations on two mms of one small host, against a naive model: a map from pages to their contents. After each step the
@@ -298,21 +299,7 @@ function checkLocks(w: World): void {
   }
 }
 
-const HANG = Symbol('hang');
-
-/** What has not come to an end by then hangs. WHY so long: where swap is full each access has reclaim look at everything, again and again: seconds on a busy machine. */
-const HANG_MS = 20_000;
-
-/** A step that does not end is a failure of its own, so that it shrinks. */
-async function run(w: World, commands: Command[]): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const hang = new Promise<typeof HANG>((resolve) => {
-    timer = setTimeout(() => resolve(HANG), HANG_MS);
-  });
-  const result = await Promise.race([runAll(w, commands), hang]);
-  clearTimeout(timer);
-  if (result === HANG) throw new Error(`hangs: ${JSON.stringify({ ...w.host.stats(), vmstat: undefined })}`);
-}
+const run = (w: World, commands: Command[]): Promise<void> => orHang(w.host, runAll(w, commands));
 
 async function runAll(w: World, commands: Command[]): Promise<void> {
   try {

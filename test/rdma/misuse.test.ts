@@ -15,7 +15,7 @@ import {
   IBV_WR_RDMA_WRITE,
   IBV_WR_SEND,
 } from '../../src/rdma/index.js';
-import { ALL, ODP, pattern, RdmaWorld, sge } from './rdmaworld.js';
+import { ALL, inlineSend, ODP, RdmaWorld, sge } from './rdmaworld.js';
 
 /** Verbs used as they must not be: what libibverbs says to that, and that nothing which is freed is written to. */
 
@@ -25,8 +25,6 @@ afterEach(() => w.stop());
 const start = async (options = {}): Promise<void> => {
   w = await RdmaWorld.create(options);
 };
-const inline = (wrId: number) =>
-  ({ wrId, opcode: IBV_WR_SEND, sendFlags: IBV_SEND_INLINE, inlineData: pattern(4, wrId) }) as const;
 
 describe('queues', () => {
   test('of a queue that was destroyed nothing is asked any more, and no queue pair uses it', async () => {
@@ -85,9 +83,9 @@ describe('queues', () => {
     const there = await w.region(w.b, 1);
     w.b.qp.modifyQp(IBV_QPS_ERR);
     expect(w.b.qp.state).toBe(IBV_QPS_ERR);
-    w.b.qp.postSend(inline(1));
+    w.b.qp.postSend(inlineSend(1));
     expect(await w.next(w.b)).toMatchObject({ wrId: 1, status: IBV_WC_WR_FLUSH_ERR });
-    const write = { ...inline(2), opcode: IBV_WR_RDMA_WRITE, remoteAddr: there.va, rkey: there.mr.rkey } as const;
+    const write = { ...inlineSend(2), opcode: IBV_WR_RDMA_WRITE, remoteAddr: there.va, rkey: there.mr.rkey } as const;
     w.a.qp.postSend({ ...write, sendFlags: IBV_SEND_INLINE | IBV_SEND_SIGNALED });
     await w.next(w.a);
     await w.turns(50);

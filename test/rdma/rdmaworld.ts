@@ -26,7 +26,9 @@ import {
   IBV_ACCESS_REMOTE_ATOMIC,
   IBV_ACCESS_REMOTE_READ,
   IBV_ACCESS_REMOTE_WRITE,
+  IBV_SEND_INLINE,
   IBV_SEND_SIGNALED,
+  IBV_WR_SEND,
   type MemoryRegion,
   openDevice,
   type ProtectionDomain,
@@ -223,3 +225,8 @@ export function firstDifference(seen: Uint8Array, wanted: Uint8Array): number {
 }
 
 export const sge = (mr: MemoryRegion, addr: number, length: number): Sge => ({ addr, length, lkey: mr.lkey });
+
+/** A SEND of bytes that follow from `wrId`, which are in the request itself. */
+export const inlineSend = (wrId: number, sendFlags = 0, length = 4): SendWr => ({
+  ...{ wrId, opcode: IBV_WR_SEND, sendFlags: sendFlags | IBV_SEND_INLINE, inlineData: pattern(length, wrId) },
+});

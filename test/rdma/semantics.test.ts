@@ -13,7 +13,6 @@ import {
   IBV_REREG_MR_CHANGE_ACCESS,
   IBV_REREG_MR_CHANGE_TRANSLATION,
   IBV_SEND_FENCE,
-  IBV_SEND_INLINE,
   IBV_SEND_SIGNALED,
   IBV_SEND_SOLICITED,
   IBV_WC_LOC_ACCESS_ERR,
@@ -24,7 +23,7 @@ import {
   IBV_WR_RDMA_WRITE,
   IBV_WR_SEND,
 } from '../../src/rdma/index.js';
-import { firstDifference, ODP, pattern, RdmaWorld, RW, sge } from './rdmaworld.js';
+import { firstDifference, inlineSend, ODP, pattern, RdmaWorld, RW, sge } from './rdmaworld.js';
 
 /** What libibverbs says of queues, completions, regions and advice. */
 
@@ -34,18 +33,16 @@ afterEach(() => w.stop());
 const start = async (options = {}): Promise<void> => {
   w = await RdmaWorld.create(options);
 };
-const inline = (wrId: number, sendFlags = 0, length = 4) =>
-  ({ wrId, opcode: IBV_WR_SEND, sendFlags: sendFlags | IBV_SEND_INLINE, inlineData: pattern(length, wrId) }) as const;
 
 describe('queues', () => {
   test('only signalled requests complete, and every failed one', async () => {
     await start();
     for (let k = 0; k < 3; k++) w.recv(w.b, []);
-    w.a.qp.postSend(inline(1, 0, 0), inline(2, IBV_SEND_SIGNALED, 0), inline(3, 0, 0));
+    w.a.qp.postSend(inlineSend(1, 0, 0), inlineSend(2, IBV_SEND_SIGNALED, 0), inlineSend(3, 0, 0));
     expect((await w.next(w.a)).wrId).toBe(2);
     w.a.qp.modifyQp(6);
     await w.turns(5);
-    w.a.qp.postSend(inline(4));
+    w.a.qp.postSend(inlineSend(4));
     expect(await w.next(w.a)).toMatchObject({ wrId: 4, status: IBV_WC_WR_FLUSH_ERR });
   });
 
@@ -82,19 +79,21 @@ describe('queues', () => {
         remoteAddr: there.va,
         rkey: there.mr.rkey,
       },
-      inline(2, IBV_SEND_SIGNALED, 0),
+      inlineSend(2, IBV_SEND_SIGNALED, 0),
     );
     expect((await w.nextOf(w.a, 2)).map(({ wrId }) => wrId)).toEqual([1, 2]);
   });
 
   test('a full queue is ENOMEM, bad requests are EINVAL, and what came before stays posted', async () => {
     await start({ attr: { cap: { maxSendWr: 4, maxRecvWr: 2 } } });
-    const post = (wr: object) => () => w.a.qp.postSend({ ...inline(1), ...wr } as never);
+    const post = (wr: object) => () => w.a.qp.postSend({ ...inlineSend(1), ...wr } as never);
     expect(post({ opcode: 33 })).toThrow(/EINVAL: postSend: opcode 33/);
     expect(post({ inlineData: new Uint8Array(65) })).toThrow(/EINVAL.*maxInlineData, 64/);
     expect(post({ wrId: -1 })).toThrow(/EINVAL.*wrId/);
     expect(post({ opcode: IBV_WR_RDMA_WRITE })).toThrow(/EINVAL.*remoteAddr/);
-    expect(() => w.a.qp.postSend(inline(1), inline(2), inline(3), inline(4), inline(5))).toThrow(/ENOMEM.*maxSendWr/);
+    expect(() => w.a.qp.postSend(inlineSend(1), inlineSend(2), inlineSend(3), inlineSend(4), inlineSend(5))).toThrow(
+      /ENOMEM.*maxSendWr/,
+    );
     expect(() => w.b.qp.postRecv(...[1, 2, 3].map((wrId) => ({ wrId, sgList: [] })))).toThrow(/ENOMEM/);
   });
 
@@ -102,11 +101,11 @@ describe('queues', () => {
     await start();
     const { va, mr } = await w.region(w.b, 1);
     const wrId = w.recv(w.b, [sge(mr, va, 10)]);
-    w.a.qp.postSend(inline(1, 0, 11));
+    w.a.qp.postSend(inlineSend(1, 0, 11));
     expect(await w.next(w.b)).toMatchObject({ wrId, status: IBV_WC_LOC_LEN_ERR });
     expect(await w.bytes(w.b, va + 10, 1)).toEqual(new Uint8Array(1));
     await w.connect();
-    w.a.qp.postSend(inline(2));
+    w.a.qp.postSend(inlineSend(2));
     for (let n = 0; n < 500 && w.a.qp.state + w.b.qp.state < 12; n++) await w.turn();
     expect([w.a.qp.state, w.b.qp.state]).toEqual([6, 6]);
     expect(w.b.qp.reason).toMatch(/buffer/i);
@@ -117,7 +116,7 @@ describe('queues', () => {
     const { va, mr } = await w.region(w.b, 2);
     const wrId = w.recv(w.b, [sge(mr, va, 64)]);
     w.b.mm.munmap(va, 2 * PAGE_SIZE);
-    w.a.qp.postSend(inline(1));
+    w.a.qp.postSend(inlineSend(1));
     expect(await w.next(w.b)).toMatchObject({ wrId, status: IBV_WC_LOC_ACCESS_ERR });
     w.check();
   });
@@ -131,11 +130,11 @@ describe('queues', () => {
     const first = w.a;
     const { va, mr } = await w.region(w.b, 1);
     srq.postSrqRecv(...[0, 1, 2].map((k) => ({ wrId: 100 + k, sgList: [sge(mr, va + 64 * k, 64)] })));
-    first.qp.postSend(inline(1));
+    first.qp.postSend(inlineSend(1));
     expect((await w.next(w.b)).wrId).toBe(100);
     const { qp } = first;
     await w.connect({ srq });
-    w.a.qp.postSend(inline(2));
+    w.a.qp.postSend(inlineSend(2));
     expect(await w.next(w.b)).toMatchObject({ wrId: 101, status: IBV_WC_SUCCESS });
     await w.turns(5);
     expect(events).toEqual([IBV_EVENT_SRQ_LIMIT_REACHED]);
@@ -172,10 +171,10 @@ describe('completions', () => {
       told++;
       return of;
     });
-    qp.postSend(inline(1, 0, 0));
+    qp.postSend(inlineSend(1, 0, 0));
     await w.turns(50);
     expect(told).toBe(0);
-    qp.postSend(inline(2, IBV_SEND_SOLICITED, 0));
+    qp.postSend(inlineSend(2, IBV_SEND_SOLICITED, 0));
     expect(await event).toBe(cq);
     cq.ackCqEvents(1);
     expect(cq.pollCq(9).map(({ wrId }) => wrId)).toEqual([1, 2]);
