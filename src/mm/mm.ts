@@ -1,6 +1,7 @@
 import { bug, CONFIG_PTE_NOTIFIERS, KernelError } from '../base/index.js';
 import { pageRange } from './args.js';
-import { accessMm, accessMmSync, type Iovec, processVmRw } from './fault/access.js';
+import { exitMm } from './exit.js';
+import { accessMm, accessMmSync, copyIn, copyOut, type Iovec, processVmRw } from './fault/access.js';
 import { handleMmFault } from './fault/fault.js';
 import { FAULT_FLAG_WRITE, FAULT_OOM, FAULT_SIGSEGV } from './fault/faultcode.js';
 import { faultIn, faultInSync, isSwappingIn } from './fault/faultin.js';
@@ -10,7 +11,7 @@ import type { File } from './file/file.js';
 import { msync } from './file/msync.js';
 import type { Host } from './host.js';
 import { bytesToPages, NR_VPNS, PTRS_PER_TABLE, vaToVpn } from './layout.js';
-import { mmuNotifierRelease, mmuNotifierRemoveClosed } from './notifier/hooks.js';
+import { mmuNotifierRemoveClosed } from './notifier/hooks.js';
 import { MmuNotifiers } from './notifier/notifier.js';
 import { RangeList } from './notifier/range.js';
 import { getPage, putPage } from './page/page.js';
@@ -18,7 +19,7 @@ import { PageTable } from './pgtable/pagetable.js';
 import { PTE_ACCESSED, PTE_PRESENT, PTE_READ, PTE_WRITE, peekPte, pteIsPresent, ptePfn } from './pgtable/pte.js';
 import { clearSoftDirty } from './pgtable/softdirty.js';
 import { refuseKilled } from './reclaim/oom.js';
-import { remotesDetach, remotesDrain, remotesExit } from './remote/hooks.js';
+import { remotesDrain } from './remote/hooks.js';
 import type { Remotes } from './remote/remotes.js';
 import { type PagemapEntry, pagemap } from './stat/pagemap.js';
 import { type ProcStatus, procStatus } from './stat/procstatus.js';
@@ -35,7 +36,7 @@ import {
 import { madviseWait } from './vma/madvisewait.js';
 import { mincore } from './vma/mincore.js';
 import { mlockall, mlockError, mlockRange, munlockall, munlockRange } from './vma/mlock.js';
-import { MAP_NONBLOCK, MAP_POPULATE, mmap, munmap, unmapLocked } from './vma/mmap.js';
+import { MAP_NONBLOCK, MAP_POPULATE, mmap, munmap } from './vma/mmap.js';
 import { MmapLock } from './vma/mmaplock.js';
 import { mprotect } from './vma/mprotect.js';
 import { mremap } from './vma/mremap.js';
@@ -354,14 +355,12 @@ export class Mm {
 
   /** Fills `dst` from `va` on. Rejects as `faultIn` does. */
   async read(va: number, dst: Uint8Array): Promise<void> {
-    await accessMm(this, va, dst.length, 0, (pa, at, len) => dst.set(this.host.u8.subarray(pa, pa + len), at));
+    await accessMm(this, va, dst.length, 0, copyOut(this, dst));
   }
 
   /** Writes `src` to `va` on. Rejects as `faultIn` does. */
   async write(va: number, src: Uint8Array): Promise<void> {
-    await accessMm(this, va, src.length, FAULT_FLAG_WRITE, (pa, at, len) =>
-      this.host.u8.set(src.subarray(at, at + len), pa),
-    );
+    await accessMm(this, va, src.length, FAULT_FLAG_WRITE, copyIn(this, src));
   }
 
   /**
@@ -378,13 +377,11 @@ export class Mm {
   }
 
   readSync(va: number, dst: Uint8Array): void {
-    accessMmSync(this, va, dst.length, 0, (pa, at, len) => dst.set(this.host.u8.subarray(pa, pa + len), at));
+    accessMmSync(this, va, dst.length, 0, copyOut(this, dst));
   }
 
   writeSync(va: number, src: Uint8Array): void {
-    accessMmSync(this, va, src.length, FAULT_FLAG_WRITE, (pa, at, len) =>
-      this.host.u8.set(src.subarray(at, at + len), pa),
-    );
+    accessMmSync(this, va, src.length, FAULT_FLAG_WRITE, copyIn(this, src));
   }
 
   /** Calls `fn` for each page of [startVpn, endVpn) that is present, and says whether it is writable. */
@@ -397,16 +394,6 @@ export class Mm {
 
   /** The end: everything is unmapped with notification, areas are closed, subscriptions released, then the frames are freed. */
   exit(): void {
-    if (this.exited) return;
-    this.mmapLock.lock('write');
-    remotesDetach(this);
-    unmapLocked(this, 0, NR_VPNS);
-    this.mmapLock.unlock();
-    this.exited = true;
-    const quiet = remotesExit(this);
-    mmuNotifierRelease(this);
-    this.host.gather.free();
-    if (quiet) this.pageTable.destroy();
-    this.host.removeMm(this);
+    if (!this.exited) exitMm(this);
   }
 }

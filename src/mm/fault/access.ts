@@ -13,6 +13,16 @@ import { FAULT_FLAG_WRITE } from './faultcode.js';
 /** Moves `lenBytes` between the bytes at `pa` of the host's memory and offset `at` of the caller's buffer. */
 type Copy = (pa: number, at: number, lenBytes: number) => void;
 
+/** From the mm into `dst`. */
+export function copyOut({ host }: Mm, dst: Uint8Array): Copy {
+  return (pa, at, lenBytes) => dst.set(host.u8.subarray(pa, pa + lenBytes), at);
+}
+
+/** From `src` into the mm. */
+export function copyIn({ host }: Mm, src: Uint8Array): Copy {
+  return (pa, at, lenBytes) => host.u8.set(src.subarray(at, at + lenBytes), pa);
+}
+
 export async function accessMm(mm: Mm, va: number, lenBytes: number, flags: number, copy: Copy): Promise<void> {
   checkSpan(va, lenBytes, flags);
   for (let at = 0; at < lenBytes; ) {

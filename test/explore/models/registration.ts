@@ -141,7 +141,7 @@ export const unregisterAndExit = model({
     {
       name: 'exit releases nobody, and opens no bracket',
       edits: [
-        { file: 'mm/mm.ts', find: 'mmuNotifierRelease(this);', replace: '' },
+        { file: 'mm/exit.ts', find: 'mmuNotifierRelease(mm);', replace: '' },
         {
           file: 'mm/vma/mmap.ts',
           find: 'mmuNotifierInvalidateRangeStart(mm);',

@@ -351,7 +351,7 @@ export const exitAndWriter = model({
     {
       name: 'the thread finds the root until the tables are given back, and does not look whether its driver was released',
       edits: [
-        { file: 'mm/mm.ts', find: 'remotesDetach(this);', replace: '' },
+        { file: 'mm/exit.ts', find: 'remotesDetach(mm);', replace: '' },
         { file: USER, find: 'const dead = this.words.readOnce(DEAD) !== 0;', replace: 'const dead = false;' },
       ],
     },
