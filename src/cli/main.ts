@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { debuglog } from 'node:util';
 import { Command, CommanderError } from 'commander';
-import { KernelError } from '../base/index.js';
+import { KernelError, systemError } from '../base/index.js';
 import { bootCommand } from './boot.js';
 import { exploreCommand } from './explore.js';
 import { lguestCommand } from './lguest.js';
@@ -65,7 +65,11 @@ function report(error: unknown): number {
 process.on('uncaughtException', (error) => process.exit(report(error)));
 // Whoever read our output has enough of it: `unpin boot | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-  process.exit(error.code === 'EPIPE' ? EXIT_SIGPIPE : report(error)),
+  process.exit(
+    error.code === 'EPIPE'
+      ? EXIT_SIGPIPE
+      : report(systemError('write', 'standard output must be somewhere that can be written', error)),
+  ),
 );
 
 try {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { OutputFile } from '../../src/cli/files.js';
 import { openFileStore, openFileSwap } from '../../src/node/index.js';
-import { boot, expectRefused, NOBODY, testFolder, unpin } from './command.js';
+import { boot, Command, expectRefused, MAIN, NOBODY, testFolder, unpin } from './command.js';
 import { elfOf, imageOf, POWEROFF, truncatedImage } from './kernels.js';
 
 /** What cannot be is refused before a guest runs: one line, which begins with the errno and names the value; exit code 2. */
@@ -113,6 +113,11 @@ describe.concurrent('sizes and counts', () => {
 
   test('an unknown command', async () => {
     expectRefused(await unpin(['boott']).done, /^unpin: EINVAL: unknown command 'boott'/);
+  });
+
+  test.skipIf(!fs.existsSync('/dev/full'))('a standard output that takes nothing', async () => {
+    const { done } = new Command('sh', ['-c', `exec '${process.execPath}' '${MAIN}' boot --help >/dev/full`]);
+    expectRefused(await done, /^unpin: ENOSPC: write: standard output must be .*: the disk is full$/m);
   });
 });
 
