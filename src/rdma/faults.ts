@@ -57,8 +57,14 @@ export interface Window {
   readonly write: boolean;
 }
 
+/** Why a page cannot be had: a FAILED_ code for the NIC, and the mm's own error for people. */
+export interface Failure {
+  readonly code: number;
+  readonly error: KernelError;
+}
+
 /**
- * Waits until page `page` is in the region's table, with the right; 0, or a FAILED_ code. Pages behind it, `nrPages` in all, as far as they can be had without waiting; their
+ * Waits until page `page` is in the region's table, with the right; or tells why it cannot be had. Pages behind it, `nrPages` in all, as far as they can be had without waiting; their
  * I/O is under way then. `hold`: takes over a reference of the page (N26).
  */
 export async function serveFault(
@@ -69,35 +75,31 @@ export async function serveFault(
   counts: FaultCounts,
   turn: () => Promise<void>,
   hold?: (held: HeldPage) => void,
-): Promise<number> {
+): Promise<Failure | undefined> {
   let major = false;
   for (;;) {
     let result: number;
     try {
       result = tryInstall(mr, page, write, hold);
-      if (result === FAULT_RETRY) {
-        major = true;
-        if (!mr.mm.isSwappingIn(mr.vaOf(page))) startReadAhead(mr, page, nrPages);
+      if (result === DONE) break;
+      if (result !== STALE) {
+        major ||= result === FAULT_RETRY;
+        if (result === FAULT_RETRY && !mr.mm.isSwappingIn(mr.vaOf(page))) startReadAhead(mr, page, nrPages);
+        // Waits for the page, or says what is wrong with it.
         await mr.mm.faultIn(mr.vaOf(page), write ? FAULT_FLAG_WRITE : 0);
         continue;
       }
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
-      if (error.code === 'EBUSY') result = STALE;
-      else return mr.isLive ? failureOf(error) : 0;
+      if (error.code !== 'EBUSY') return mr.isLive ? failureOf(error) : undefined;
     }
-    if (result === STALE) {
-      counts.retries++;
-      await turn();
-      continue;
-    }
-    if (result < 0) return FAILED_FAULT;
-    break;
+    counts.retries++;
+    await turn();
   }
   if (major) counts.majorFaults++;
   else counts.minorFaults++;
   installBehind(mr, page + 1, nrPages - 1, write);
-  return 0;
+  return undefined;
 }
 
 /** Brings a window in, in order, as its pages come from the device. Ends at a page that cannot be had, or not without driving others out: its fault will tell. */
@@ -237,6 +239,6 @@ function isPresent(mm: Mm, vpn: number): boolean {
   return present;
 }
 
-function failureOf(error: KernelError): number {
-  return error.code === 'EFAULT' ? FAILED_FAULT : FAILED_MEMORY;
+function failureOf(error: KernelError): Failure {
+  return { code: error.code === 'EFAULT' ? FAILED_FAULT : FAILED_MEMORY, error };
 }

@@ -1,5 +1,5 @@
 import type { DeviceImpl } from './device.js';
-import { type HeldPage, isThere, readAhead, serveFault, type Window, windowOf } from './faults.js';
+import { type Failure, type HeldPage, isThere, readAhead, serveFault, type Window, windowOf } from './faults.js';
 import type { Mr } from './mr.js';
 import { MAX_WINDOW } from './nic/access.js';
 import type { FromNic } from './nic/messages.js';
@@ -58,19 +58,19 @@ export class FaultService {
   private async serve({ id, key, page, nrPages, write }: Fault): Promise<void> {
     const { device } = this;
     const mr = device.mrOf(key);
-    let failed = 0;
+    let failure: Failure | undefined;
     this.served.set(id, undefined);
     try {
       if (mr !== undefined && page < mr.nrPages) {
         const { counts } = device;
-        failed = await serveFault(mr, page, nrPages, write, counts, turnOf(device), (held) => this.hold(id, held));
+        failure = await serveFault(mr, page, nrPages, write, counts, turnOf(device), (held) => this.hold(id, held));
         mr.nrFaults++;
       }
       mr?.context.area?.refill();
     } finally {
-      device.send({ type: 'faulted', id, failed });
+      device.send({ type: 'faulted', id, failed: failure?.code ?? 0, reason: failure?.error.message });
     }
-    if (mr !== undefined && failed === 0) this.ahead(mr, page + 1, nrPages - 1, write);
+    if (mr !== undefined && failure === undefined) this.ahead(mr, page + 1, nrPages - 1, write);
   }
 
   private hold(id: number, held: HeldPage): void {

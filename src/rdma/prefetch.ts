@@ -28,8 +28,8 @@ export async function adviseRegion(mr: Mr, sge: Sge, advice: AdviseMrAdvice): Pr
     if (advice !== IBV_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT) {
       nrPages = installBehind(mr, page, Math.min(WINDOW, end - page), write);
       if (nrPages === 0) {
-        const failed = await serveFault(mr, page, Math.min(WINDOW, end - page), write, counts, () => device.turn());
-        if (failed !== 0) refuse(mr, page);
+        const failure = await serveFault(mr, page, Math.min(WINDOW, end - page), write, counts, () => device.turn());
+        if (failure !== undefined) refuse(mr, page, failure.error);
         nrPages = 1;
       }
     }
@@ -39,10 +39,10 @@ export async function adviseRegion(mr: Mr, sge: Sge, advice: AdviseMrAdvice): Pr
   }
 }
 
-function refuse(mr: Mr, page: number): never {
+function refuse(mr: Mr, page: number, { code, message }: KernelError): never {
   throw new KernelError(
-    'EFAULT',
+    code === 'ENOMEM' ? 'ENOMEM' : 'EFAULT',
     'adviseMr',
-    `the page at 0x${mr.vaOf(page).toString(16)} of ${mr.mm.name} cannot be had`,
+    `the page at 0x${mr.vaOf(page).toString(16)} of ${mr.mm.name} cannot be had: ${message}`,
   );
 }

@@ -172,6 +172,37 @@ test('a stream over four times the frames: its windows do not drive each other o
   w.check();
 });
 
+test('N26: where neither a frame nor a slot is left, this end says so, and the peer hears that it was not its fault', async () => {
+  const swap = new MemorySwap({ sizeBytes: 64 * PAGE_SIZE });
+  await start({ frames: 128, host: { swap, oom: 'refuse', overcommit: 'always' } });
+  const there = await w.region(w.b, 512);
+  const here = await w.region(w.a, 16);
+  await w.fill(w.a, here.va, pattern(16 * PAGE_SIZE, 1));
+  const sgList = [sge(here.mr, here.va, 16 * PAGE_SIZE)];
+  let status: number = IBV_WC_SUCCESS;
+  for (let at = 0; at < 512 && status === IBV_WC_SUCCESS; at += 16) {
+    const to = { remoteAddr: there.va + at * PAGE_SIZE, rkey: there.mr.rkey };
+    status = (await w.send(w.a, { opcode: IBV_WR_RDMA_WRITE, sgList, ...to })).status;
+  }
+  expect(status).not.toBe(IBV_WC_SUCCESS);
+  expect(w.b.qp.reason).toMatch(/^RDMAP: local catastrophic error \(0x0000\): ENOMEM: .* of 64 swap slots 0 are free/);
+  expect(w.a.qp.reason).toBe('the peer has ended the connection: RDMAP: local catastrophic error (0x0000)');
+});
+
+test('a page that was damaged in swap ends the connection as that, the second time too', async () => {
+  const swap = new GatedSwap({ sizeBytes: 2 ** 24 });
+  await start({ host: { swap } });
+  const there = await swappedOut(1);
+  const here = await w.region(w.a, 1);
+  swap.writeSync([0], [new Uint8Array(PAGE_SIZE)]);
+  const to = { remoteAddr: there.va, rkey: there.mr.rkey };
+  for (let k = 0; k < 2; k++) {
+    if (k > 0) await w.connect();
+    await w.send(w.a, { opcode: IBV_WR_RDMA_READ, sgList: [sge(here.mr, here.va, 8)], ...to });
+    expect(w.b.qp.reason).toMatch(/^RDMAP: local catastrophic error \(0x0000\): EHWPOISON: .* was damaged in swap/);
+  }
+});
+
 /** Reads wait until they are let go. */
 class GatedSwap extends MemorySwap {
   private open: () => void = () => {};

@@ -30,6 +30,9 @@ export class Access {
   private failed = 0;
   private failedKey = 0;
   private failedPage = 0;
+  private reason: string | undefined;
+  /** Why the access that was refused last has failed, where the mm thread has said it: for people. */
+  why: string | undefined;
   /** The message that is under way, where its length is known: bytes up to `messageEnd` of `messageKey`. */
   private messageKey = 0;
   private messageEnd = 0;
@@ -84,8 +87,9 @@ export class Access {
     this.mark = NO_MARK;
   }
 
-  fail(key: number, page: number, code: number): void {
+  fail(key: number, page: number, code: number, reason: string | undefined): void {
     this.failed = code;
+    this.reason = reason;
     this.failedKey = key;
     this.failedPage = page;
   }
@@ -94,7 +98,9 @@ export class Access {
   takeFailure(key: number, page: number): number {
     const { failed } = this;
     this.failed = 0;
-    return failed !== 0 && this.failedKey === key && this.failedPage === page ? failed : 0;
+    if (failed === 0 || this.failedKey !== key || this.failedPage !== page) return 0;
+    this.why = this.reason;
+    return failed;
   }
 }
 

@@ -41,8 +41,8 @@ export type ToNic =
   | { readonly type: 'destroyQp'; readonly qpNum: number }
   | { readonly type: 'failQp'; readonly qpNum: number; readonly reason: string }
   | { readonly type: 'doorbell'; readonly qpNum: number }
-  /** `failed`: a FAILED_ code, or 0: look again. */
-  | { readonly type: 'faulted'; readonly id: number; readonly failed: number }
+  /** `failed`: a FAILED_ code, and why, for people; or 0: look again. */
+  | { readonly type: 'faulted'; readonly id: number; readonly failed: number; readonly reason: string | undefined }
   | { readonly type: 'listen'; readonly conn: number; readonly addr: StreamAddr; readonly backlog: number }
   | {
       readonly type: 'connect';

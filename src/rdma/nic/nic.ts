@@ -139,7 +139,7 @@ export class Nic implements QpOwner, ConnOwner {
       case 'doorbell':
         return this.doorbell(message.qpNum);
       case 'faulted':
-        return this.faulted(message.id, message.failed);
+        return this.faulted(message.id, message.failed, message.reason);
       case 'stop':
         return this.stop();
       default:
@@ -203,11 +203,11 @@ export class Nic implements QpOwner, ConnOwner {
   }
 
   /** The page stays where it is until the answer to this is there: whoever waited for it has copied by then (N26). */
-  private faulted(id: number, failed: number): void {
+  private faulted(id: number, failed: number, reason: string | undefined): void {
     const { access, key, page } = this.faults.get(id)!;
     this.faults.delete(id);
     access.waiting = false;
-    if (failed !== 0) access.fail(key, page, failed);
+    if (failed !== 0) access.fail(key, page, failed, reason);
     access.resume();
     this.post({ type: 'faultUsed', id });
   }

@@ -249,8 +249,15 @@ export class NicQp implements StreamOwner {
     this.vendorErr = end.code;
     if (end.byPeer && end.failedId >= 0) this.sq.fail(end.failedId, remoteStatus(end.code), end.code);
     if (!end.byPeer && end.code === TERM_DDP_TOO_LONG && this.receive.active) this.receiveStatus = IBV_WC_LOC_LEN_ERR;
-    this.fail(end.reason, end.code, end.byPeer);
-    this.onEnded(end);
+    const reason = end.byPeer ? `the peer has ended the connection: ${end.reason}` : this.withWhy(end.reason);
+    this.fail(reason, end.code, end.byPeer);
+    this.onEnded({ ...end, reason });
+  }
+
+  /** A Terminate message has but a code for "no memory" and "damaged in swap"; here it is told which. */
+  private withWhy(reason: string): string {
+    const why = this.rx.why ?? this.tx.why;
+    return why === undefined ? reason : `${reason}: ${why}`;
   }
 
   /** The connection is lost. */
