@@ -17,7 +17,7 @@ import { emitHelpers } from './helpers.js';
 import * as L from './layout.js';
 import { emitMemoryFunctions } from './memoryfunctions.js';
 import { RecordEmitter } from './recordemitter.js';
-import { emitRefill } from './refill.js';
+import { emitMiss } from './refill.js';
 import { emitTlbFunctions } from './tlbfunctions.js';
 
 /**
@@ -52,10 +52,10 @@ export function generateInterpreter(options: EmitOptions): Uint8Array {
   const stale = options.tagsAddr === undefined ? undefined : module.importFunc('stale', [I32, I64, I32], []);
   const helpers = new Map([...emitHelpers(module), ...emitCsrHelpers(module), ...emitFpFunctions(module)]);
   if (stale !== undefined) helpers.set('stale', stale);
-  const { secondPlace, moveAway } = emitTlbFunctions(module);
-  const refill = emitRefill(module, moveAway, options.tagsAddr);
+  const secondPlace = emitTlbFunctions(module);
+  const miss = emitMiss(module, secondPlace, options.tagsAddr);
   const { code } = module.func('run', [I32, I32], [I32]);
-  new Interpreter(code, helpers, options).emit({ fetch, slow, refill, secondPlace });
+  new Interpreter(code, helpers, options).emit({ fetch, slow, miss, secondPlace });
   emitMemoryFunctions(module);
   return module.toBytes();
 }
@@ -64,7 +64,7 @@ export function generateInterpreter(options: EmitOptions): Uint8Array {
 interface Calls {
   readonly fetch: number;
   readonly slow: number;
-  readonly refill: number;
+  readonly miss: number;
   readonly secondPlace: number;
 }
 
@@ -151,19 +151,11 @@ class Interpreter extends RecordEmitter {
   }
 
   /** Looks at the second place, then at what the MMU has told; the instruction is done again, which then takes no more off the budget. */
-  private emitMiss({ refill, secondPlace }: Calls, write: 0 | 1): void {
+  private emitMiss({ miss }: Calls, write: 0 | 1): void {
     const { c } = this;
+    c.get(HART).get(this.va);
     this.dtlb();
-    c.i32(write * L.TLB_WRITE)
-      .op('i32Add')
-      .get(this.va)
-      .i64(-4096)
-      .op('i64And')
-      .call(secondPlace)
-      .if(I32);
-    c.i32(1).else().get(HART).get(this.va);
-    this.dtlb();
-    c.i32(write).call(refill).end().if();
+    c.i32(write).call(miss).if();
     c.get(LEFT).i32(1).op('i32Add').set(LEFT).br(this.dispatch).end().br(this.slow);
   }
 
