@@ -1,4 +1,4 @@
-import { type Code, I32, instantiate, isWasmMemory, ModuleBuilder, WORDS_ARE_MEMORY } from '../base/index.js';
+import { type Code, I32, I64, instantiate, isWasmMemory, ModuleBuilder, WORDS_ARE_MEMORY } from '../base/index.js';
 import { pushPeekPte } from '../mm/index.js';
 import { PTE_A, PTE_D, PTE_R, PTE_V, PTE_W, PTE_X } from '../riscv/index.js';
 import { DIRECT_V, DIRECT_W } from './memslot.js';
@@ -71,8 +71,15 @@ function moduleBytes(): Uint8Array {
 const [ENTRY, END, PTE, BASE_GFN, NR_PAGES, BASE_VPN, DIRECT] = [0, 1, 2, 3, 4, 5, 6];
 const [REGION, TABLE, COUNTER, FIRST_ENTRY, STRIDE, WANTED, GRANTED] = [7, 8, 9, 10, 11, 12, 13];
 
+const FORM = PTE_V | PTE_R | PTE_W | PTE_X;
+/** Bit n: n, of the bits FORM, is a leaf's (privileged manual, table of R, W and X). */
+const LEAVES = [PTE_R, PTE_R | PTE_W, PTE_X, PTE_R | PTE_X, PTE_R | PTE_W | PTE_X].reduce(
+  (bits, form) => bits | (1 << (PTE_V | form)),
+  0,
+);
+
 function emitEnter(c: Code): void {
-  const [low, rights, i, entry] = [c.local(I32), c.local(I32), c.local(I32), c.local(I32)];
+  const [low, rights, i, entry, nr] = [I32, I32, I32, I32, I32].map((type) => c.local(type)) as FiveLocals;
   const all = c.block();
   const again = c.loop();
   c.get(ENTRY).get(END).op('i32Eq').brIf(all);
@@ -86,37 +93,22 @@ function emitEnter(c: Code): void {
   c.get(WANTED).op('i32And').get(WANTED).op('i32Ne').brIf(skip);
   c.get(ENTRY).get(entry).mem('i32Store');
   emitRmap(c, low, i);
-  c.get(COUNTER).get(COUNTER).mem('i32Load').i32(1).op('i32Add').mem('i32Store');
-  c.end();
+  c.get(nr).i32(1).op('i32Add').set(nr).end();
   c.get(ENTRY).i32(4).op('i32Add').set(ENTRY).get(PTE).i32(8).op('i32Add').set(PTE).br(again);
-  c.end().end().get(ENTRY);
+  c.end().end().get(COUNTER).get(COUNTER).mem('i32Load').get(nr).op('i32Add').mem('i32Store').get(ENTRY);
 }
 
+type FiveLocals = [number, number, number, number, number];
 type Label = ReturnType<Code['block']>;
 
 /** The guest's pte and the rights that it gives now; skips where there is an entry, where they are not enough, and where a pte is none or is being written. */
 function emitRights(c: Code, low: number, rights: number, skip: Label): void {
   c.get(ENTRY).mem('i32Load').brIf(skip);
-  c.get(PTE)
-    .mem('i32Load')
-    .tee(low)
-    .i32(PTE_V | PTE_A)
-    .op('i32And')
-    .i32(PTE_V | PTE_A)
-    .op('i32Ne')
-    .brIf(skip);
-  c.get(low)
-    .i32(PTE_R | PTE_X)
-    .op('i32And')
-    .op('i32Eqz')
-    .brIf(skip);
-  c.get(low)
-    .i32(PTE_R | PTE_W)
-    .op('i32And')
-    .i32(PTE_W)
-    .op('i32Eq')
-    .brIf(skip);
-  c.get(PTE).mem('i32Load', 4).brIf(skip).get(PTE).mem('i32Load').get(low).op('i32Ne').brIf(skip);
+  const pte = c.local(I64);
+  c.get(PTE).mem('i64Load').tee(pte).i64(32).op('i64ShrU').op('i64Eqz').op('i32Eqz').brIf(skip);
+  c.get(pte).op('i32WrapI64').set(low);
+  c.i32(LEAVES).get(low).i32(FORM).op('i32And').op('i32ShrU');
+  c.get(low).i32(Math.log2(PTE_A)).op('i32ShrU').op('i32And').i32(1).op('i32And').op('i32Eqz').brIf(skip);
   // W only where the pte is dirty: D stands five bits above it.
   c.get(low)
     .i32(SPTE_R | SPTE_X | SPTE_U | SPTE_G)

@@ -18,7 +18,7 @@ import { SPTE_G, SPTE_R, SPTE_U, SPTE_V, SPTE_W, SPTE_X } from './spte.js';
  * in the reverse map, dropped by zap, fence and eviction.
  *
  * How many is told by the faults themselves, by region of 512 pages: one that goes on where the last one's neighbours ended is in sequence, and gets twice as many,
- * up to 128; one that is less than 8 pages away gets the 8 aligned ones around it; one far away gets none, and pays nothing but the look.
+ * up to 256; one that is less than 8 pages away gets the 8 aligned ones around it; one far away gets none, and pays nothing but the look.
  *
  * In sequence the guest will next read of each page what it has read of this one, if it goes on as it does: `warm` reads that for all of them, so that the processor
  * fetches what no cache has side by side, and the guest does not wait for one after the other. WHY: 15 ns a page of 125 where caches are cold. What entries and pages
@@ -31,7 +31,7 @@ const RIGHTS = SPTE_R | SPTE_W | SPTE_X | SPTE_U | SPTE_G;
 const LEAF = PTE_R | PTE_X;
 const VALID_USED = PTE_V | PTE_A;
 const FEWEST = 8;
-const MOST = 128;
+const MOST = 256;
 const NR_STREAMS = 16;
 
 export class Prefetch {
