@@ -22,7 +22,7 @@ import {
   RIGHT_X,
   RiscvEngine,
 } from '../../src/riscv/index.js';
-import { REFILL_ENTRIES } from '../../src/riscv/layout.js';
+import { REFILL_ENTRIES, TLB_ENTRIES } from '../../src/riscv/layout.js';
 import { ld, sd } from '../isa/assemble.js';
 import { A0, A1, code } from './guestcode.js';
 
@@ -82,10 +82,16 @@ class World {
     this.hart = this.engine.createHart({ hartId: 0, mmu, now: () => 0 });
     this.hart.csr.write(CSR.satp, 1, 8 << 28);
     this.root = this.shadow.getRoot(SATP, 0);
-    const walk = { gpa: 9 * PAGE, flags: SPTE_R | SPTE_W | SPTE_U | PTE_D, level: 0, tables: [3, 2, 1] };
-    this.shadow.install(this.root, vpn, walk, this.shadow.generation);
+    this.install(vpn);
     host.u8.set(code(ld(A1, 0, A0), sd(A1, 0, A0)), this.code * PAGE);
     host.u8[this.frame * PAGE] = 77;
+  }
+
+  /** As after a walk of the guest's tables, where each region has one of its own. */
+  install(vpn: number): void {
+    const tables = [3 + (vpn >>> 9), 2, 1];
+    const walk = { gpa: 9 * PAGE, flags: SPTE_R | SPTE_W | SPTE_U | PTE_D, level: 0, tables };
+    this.shadow.install(this.root, vpn, walk, this.shadow.generation);
   }
 
   /** What the owner of the hart does when it has looked the region up; an address space in `root`. */
@@ -102,10 +108,15 @@ class World {
     return this.shadow.installed;
   }
 
-  /** Loads or stores at `va` by the hart; whether its MMU was not asked. */
+  /** Loads or stores at `va` by the hart, whose TLB is empty; whether its MMU was not asked. */
   access(va: bigint, access: Access): boolean {
+    this.hart.tlbFlushAll();
+    return this.accessAgain(va, access);
+  }
+
+  /** The same, with what the TLB has. */
+  accessAgain(va: bigint, access: Access): boolean {
     const { hart, asked } = this;
-    hart.tlbFlushAll();
     asked.length = 0;
     hart.pc = BigInt(CODE_VA + (access === ACCESS_WRITE ? 4 : 0));
     hart.setX(A0, va);
@@ -231,7 +242,7 @@ test.each([
 
 test('N4: what was refilled goes with a flush, for reading and for writing', () => {
   const w = fullWorld();
-  expect(w.access(vaOf(5), ACCESS_READ)).toBe(true);
+  expect(w.access(vaOf(5), ACCESS_WRITE)).toBe(true);
   w.hart.tlbFlushAll();
   const entries: boolean[] = [];
   w.hart.forEachTlbEntry((_va, _host, write) => entries.push(write));
@@ -283,4 +294,32 @@ test('an access across pages, a right that is known to lack and no address space
   expect(w.access(vaOf(5) + 4092n, ACCESS_READ)).toBe(false);
   w.hart.refill.setRoot(0, 0);
   expect(w.access(vaOf(5), ACCESS_READ)).toBe(false);
+});
+
+test('N3: without an address space nothing is refilled, whatever page 0 holds', () => {
+  const w = fullWorld();
+  const { host, hart } = w;
+  new Words(host.memory, 0, 8).writeOnce(5, (w.frame << 12) | FULL);
+  hart.refill.setGeneration(host.arenaAlloc(8, 8));
+  hart.refill.setRoot(0, 0);
+  expect(w.access(vaOf(5), ACCESS_READ)).toBe(false);
+});
+
+/** The second place of what is in the last first place of a table that is empty is the first of all. */
+test.each([
+  ['wants the same first place', 5, 5 + TLB_ENTRIES],
+  ['comes into the last place, which is empty', 0, TLB_ENTRIES - 1],
+])('an entry stays in the TLB when another %s', (_what, first, then) => {
+  const w = new World(first);
+  const word = (w.frame << 12) | FULL;
+  for (const vpn of [first, then]) {
+    w.install(vpn);
+    w.note(vpn);
+    w.shadow.pool.entries.writeOnce(w.index, word);
+  }
+  w.hart.tlbFlushAll();
+  expect([first, then].map((vpn) => w.accessAgain(vaOf(vpn), ACCESS_WRITE))).toEqual([true, true]);
+  w.hart.refill.setRoot(0, 0);
+  for (const access of [ACCESS_READ, ACCESS_WRITE] as const)
+    expect([first, then].map((vpn) => w.accessAgain(vaOf(vpn), access))).toEqual([true, true]);
 });
