@@ -1,19 +1,7 @@
-/** Numbers that follow from a seed (mulberry32). */
-export class Random {
-  private state: number;
+import { Random as Seeded } from '../../../src/explore/seed.js';
 
-  constructor(seed: number) {
-    this.state = seed | 0;
-  }
-
-  /** A whole number from 0 to n - 1. */
-  below(n: number): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let t = Math.imul(this.state ^ (this.state >>> 15), 1 | this.state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * n);
-  }
-
+/** Numbers that follow from a seed. */
+export class Random extends Seeded {
   /** From 1 to `most`, short ones as likely as long ones. */
   size(most: number): number {
     return Math.max(1, Math.floor(most ** (this.below(1000) / 999)));
