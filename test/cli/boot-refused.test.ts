@@ -75,17 +75,8 @@ describe.concurrent('kernels', () => {
 describe.concurrent('sizes and counts', () => {
   const cases: [string, string[], RegExp][] = [
     ['no size', ['--ram', '1X'], /^unpin: EINVAL: option '--ram <size>' argument '1X' is invalid. .*such as 128M/],
-    ['RAM below its least', ['--ram', '4K'], /^unpin: EINVAL: .*'4K' must be from 1 MiB to 2 GiB/],
     ['RAM too small for the kernel', ['--ram', '2M'], /^unpin: ENOMEM: .*RAM of 2 MiB is too small: .* need 4 MiB/],
-    ['no multiple of a page', ['--frames', '1048577'], /^unpin: EINVAL: .*multiple of 4096/],
-    ['no guest', ['--guests', '0'], /^unpin: EINVAL: .*from 1 to 64/],
-    ['half a guest', ['--guests', '1.5'], /^unpin: EINVAL: .*whole number from 1 to 64/],
-    ['too many vCPUs', ['--smp', '17'], /^unpin: EINVAL: .*from 1 to 16/],
-    ['no time', ['--timeout', '0'], /^unpin: EINVAL: .*seconds above 0/],
-    ['more time than a timer has', ['--timeout', '2147484'], /^unpin: EINVAL: .*seconds above 0, at most 2147483/],
     ['frames beyond 4 GiB', ['--frames', '3G', '--guests', '64'], /^unpin: EINVAL: .*all must fit in 4096 MiB/],
-    ['an unknown option', ['--frobnicate'], /^unpin: EINVAL: unknown option '--frobnicate'/],
-    ['N26: too few frames for a guest', ['--frames', '252K'], /^unpin: EINVAL: .*'252K' must be from 256 KiB to 3 GiB/],
     [
       'N26: too few frames for four',
       ['--guests', '4', '--frames', '444K'],
@@ -123,14 +114,6 @@ describe.concurrent('sizes and counts', () => {
 
 describe.concurrent('networks and folders', () => {
   const cases: [string, string[], RegExp][] = [
-    ['another kind of network', ['--net', 'tap0'], /^unpin: EINVAL: .*'tap0' must be 'link:NAME' or 'user'/],
-    ['a link without a name', ['--net', 'link:'], /^unpin: EINVAL: .*'link:' must be 'link:NAME'/],
-    [
-      'a forward of UDP',
-      ['--net', 'user,hostfwd=udp:1:2'],
-      /^unpin: EINVAL: .*'hostfwd=udp:1:2' in '.*' must be hostfwd=tcp/,
-    ],
-    ['port 0', ['--net', 'user,hostfwd=tcp:0:22'], /^unpin: EINVAL: .*port 0 in 'hostfwd=tcp:0:22' must be from 1 to/],
     [
       'a port beyond the last one, of a later guest',
       ['--guests', '3', '--net', 'user,hostfwd=tcp:65534:22'],
@@ -141,16 +124,12 @@ describe.concurrent('networks and folders', () => {
       ['--guests', '2', '--net', 'user,hostfwd=tcp:8022:22,hostfwd=tcp:8023:80'],
       /^unpin: EINVAL: boot: --net hostfwd=tcp:8023:80: guest0's port 8023 must be another: guest1 by .*:8022:22 has it/,
     ],
-    ['outgoing nowhere known', ['--net', 'user,outgoing=all'], /^unpin: EINVAL: .*'outgoing=all' in '.*' must be/],
     [
       'an absent folder',
       ['--share', `${folder}/none`],
       /^unpin: ENOENT: openFolder: folder '.*none' must be a folder .*: no such file or folder$/m,
     ],
     ['a file as folder', ['--share', file('f', '')], /^unpin: ENOTDIR: openFolder: folder '.*f' must be a folder/],
-    ['one tag twice', ['--share', `${folder},x`, '--share', `/tmp,x`], /^unpin: EINVAL: .*tag 'x' must be another/],
-    ['a long tag', ['--share', `${folder},${'t'.repeat(37)}`], /^unpin: EINVAL: .*tag 't+' must have at most 36 bytes/],
-    ['too many words', ['--share', `${folder},a,b`], /^unpin: EINVAL: .* must be DIR, DIR,TAG, DIR,ro or DIR,TAG,ro/],
   ];
   test.each(cases)('%s', async (_, args, line) => {
     expectRefused(await boot(args), line);
@@ -204,12 +183,6 @@ describe.concurrent('disks', () => {
       /^unpin: EINVAL: open: --disk \(1\) and --disk \(2\) name one/,
     ],
     [
-      'an unknown mode',
-      ['--disk', `${disk},rw`],
-      /^unpin: EINVAL: .*disk.img,rw' must be FILE, FILE,ro or FILE,overlay/,
-    ],
-    ['two modes', ['--disk', `${disk},ro,overlay`], /^unpin: EINVAL: .* must be FILE, FILE,ro or FILE,overlay/],
-    [
       'one that two guests would write',
       ['--guests', '2', '--disk', disk],
       /^unpin: EINVAL: boot: --disk .*disk.img would be written by all .* must be '.*,overlay' or '.*,ro' for 2 guests/,
@@ -224,7 +197,6 @@ describe.concurrent('disks', () => {
       ['--disk', disk, '--swap', disk],
       /^unpin: EINVAL: open: --disk and --swap name one file/,
     ],
-    ['a console that is none', ['--console', 'tty1'], /^unpin: EINVAL: .*Allowed choices are ttyS0, hvc0/],
   ];
   test.each(cases)('%s', async (_name, args, line) => {
     expectRefused(await boot(args), line);
