@@ -28,7 +28,13 @@ test('each slow try makes the pause twice as long, up to a limit', () => {
 });
 
 test('a long transfer is never tried here', () => {
-  expect(tryAll([0.01, 0.01], 33)).toBe('..');
+  expect(tryAll([0.01, 0.01], 65)).toBe('..');
+});
+
+test('of a longer one the copy counts by itself: a microsecond a page', () => {
+  expect(tryAll([0.12, 0.12], 64)).toBe('bb');
+  expect(tryAll([0.13, 0.01], 64)).toBe('b.');
+  expect(tryAll([0.07, 0.01], 4)).toBe('b.');
 });
 
 test('what fails, fails where it was asked for', () => {
