@@ -1,25 +1,12 @@
 import type { Stream, StreamHandler } from '../environment.js';
-import {
-  type Crc32c,
-  FPDU_BYTES_MAX,
-  MPA_DEPTH_NONE,
-  type MpaAgreed,
-  type MpaFrame,
-  MpaFrameReader,
-  type MpaOffer,
-  mpaAccept,
-  mpaFinish,
-  mpaReject,
-  mpaRequest,
-  RdmaStream,
-  TX_IDLE,
-} from '../wire/index.js';
+import { type Crc32c, FPDU_BYTES_MAX, type MpaAgreed, RdmaStream, TX_IDLE } from '../wire/index.js';
+import { ConnSetup } from './connsetup.js';
 import type { CopyOps } from './copyops.js';
 import type { ConnWish, FromNic } from './messages.js';
 import type { NicQp } from './nicqp.js';
 
 /**
- * A connection in the NIC: a TCP stream, MPA's set-up on it, then the RDMAP stream of a queue pair. It moves bytes and waits; what they mean is the stream's, where they go the
+ * A connection in the NIC: a TCP stream, MPA's set-up on it (connsetup.ts), then the RDMAP stream of a queue pair. It moves bytes and waits; what they mean is the stream's, where they go the
  * queue pair's.
  *
  *   initiator: connected -> request out -> reply in -> open          responder: request in -> (accept, reject) -> reply out -> open
@@ -32,14 +19,11 @@ import type { NicQp } from './nicqp.js';
  *     0                READ_AT          READ_AT + bufferBytes
  *     |     cut FPDU ->| read            |
  *
- * What a peer can make it hold: a read buffer and one FPDU; before the set-up is done a small buffer, for no longer than SETUP_MS.
+ * What a peer can make it hold: a read buffer and one FPDU; before the set-up is done a small buffer (connsetup.ts).
  */
 
-/** MPA's set-up must be done by then. */
-const SETUP_MS = 10_000;
 /** A peer that does not close its side by then is cut off. */
 const CLOSE_MS = 5_000;
-const SETUP_BUFFER_BYTES = 1024;
 /** Room for all of an FPDU but its last byte, aligned. */
 const READ_AT = (FPDU_BYTES_MAX + 15) & ~15;
 /** Headers and trailers of the segments in a buffer. */
@@ -78,15 +62,11 @@ export class NicConn implements StreamHandler {
   net!: Stream;
   qp: NicQp | undefined;
   private readonly owner: ConnOwner;
-  private readonly setupBuffer = new Uint8Array(SETUP_BUFFER_BYTES);
-  private buffer: Uint8Array = this.setupBuffer;
-  private nextReadBuffer: Uint8Array = this.setupBuffer;
+  private readonly setup: ConnSetup;
+  private buffer: Uint8Array;
+  private nextReadBuffer: Uint8Array;
   /** Where the read that is under way goes. */
-  private reading: Uint8Array = this.setupBuffer;
-  private reader: MpaFrameReader | undefined;
-  private request: MpaFrame | undefined;
-  private offer: MpaOffer | undefined;
-  private agreed: MpaAgreed | undefined;
+  private reading: Uint8Array;
   private stream: RdmaStream | undefined;
   private cancelTimer: (() => void) | undefined;
   /** Bytes of `buffer` that the stream has not taken. */
@@ -111,8 +91,8 @@ export class NicConn implements StreamHandler {
     this.owner = owner;
     this.id = id;
     this.listener = listener;
-    this.reader = new MpaFrameReader(listener === 0 ? 'reply' : 'request');
-    this.cancelTimer = owner.setTimer(() => this.abort('ETIMEDOUT', `no answer within ${SETUP_MS / 1000} s`), SETUP_MS);
+    this.setup = this.newSetup();
+    this.buffer = this.nextReadBuffer = this.reading = this.setup.buffer;
   }
 
   get readBuffer(): Uint8Array {
@@ -122,10 +102,27 @@ export class NicConn implements StreamHandler {
 
   // Setting up.
 
+  private newSetup(): ConnSetup {
+    const { owner } = this;
+    return new ConnSetup(
+      {
+        setTimer: (fn, ms) => owner.setTimer(fn, ms),
+        answer: (bytes) => this.net.write(bytes, () => {}),
+        requested: (wish) => {
+          if (!owner.requested(this, wish)) this.reject(new Uint8Array(0));
+        },
+        agreed: (agreed, privateData) => this.open(agreed, privateData),
+        refuseReply: (code, reason) => this.refuseReply(code, reason),
+        failed: (code, reason, privateData) => this.abort(code, reason, privateData),
+      },
+      this.listener === 0,
+    );
+  }
+
   /** Of an initiator, before it connects. */
   attach(qp: NicQp, wish: ConnWish): void {
     this.qp = qp;
-    this.offer = { ird: wish.ird, ord: wish.ord, crc: wish.crc !== false, privateData: wish.privateData };
+    this.setup.offer(wish);
     const { rxAddr, txAddr, bufferBytes } = qp.where;
     const { rxBytes, txBytes } = connectionBytes(bufferBytes);
     const at = (addr: number, lenBytes: number): Uint8Array => new Uint8Array(this.owner.u8.buffer, addr, lenBytes);
@@ -135,33 +132,23 @@ export class NicConn implements StreamHandler {
   }
 
   connected(): void {
-    if (this.listener === 0) this.net.write(mpaRequest(this.offer!), () => {});
+    this.setup.connected();
   }
 
   accept(qp: NicQp, wish: ConnWish): void {
-    if (this.over || this.request === undefined) return;
+    if (this.over || !this.setup.hasRequest) return;
     this.attach(qp, wish);
-    const { reply, agreed } = mpaAccept(this.request, this.offer!);
-    if (agreed === undefined) {
-      this.net.write(reply, () => {});
-      this.abort('EPROTO', 'the peer asks for what this side has not');
-      return;
-    }
-    this.agreed = agreed;
-    this.net.write(reply, () => {});
-    this.open(wish.privateData);
+    this.setup.accept(wish.privateData);
   }
 
   reject(privateData: Uint8Array): void {
-    if (this.over || this.request === undefined) return;
-    this.net.write(mpaReject(this.request, privateData), () => {});
+    if (this.over || !this.setup.hasRequest) return;
+    this.setup.reject(privateData);
     this.end('rejected');
   }
 
-  private open(peerPrivateData: Uint8Array): void {
+  private open({ crc, ird, ord, rtr }: MpaAgreed, peerPrivateData: Uint8Array): void {
     const qp = this.qp!;
-    const { crc, ird, ord, rtr } = this.agreed!;
-    this.cancelTimer?.();
     this.stream = new RdmaStream(qp, {
       initiator: this.listener === 0,
       crc: crc ? this.owner.crc : undefined,
@@ -183,25 +170,10 @@ export class NicConn implements StreamHandler {
     this.pumpTx();
   }
 
-  /** Bytes of the frame of the set-up; what follows it is the stream's. */
-  private feedSetup(nrBytes: number): void {
-    const reader = this.reader!;
-    const taken = reader.receive(this.reading, 0, nrBytes);
-    if (reader.error !== undefined) return this.abort('EPROTO', reader.error);
-    const { frame } = reader;
-    if (frame === undefined) return;
-    this.reader = undefined;
-    if (this.listener === 0) this.replied(frame, taken, nrBytes);
-    else this.requestIn(frame, taken, nrBytes);
-  }
-
-  private replied(frame: MpaFrame, taken: number, nrBytes: number): void {
-    const outcome = mpaFinish(this.offer!, frame);
-    if (outcome.kind === 'rejected')
-      return this.abort('ECONNREFUSED', 'the peer has rejected the connection', outcome.privateData);
-    if (outcome.kind === 'failed') return this.refuseReply(outcome.code, outcome.reason);
-    this.agreed = outcome.agreed;
-    this.open(frame.privateData);
+  /** What follows the frame of the set-up is the stream's. */
+  private setupData(nrBytes: number): void {
+    const taken = this.setup.receive(this.reading, nrBytes);
+    if (this.stream === undefined) return;
     this.rxAt = READ_AT + taken;
     this.rxEnd = READ_AT + nrBytes;
     this.pumpRx();
@@ -216,30 +188,15 @@ export class NicConn implements StreamHandler {
     this.abort('EPROTO', reason);
   }
 
-  private requestIn(frame: MpaFrame, taken: number, nrBytes: number): void {
-    if (taken < nrBytes) return this.refuseEarly();
-    this.request = frame;
-    this.cancelTimer?.();
-    const { ird = MPA_DEPTH_NONE, ord = MPA_DEPTH_NONE } = frame.enhanced ?? {};
-    const wish = { privateData: frame.privateData, ird, ord };
-    if (!this.owner.requested(this, wish)) this.reject(new Uint8Array(0));
-  }
-
-  private refuseEarly(): void {
-    this.abort('EPROTO', 'bytes follow the MPA request before its reply');
-  }
-
   // Open.
 
   data(nrBytes: number): void {
     if (this.over) return;
-    if (this.reader !== undefined) return this.feedSetup(nrBytes);
-    // It is read on while its request waits to be looked at, so that its end is seen.
-    if (this.stream === undefined) return this.refuseEarly();
+    if (this.stream === undefined) return this.setupData(nrBytes);
     this.owner.counters[BYTES_RECEIVED]! += nrBytes;
     this.nrMoves++;
     // The read that was under way when the queue pair came.
-    if (this.reading === this.setupBuffer) this.buffer.set(this.setupBuffer.subarray(0, nrBytes), READ_AT);
+    if (this.reading === this.setup.buffer) this.buffer.set(this.reading.subarray(0, nrBytes), READ_AT);
     this.rxEnd = READ_AT + nrBytes;
     this.pumpRx();
   }
@@ -374,8 +331,7 @@ export class NicConn implements StreamHandler {
   /** The set-up has failed. */
   private abort(code: string, reason: string, privateData?: Uint8Array): void {
     if (this.over) return;
-    const known = this.listener === 0 || this.request !== undefined;
-    if (known && this.stream === undefined)
+    if (this.setup.isKnown && this.stream === undefined)
       this.owner.post({ type: 'connectFailed', conn: this.id, code, reason, privateData });
     this.over = true;
     this.finish();
@@ -393,6 +349,7 @@ export class NicConn implements StreamHandler {
   }
 
   private finish(): void {
+    this.setup.end();
     this.cancelTimer?.();
     if (this.stream === undefined && !this.closing) this.owner.linger(this.net);
     else this.net.destroy();
