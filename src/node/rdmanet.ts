@@ -3,7 +3,8 @@ import { KernelError, systemErrno, systemReason } from '../base/index.js';
 import type { Stream, StreamAddr, StreamHandler, StreamListener, StreamNet } from '../rdma/index.js';
 
 /**
- * TCP for a NIC, by node:net. A socket reads straight into its handler's buffer, which lies in the host's memory: from there a copy to a frame is one of WebAssembly's.
+ * TCP for a NIC, by node:net. A socket reads straight into its handler's buffer, which lies in the host's memory: from there a copy to a frame is one of WebAssembly's. One that a server has
+ * accepted does so where Node lets it be taken over, and else brings chunks, which are copied to that buffer.
  *
  * A stream that is paused is not read: the kernel's buffer fills, and TCP's window holds the peer back.
  */
@@ -47,6 +48,26 @@ class NodeStream implements Stream {
   /** Until it has a handler. */
   accepted(socket: Socket): void {
     this.socket = socket;
+  }
+
+  /** With a socket that has no `options`. */
+  useChunks(socket: Socket): void {
+    this.use(socket);
+    socket.on('data', (chunk: Uint8Array) => this.readChunk(chunk));
+    socket.resume();
+  }
+
+  /** What a handler that has paused does not take is the first that comes when it resumes. */
+  private readChunk(chunk: Uint8Array): void {
+    const handler = this.handler!;
+    for (let at = 0; at < chunk.length; ) {
+      if (this.paused) return this.socket.unshift(chunk.subarray(at));
+      const { readBuffer } = handler;
+      const nrBytes = Math.min(readBuffer.length, chunk.length - at);
+      readBuffer.set(chunk.subarray(at, at + nrBytes));
+      at += nrBytes;
+      handler.data(nrBytes);
+    }
   }
 
   setHandler(handler: StreamHandler): void {
@@ -95,12 +116,16 @@ class NodeStream implements Stream {
   }
 }
 
+/** What net.Socket calls of a handle, to read into memory of ours, to write and to end. */
+const HANDLE_METHODS = ['useUserBuffer', 'readStart', 'readStop', 'writeBuffer', 'shutdown', 'close'];
+
 /**
  * The connection of `accepted`, in a socket of ours. WHY: only such a one reads into our own memory, and a server makes its own; their chunks would be copied once more, into shared
- * memory, at 1 to 2 GB/s (copyops.ts). Node has no documented way; this is how it gives a server's and a child's sockets their handles itself.
+ * memory, at 1 to 2 GB/s (copyops.ts). Node has no documented way; this is how it gives a server's and a child's sockets their handles itself. Undefined: this Node does otherwise.
  */
-function takeOver(accepted: Socket, options: SocketConstructorOpts): Socket {
-  const { _handle: handle } = accepted as unknown as { _handle: object | null };
+function takeOver(accepted: Socket, options: SocketConstructorOpts): Socket | undefined {
+  const { _handle: handle } = accepted as unknown as { _handle?: Record<string, unknown> | null };
+  if (HANDLE_METHODS.some((name) => typeof handle?.[name] !== 'function')) return undefined;
   Object.assign(accepted, { _handle: null });
   accepted.destroy();
   return new Socket({ ...options, handle } as SocketConstructorOpts);
@@ -115,7 +140,10 @@ async function listen(
     const stream = new NodeStream();
     stream.accepted(accepted);
     stream.setHandler(onStream(stream));
-    if (!accepted.destroyed) stream.use(takeOver(accepted, stream.options()));
+    if (accepted.destroyed) return;
+    const own = takeOver(accepted, stream.options());
+    if (own === undefined) stream.useChunks(accepted);
+    else stream.use(own);
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => reject(new KernelError(systemErrno(error), 'listen', systemReason(error))));
