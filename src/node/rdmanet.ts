@@ -92,8 +92,15 @@ class NodeStream implements Stream {
     return { host: this.socket.remoteAddress ?? '', port: this.socket.remotePort ?? 0 };
   }
 
-  write(bytes: Uint8Array, done: () => void): void {
-    this.socket.write(bytes, () => done());
+  write(bytes: Uint8Array, done: () => void): boolean {
+    const { socket } = this;
+    let isTaken = false;
+    socket.write(bytes, () => {
+      if (!isTaken) done();
+    });
+    // The kernel had room for all of it, which node:net tells its callback later.
+    isTaken = socket.writableLength === 0 && !socket.destroyed;
+    return isTaken;
   }
 
   pause(): void {

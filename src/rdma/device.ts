@@ -26,7 +26,7 @@ export interface DeviceOptions {
   readonly thread?: boolean;
   /** Regions at most, a power of two; default 1024. */
   readonly maxMr?: number;
-  /** Bytes that a connection reads at once, and sends at once, of which it has two buffers; default 128 KiB; at least 32 KiB. */
+  /** Bytes that a connection reads at once; it sends up to four times as many; default 128 KiB; at least 32 KiB. */
   readonly bufferBytes?: number;
 }
 

@@ -79,8 +79,8 @@ export interface StreamHandler {
 export interface Stream {
   readonly localAddr: StreamAddr;
   readonly peerAddr: StreamAddr;
-  /** Sends; `done` is called when `bytes` may be written over. In order. */
-  write(bytes: Uint8Array, done: () => void): void;
+  /** Sends, in order. True: `bytes` may be written over at once; false: when `done` is called, which is then alone. */
+  write(bytes: Uint8Array, done: () => void): boolean;
   /** No `data` until `resume`: TCP holds the peer back. */
   pause(): void;
   resume(): void;

@@ -64,10 +64,11 @@ class MemoryStream implements Stream {
     this.defer = defer;
   }
 
-  write(bytes: Uint8Array, done: () => void): void {
-    if (this.closed) return;
+  write(bytes: Uint8Array, done: () => void): boolean {
+    if (this.closed) return false;
     this.waiting.push({ bytes, done });
     this.pushSoon();
+    return false;
   }
 
   private pushSoon(): void {

@@ -27,7 +27,7 @@ export const ECHO_BYTES = 64;
 /** Receives that the server keeps posted: pings that a client may have under way. */
 export const ECHO_DEPTH = 16;
 /** Arena of a host memory for a NIC, besides what its regions need. */
-const ARENA_BASE = 16 * 2 ** 20;
+const ARENA_BASE = 24 * 2 ** 20;
 
 const MAGIC = 'unpin 1\0';
 const REGION_BYTES = 28;
