@@ -1,5 +1,12 @@
 import { KernelError } from '../../base/index.js';
-import { IBV_SEND_INLINE, IBV_WC_SUCCESS, IBV_WR_SEND, type WorkCompletion, wcStatusStr } from '../../rdma/index.js';
+import {
+  type CompletionQueue,
+  IBV_SEND_INLINE,
+  IBV_WC_SUCCESS,
+  IBV_WR_SEND,
+  type WorkCompletion,
+  wcStatusStr,
+} from '../../rdma/index.js';
 import type { Remote } from './remote.js';
 import { ECHO_BYTES } from './service.js';
 
@@ -14,6 +21,7 @@ export interface PingReport {
 }
 
 const SHOWN = 10;
+const MAX_POLLED = 16;
 
 export async function ping(remote: Remote, count: number): Promise<PingReport> {
   const times: number[] = [];
@@ -47,13 +55,24 @@ export async function pingOnce(remote: Remote, n: number): Promise<number> {
 }
 
 /** The next completion of a queue of `remote`, a good one. Throws KernelError EIO: what became of the connection. */
-export async function nextOf({ qp }: Remote, cq: AsyncIterable<WorkCompletion>): Promise<WorkCompletion> {
-  for await (const wc of cq) {
-    if (wc.status === IBV_WC_SUCCESS) return wc;
-    // Completions are in shared memory; the reason comes as a message behind them.
-    for (let n = 0; n < 100 && qp.reason === undefined; n++) await new Promise((resolve) => setTimeout(resolve, 10));
-    const why = qp.reason === undefined ? '' : `: ${qp.reason}`;
-    throw new KernelError('EIO', 'pollCq', `request ${wc.wrId}: ${wcStatusStr(wc.status)}${why}`);
-  }
+export async function nextOf(remote: Remote, cq: AsyncIterable<WorkCompletion>): Promise<WorkCompletion> {
+  for await (const wc of cq) return isGood(wc) ? wc : refuse(remote, wc);
   throw new KernelError('EIO', 'pollCq', 'the queue is gone');
+}
+
+/** The completions that are there, or else the next one, all of them good. Throws as `nextOf`. WHY: no promises for each. */
+export async function someOf(remote: Remote, cq: CompletionQueue): Promise<readonly WorkCompletion[]> {
+  const there = cq.pollCq(MAX_POLLED);
+  if (there.length === 0) return [await nextOf(remote, cq)];
+  const bad = there.find((wc) => !isGood(wc));
+  return bad === undefined ? there : refuse(remote, bad);
+}
+
+const isGood = (wc: WorkCompletion): boolean => wc.status === IBV_WC_SUCCESS;
+
+/** Completions are in shared memory; the reason comes as a message behind them. */
+async function refuse({ qp }: Remote, wc: WorkCompletion): Promise<never> {
+  for (let n = 0; n < 100 && qp.reason === undefined; n++) await new Promise((resolve) => setTimeout(resolve, 10));
+  const why = qp.reason === undefined ? '' : `: ${qp.reason}`;
+  throw new KernelError('EIO', 'pollCq', `request ${wc.wrId}: ${wcStatusStr(wc.status)}${why}`);
 }

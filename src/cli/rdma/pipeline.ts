@@ -1,5 +1,5 @@
 import { IBV_SEND_SIGNALED, type SendWr } from '../../rdma/index.js';
-import { nextOf } from './ping.js';
+import { someOf } from './ping.js';
 import { BUFFER_BYTES, DEPTH, type Remote } from './remote.js';
 
 /** Many requests under way at once, as RDMA wants them: each has a buffer of its own until it is complete. */
@@ -42,8 +42,9 @@ export async function movePieces(
   let busy = 0;
   for (let slot = 0; slot < DEPTH; slot++) if (await start(slot)) busy++;
   while (busy > 0) {
-    const { wrId: slot } = await nextOf(remote, sendCq);
-    await after?.(underWay[slot]!, buffers.addr + slot * BUFFER_BYTES);
-    if (!(await start(slot))) busy--;
+    for (const { wrId: slot } of await someOf(remote, sendCq)) {
+      await after?.(underWay[slot]!, buffers.addr + slot * BUFFER_BYTES);
+      if (!(await start(slot))) busy--;
+    }
   }
 }
