@@ -1,4 +1,3 @@
-import net from 'node:net';
 import { nextOf } from '../../src/cli/rdma/ping.js';
 import { movePieces, type Piece } from '../../src/cli/rdma/pipeline.js';
 import { connect, type Remote } from '../../src/cli/rdma/remote.js';
@@ -8,6 +7,7 @@ import { IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE } from '../../sr
 import { digits, markdownTable, median, quantile } from '../lib/common.js';
 import { PeerLink } from './link.js';
 import { environment } from './peer.js';
+import { Tcp } from './tcp.js';
 
 /**
  * Bandwidth, processor time and latency of one connection to memory that is pinned, on demand and there, on demand with no entries, prefetched, and
@@ -40,6 +40,7 @@ const STATES: readonly State[] = [
   { name: 'without CRC: swapped out, then prefetched', remote: 'bare', before: ['evict', 'prefetch'] },
 ];
 const TCP = 'node:net alone';
+const TCP_BUFFER = 'node:net alone, into one buffer';
 const SWAP = 'the swap file alone';
 const WRITE_AND_READ = [
   ['WRITE', IBV_WR_RDMA_WRITE],
@@ -89,8 +90,8 @@ class Bench {
   private readonly peer: PeerLink;
   private readonly remotes: Record<Kind, Remote>;
   private readonly regionBytes: number;
-  private sink!: net.Socket;
-  private source!: net.Socket;
+  private tcp!: Tcp;
+  private tcpBuffer!: Tcp;
 
   constructor(peer: PeerLink, remotes: Record<Kind, Remote>, regionBytes: number) {
     this.peer = peer;
@@ -99,18 +100,13 @@ class Bench {
   }
 
   async open(): Promise<void> {
-    const dial = async (port: number) => {
-      const socket = net.connect({ port, host: '127.0.0.1', noDelay: true });
-      await new Promise((resolve) => socket.once('connect', resolve));
-      return socket;
-    };
-    this.sink = await dial(await this.peer.ask<number>('sink'));
-    this.source = await dial(await this.peer.ask<number>('source'));
+    this.tcp = await Tcp.chunks(this.peer);
+    this.tcpBuffer = await Tcp.oneBuffer(this.peer);
   }
 
   close(): void {
-    this.sink.destroy();
-    this.source.destroy();
+    this.tcp.close();
+    this.tcpBuffer.close();
   }
 
   async bandwidths(rounds: number): Promise<string> {
@@ -122,10 +118,14 @@ class Bench {
       for (const { name, remote, before } of STATES) {
         for (const [what, opcode] of WRITE_AND_READ) {
           for (const call of before) await this.peer.ask(call, remote);
-          const tcp = await this.stretch(() => (what === 'WRITE' ? this.tcpWrite() : this.tcpRead()));
+          const tcp = await this.stretch(() => this.tcp.move(what, this.regionBytes));
           if (name === PINNED) push(what, TCP, tcp, tcp);
           push(what, name, await this.stretch(() => this.moveAll(this.remotes[remote], opcode)), tcp);
         }
+      }
+      for (const [what] of WRITE_AND_READ) {
+        const tcp = await this.stretch(() => this.tcpBuffer.move(what, this.regionBytes));
+        push(what, TCP_BUFFER, tcp, tcp);
       }
       const rate = await this.peer.ask<number>('swapRate', 'file');
       const swap = { rate, cpu: Number.NaN };
@@ -175,31 +175,6 @@ class Bench {
     if (opcode === IBV_WR_RDMA_WRITE) await this.readOnce(remote, 0, 8);
   }
 
-  private async tcpWrite(): Promise<void> {
-    const { sink, regionBytes } = this;
-    const block = Buffer.alloc(BLOCK_BYTES, 1);
-    sink.write(lengthOf(regionBytes));
-    const answered = new Promise((resolve) => sink.once('data', resolve));
-    for (let left = regionBytes; left > 0; left -= BLOCK_BYTES)
-      if (!sink.write(block)) await new Promise((resolve) => sink.once('drain', resolve));
-    await answered;
-  }
-
-  private async tcpRead(): Promise<void> {
-    const { source, regionBytes } = this;
-    let left = regionBytes;
-    await new Promise<void>((resolve) => {
-      const take = (bytes: Buffer): void => {
-        left -= bytes.length;
-        if (left > 0) return;
-        source.off('data', take);
-        resolve();
-      };
-      source.on('data', take);
-      source.write(lengthOf(regionBytes));
-    });
-  }
-
   private async readOnce(remote: Remote, offset: number, length: number): Promise<void> {
     const { qp, sendCq, buffers, served } = remote;
     const sgList = [{ addr: buffers.addr, length, lkey: buffers.lkey }];
@@ -224,12 +199,6 @@ class Bench {
     }
     return latencyTable(us);
   }
-}
-
-function lengthOf(bytes: number): Buffer {
-  const buffer = Buffer.alloc(8);
-  buffer.writeBigUInt64LE(BigInt(bytes));
-  return buffer;
 }
 
 /** `count` different pages of `nrPages`, far from each other, so that no read-ahead has them. */
@@ -258,15 +227,20 @@ function bandwidthTable(what: string, all: Rows): string {
   const stretches = (name: string) => all.get(name)!.map(({ stretch }) => stretch);
   const beside = (name: string, to: string, value: (stretch: Stretch) => number) =>
     range(stretches(name).map((stretch, i) => value(stretch) / value(stretches(to)[i]!)));
+  const isAlone = (name: string) => name === TCP || name === TCP_BUFFER || name === SWAP;
   const rows = [...all].map(([name, measured]) => [
     name,
     digits(median(stretches(name).map(({ rate }) => rate)) / 1e6),
-    name === SWAP || name === TCP ? '' : range(measured.map(({ stretch, tcp }) => stretch.rate / tcp.rate)),
+    isAlone(name) ? '' : range(measured.map(({ stretch, tcp }) => stretch.rate / tcp.rate)),
+    isAlone(name) ? '' : beside(name, TCP_BUFFER, ({ rate }) => rate),
     name === SWAP ? '' : digits(median(stretches(name).map(({ cpu }) => cpu))),
-    name === SWAP || name === TCP ? '' : beside(name, PINNED, ({ cpu }) => cpu),
-    all.has(SWAP) && name !== TCP && name !== SWAP ? beside(name, SWAP, ({ rate }) => rate) : '',
+    isAlone(name) ? '' : beside(name, PINNED, ({ cpu }) => cpu),
+    all.has(SWAP) && !isAlone(name) ? beside(name, SWAP, ({ rate }) => rate) : '',
   ]);
-  const head = [`${what}, 64 KiB each`, 'MB/s', 'of TCP', 'CPU s/GiB', 'CPU of pinned', 'of the swap file'];
+  const head = [
+    ...[`${what}, 64 KiB each`, 'MB/s', 'of TCP', 'of TCP into one buffer'],
+    ...['CPU s/GiB', 'CPU of pinned', 'of the swap file'],
+  ];
   return markdownTable(head, rows);
 }
 

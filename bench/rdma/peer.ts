@@ -29,6 +29,8 @@ const RLIM_INFINITY = Number.MAX_SAFE_INTEGER;
 /** Slots of one read of the swap device, and reads under way: what read-ahead does for a stream in full flow. */
 const CLUSTER = 64;
 const IN_FLIGHT = 8;
+/** Of TCP into one buffer: what is read at once. */
+const READ_BYTES = 65536;
 
 /** Where a NIC's thread has its script: this is a bundle, elsewhere. */
 export function environment(): RdmaEnvironment {
@@ -50,7 +52,16 @@ export type DeviceKind = 'file' | 'disk' | 'limited';
 export const LIMITED_RATE = 200e6;
 export const LIMITED_LATENCY_US = 100;
 
-export type PeerCall = 'serve' | 'invalidate' | 'evict' | 'prefetch' | 'cpuUs' | 'sink' | 'source' | 'swapRate';
+export type PeerCall =
+  | 'serve'
+  | 'invalidate'
+  | 'evict'
+  | 'prefetch'
+  | 'cpuUs'
+  | 'sink'
+  | 'sinkOf'
+  | 'source'
+  | 'swapRate';
 
 class Peer {
   private readonly regionBytes: number;
@@ -125,15 +136,13 @@ class Peer {
 
   /** A port where bytes are taken: the first 8 say how many, and one byte goes back when they are there. */
   sink(): Promise<number> {
-    return listen((socket) => {
-      let left = -1;
-      return (bytes: Uint8Array) => {
-        if (left < 0) left = Number(Buffer.from(bytes.buffer, bytes.byteOffset).readBigUInt64LE(0)) + 8;
-        left -= bytes.length;
-        if (left === 0) socket.write('.');
-        if (left === 0) left = -1;
-      };
-    });
+    return listen((socket) => takeAll(socket));
+  }
+
+  /** The same by a connection to `port`, which reads into one buffer. */
+  async sinkOf(port: string): Promise<void> {
+    const socket = await connectReader(Number(port), (bytes) => take(bytes));
+    const take = takeAll(socket);
   }
 
   /** A port where bytes are given, as many as the 8 that come in say. */
@@ -205,7 +214,16 @@ async function acceptAll(rnic: Rnic, listener: CmId, privateData: Uint8Array, ki
   }
 }
 
-/** A TCP server with buffers of its own to read into, as a NIC has. */
+function takeAll(socket: net.Socket): (bytes: Uint8Array) => void {
+  let left = 0;
+  return (bytes) => {
+    if (left === 0) left = Number(Buffer.from(bytes.buffer, bytes.byteOffset).readBigUInt64LE(0)) + 8;
+    left -= bytes.length;
+    if (left === 0) socket.write('.');
+  };
+}
+
+/** A TCP server, as node:net is mostly used: each chunk is a buffer of its own. */
 function listen(onSocket: (socket: net.Socket) => (bytes: Uint8Array) => void): Promise<number> {
   const server = net.createServer({ noDelay: true, highWaterMark: 65536 }, (socket) => {
     socket.on('error', () => {});
@@ -214,4 +232,16 @@ function listen(onSocket: (socket: net.Socket) => (bytes: Uint8Array) => void): 
   return new Promise((resolve) =>
     server.listen(0, '127.0.0.1', () => resolve((server.address() as net.AddressInfo).port)),
   );
+}
+
+/** A TCP connection that reads into one buffer, as a NIC does: Node has it for the side that connects. */
+export async function connectReader(port: number, onBytes: (bytes: Uint8Array) => void): Promise<net.Socket> {
+  const buffer = Buffer.alloc(READ_BYTES);
+  const callback = (nrBytes: number): boolean => {
+    onBytes(buffer.subarray(0, nrBytes));
+    return true;
+  };
+  const socket = net.connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback } });
+  await new Promise((resolve) => socket.once('connect', resolve));
+  return socket;
 }
