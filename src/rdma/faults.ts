@@ -206,7 +206,7 @@ export function installBehind(mr: Mr, page: number, nrPages: number, write: bool
   const nr = Math.max(windowOf(mr, page, nrPages), 0);
   for (let k = 0; k < nr; ) {
     try {
-      const got = tryInstallRun(mr, page + k, nr - k, write);
+      const got = isThere(mr, page + k, write) ? 1 : tryInstallRun(mr, page + k, nr - k, write);
       if (got < 0) return k;
       k += got;
     } catch {
