@@ -34,6 +34,10 @@ export class PeerLink {
     });
   }
 
+  get pid(): number {
+    return this.child.pid!;
+  }
+
   stop(): void {
     this.child.disconnect();
   }

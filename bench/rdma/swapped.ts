@@ -7,6 +7,7 @@ import { IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE } from '../../sr
 import { digits, markdownTable, median } from '../lib/common.js';
 import { PeerLink } from './link.js';
 import { type DeviceKind, environment, LIMITED_LATENCY_US, LIMITED_RATE } from './peer.js';
+import { type Share, type Shares, threadShares, threadTimes } from './threads.js';
 
 /**
  * Bandwidth of one connection to memory that is swapped out, beside pinned memory and what the swap device reads by itself. All in turn in each round; ratios are of one round, and their
@@ -22,6 +23,7 @@ const DEVICES: readonly { readonly name: string; readonly device: DeviceKind; re
   { name: 'a file on the disk, O_DIRECT', device: 'disk', remote: 'disk' },
   { name: `a device of ${LIMITED_RATE / 1e6} MB/s, ${LIMITED_LATENCY_US} µs`, device: 'limited', remote: 'limited' },
 ];
+const PINNED = 'pinned memory';
 const OPCODES = [
   ['WRITE', IBV_WR_RDMA_WRITE],
   ['READ', IBV_WR_RDMA_READ],
@@ -31,6 +33,8 @@ interface Stretch {
   readonly rate: number;
   readonly pinned: number;
   readonly alone: number;
+  /** Of the peer, whose memory is swapped out, and of this process. */
+  readonly threads: readonly Shares[];
 }
 
 export async function measureSwapped(script: string, regionBytes: number, rounds: number): Promise<string> {
@@ -48,7 +52,7 @@ export async function measureSwapped(script: string, regionBytes: number, rounds
   }
   for (const { rnic } of remotes.values()) await rnic.device.close();
   peer.stop();
-  return table(stretches);
+  return `${table(stretches)}\n\n${threadTable(stretches)}`;
 }
 
 async function remoteOf(host: Host, peer: PeerLink, kind: string): Promise<Remote> {
@@ -75,13 +79,22 @@ async function measureRound(
   for (const { name, device, remote } of DEVICES) {
     const alone = await peer.ask<number>('swapRate', device);
     for (const [what, opcode] of OPCODES) {
-      const pinned = await rateOf(remotes.get('pinned')!, opcode, regionBytes);
+      const pinned = await watched(peer, () => rateOf(remotes.get('pinned')!, opcode, regionBytes));
       await peer.ask('evict', remote);
-      const rate = await rateOf(remotes.get(remote)!, opcode, regionBytes);
-      measured.push([`${what}, ${name}`, { rate, pinned, alone }]);
+      const swapped = await watched(peer, () => rateOf(remotes.get(remote)!, opcode, regionBytes));
+      measured.push([`${what}, ${name}`, { ...swapped, pinned: pinned.rate, alone }]);
+      if (device === 'file') measured.push([`${what}, ${PINNED}`, { ...pinned, pinned: pinned.rate, alone }]);
     }
   }
   return measured;
+}
+
+async function watched(peer: PeerLink, work: () => Promise<number>): Promise<{ rate: number; threads: Shares[] }> {
+  const pids = [peer.pid, process.pid];
+  const [began, before] = [performance.now(), pids.map(threadTimes)];
+  const rate = await work();
+  const elapsedMs = performance.now() - began;
+  return { rate, threads: pids.map((pid, i) => threadShares(pid, before[i]!, elapsedMs)) };
 }
 
 /** Bytes a second, of the whole region in order. */
@@ -105,15 +118,32 @@ async function readWord(remote: Remote): Promise<void> {
 }
 
 function table(stretches: ReadonlyMap<string, Stretch[]>): string {
-  const rows = [...stretches].map(([name, all]) => {
-    const rate = (value: (stretch: Stretch) => number) => digits(median(all.map(value)) / 1e6);
-    const ratios = all.map(({ rate, pinned, alone }) => rate / Math.min(pinned, alone));
-    return [
-      name,
-      ...[rate((of) => of.rate), rate((of) => of.alone), rate((of) => of.pinned)],
-      `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`,
-    ];
-  });
+  const rows = [...stretches]
+    .filter(([name]) => !name.endsWith(PINNED))
+    .map(([name, all]) => {
+      const rate = (value: (stretch: Stretch) => number) => digits(median(all.map(value)) / 1e6);
+      const ratios = all.map(({ rate, pinned, alone }) => rate / Math.min(pinned, alone));
+      return [
+        name,
+        ...[rate((of) => of.rate), rate((of) => of.alone), rate((of) => of.pinned)],
+        `${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`,
+      ];
+    });
   const head = ['Swapped out to', 'MB/s', 'the device alone', 'pinned', 'of the lesser of these two'];
+  return markdownTable(head, rows);
+}
+
+/** Percent of the elapsed time. */
+function threadTable(stretches: ReadonlyMap<string, Stretch[]>): string {
+  const kinds = ['main', 'nic', 'others'] as const;
+  const rows = [...stretches].map(([name, all]) => {
+    const percent = (value: (stretch: Stretch) => number) => (100 * median(all.map(value))).toFixed(0);
+    const cell = (side: number, kind: (typeof kinds)[number]) => {
+      const of = (key: keyof Share) => percent(({ threads }) => threads[side]![kind][key]);
+      return `${of('ran')} (${of('waited')})`;
+    };
+    return [name, ...[0, 1].flatMap((side) => kinds.map((kind) => cell(side, kind)))];
+  });
+  const head = ['% of the time: ran (waited to run)', 'mm thread', 'its NIC', 'others', 'user', 'its NIC', 'others'];
   return markdownTable(head, rows);
 }
