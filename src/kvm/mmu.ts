@@ -56,6 +56,8 @@ export class KvmMmu implements HartMmu, PteSource {
   hart!: Hart;
   /** What of the TLB was filled from superpages. */
   private readonly superpages = new SuperpageRange();
+  /** The TLB may have guest-physical pages, from before paging. */
+  private hasBare = false;
   waitHva = 0;
   waitFlags = 0;
   waitGpa = 0;
@@ -175,6 +177,7 @@ export class KvmMmu implements HartMmu, PteSource {
   private translateBare(hart: Hart, gpa: number, access: Access): MmuResult {
     const direct = this.direct(gpa, access === ACCESS_WRITE);
     if (direct <= 0) return this.failed(-direct, gpa, access);
+    this.hasBare = true;
     hart.tlbFill(gpa, direct >>> 12, RIGHT_R | RIGHT_X | ((direct & DIRECT_W) !== 0 ? RIGHT_W : 0), access);
     return MMU_OK;
   }
@@ -291,7 +294,7 @@ export class KvmMmu implements HartMmu, PteSource {
   sfenceVma(_hart: Hart, va: number | undefined, asid: number | undefined): void {
     const { tables } = this;
     if (va !== undefined && this.superpages.covers(vpnOf(va))) this.flushTlb();
-    if (va === undefined && asid === undefined) this.forgetSuperpages();
+    if (va === undefined && asid === undefined) this.allForgotten();
     tables.lock();
     tables.shadow.fence(va === undefined ? undefined : vpnOf(va), asid);
     tables.unlock();
@@ -309,9 +312,20 @@ export class KvmMmu implements HartMmu, PteSource {
     else this.hart.tlbFlushPage(vpnToVa(vpn));
   }
 
+  /** What the TLB may have of a guest frame from when there was no paging. */
+  flushBarePage(gfn: number): void {
+    if (this.hasBare) this.hart.tlbFlushPage(gfn * PAGE_SIZE);
+  }
+
   flushTlb(): void {
     this.hart.tlbFlushAll();
+    this.allForgotten();
+  }
+
+  /** The TLB is empty. */
+  private allForgotten(): void {
     this.forgetSuperpages();
+    this.hasBare = false;
   }
 
   /** While it is outside: satp may have changed behind its back, by another hart's start. */

@@ -1,4 +1,5 @@
 import { type MmuNotifierOps, type MmuNotifierRange, PAGE_SIZE, VA_SIZE } from '../mm/index.js';
+import { clearYoungVpns, testYoungVpns } from './aging.js';
 import type { Vm } from './vm.js';
 
 /**
@@ -43,7 +44,7 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
 
     testYoung(_sub, start: number, end: number): boolean {
       vm.lockMmu();
-      const young = vm.testYoungVpns(start, end);
+      const young = testYoungVpns(vm, start, end);
       vm.unlockMmu();
       return young;
     },
@@ -68,7 +69,7 @@ export function kvmNotifierOps(vm: Vm): MmuNotifierOps {
  */
 function age(vm: Vm, start: number, end: number): boolean {
   vm.lockMmu();
-  const young = vm.clearYoungVpns(start, end);
+  const young = clearYoungVpns(vm, start, end);
   vm.unlockMmu();
   return young;
 }

@@ -72,7 +72,12 @@ export class Rmap {
   remove(index: number): void {
     const gfn = this.gfn(index);
     const slot = this.slots.find(gfn)!;
-    this.chains.remove(slot.rmap, gfn - slot.baseGfn, index);
+    this.removeFrom(index, slot, gfn - slot.baseGfn);
+  }
+
+  /** What is known to be an entry of page `i` of the slot. */
+  removeFrom(index: number, slot: GfnSlot, i: number): void {
+    this.chains.remove(slot.rmap, i, index);
   }
 
   gfn(index: number): number {

@@ -305,7 +305,7 @@ export class ShadowPages {
   zapGfn(slot: GfnSlot, i: number): void {
     for (let head = slot.rmap.readOnce(i); head !== 0; head = slot.rmap.readOnce(i)) {
       this.onZap(this.tree.vpn(head - 1));
-      this.tree.remove(head - 1);
+      this.tree.remove(head - 1, slot, i);
     }
     if ((slot.direct.readOnce(i) & DIRECT_T) !== 0) this.onZap(ANY_VPN);
   }

@@ -165,9 +165,9 @@ export class ShadowTree {
     if ((pool.entries.exchange(index, 0) & SPTE_A) !== 0) this.mayBeInTlbs(this.rmap.gfn(index));
   }
 
-  /** Takes a leaf entry away whose direct entry goes too. */
-  remove(index: number): void {
-    this.rmap.remove(index);
+  /** Takes a leaf entry away, of page `i` of the slot, whose direct entry goes too. */
+  remove(index: number, slot: GfnSlot, i: number): void {
+    this.rmap.removeFrom(index, slot, i);
     this.pool.entries.writeOnce(index, 0);
   }
 

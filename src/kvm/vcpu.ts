@@ -281,14 +281,8 @@ export class Vcpu {
 
   /** Flushes what a hart without paging may hold of a guest frame. */
   flushBarePage(gfn: number): void {
-    if (this.thread === undefined) this.hart.tlbFlushPage(gfn * 4096);
+    if (this.thread === undefined) this.core.mmu.flushBarePage(gfn);
     else this.requestFlush();
-  }
-
-  /** A host frame leaves the guest: translations and code decoded from it go. */
-  dropFrame(gfn: number, pfn: number): void {
-    this.flushBarePage(gfn);
-    this.dropCode(pfn);
   }
 
   /** Code decoded from a frame goes, which others have written. A thread of its own sees that as any hart does, after `fence.i`. */

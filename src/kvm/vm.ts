@@ -17,13 +17,13 @@ import { checkManualDirtyLog, clearDirtyLog, getDirtyLog, markDirtyAt } from './
 import type { Environment } from './environment.js';
 import { FrameCheck, frameTagsOf } from './framecheck.js';
 import type { UserMemoryRegion } from './memregion.js';
-import { DIRECT_A, DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
+import { DIRECT_V, DIRECT_W, type Memslot } from './memslot.js';
 import { setUserMemoryRegion } from './memslotchange.js';
 import type { Memslots } from './memslots.js';
 import { kvmNotifierOps } from './notify.js';
 import type { PfnCache } from './pfncache.js';
 import { VmSbi } from './sbi.js';
-import type { ShadowPages } from './shadow.js';
+import { ANY_VPN, type ShadowPages } from './shadow.js';
 import { Vcpu } from './vcpu.js';
 import { VmTables } from './vmtables.js';
 
@@ -68,6 +68,8 @@ export interface KvmState {
 }
 
 const DEFAULT_SHADOW_PAGES = 512;
+/** Pages of one slot that TLBs forget one by one (Linux: tlb_single_page_flush_ceiling): what a page costs, 70 ns, against all to be refilled. */
+const FLUSH_CEILING = 64;
 
 export class Vm {
   readonly mm: Mm;
@@ -95,6 +97,8 @@ export class Vm {
   readonly clock: VmClock;
   private readonly subscription: MmuSubscription;
   private destroyed = false;
+  /** More pages go than TLBs are asked to forget each: see `zapSlot`. */
+  private flushesHeld = false;
   private died: string | undefined;
   /** Nobody enters the guest any more, and the tables, which may be half done, are freed as they are. */
   private threadsEnded = false;
@@ -267,53 +271,33 @@ export class Vm {
     return nr;
   }
 
-  /** Drops pages [first, end) of the slot; how many there were. */
+  /** Drops pages [first, end) of the slot; how many there were. Of many, TLBs forget the first one by one, and then everything. */
   zapSlot(slot: Memslot, first: number, end: number): number {
     let nrZapped = 0;
     for (let i = first; i < end; i++) {
       const direct = slot.direct.readOnce(i);
       if (direct === 0) continue;
+      if (nrZapped === FLUSH_CEILING) this.flushesHeld = true;
       this.zapDirect(slot, i, direct);
       nrZapped++;
     }
+    if (this.flushesHeld) this.flushHeld();
     return nrZapped;
   }
 
   private zapDirect(slot: Memslot, i: number, direct: number): void {
     this.shadow.zapGfn(slot, i);
     slot.direct.writeOnce(i, 0);
-    for (const vcpu of this.vcpus) vcpu.dropFrame(slot.baseGfn + i, direct >>> 12);
-  }
-
-  /** Whether the guest used the host virtual pages [start, end) (bytes) since the last call (N14). */
-  clearYoungVpns(start: number, end: number): boolean {
-    return this.isAnyPage(start, end, (slot, i) => this.clearYoung(slot, i));
-  }
-
-  /** The same question, which changes nothing. */
-  testYoungVpns(start: number, end: number): boolean {
-    return this.isAnyPage(start, end, (slot, i) => this.shadow.testYoung(slot, i));
-  }
-
-  /** Asks of each page of a memslot that shows one of the bytes [start, end). */
-  private isAnyPage(start: number, end: number, ask: (slot: Memslot, i: number) => boolean): boolean {
-    let any = false;
-    for (const slot of this.slots.all()) {
-      const first = Math.max(start / PAGE_SIZE - slot.baseVpn, 0);
-      const last = Math.min(end / PAGE_SIZE - slot.baseVpn, slot.nrPages);
-      for (let i = first; i < last; i++) any = ask(slot, i) || any;
+    for (const vcpu of this.vcpus) {
+      if (!this.flushesHeld) vcpu.flushBarePage(slot.baseGfn + i);
+      vcpu.dropCode(direct >>> 12);
     }
-    return any;
   }
 
-  private clearYoung(slot: Memslot, i: number): boolean {
-    const direct = slot.direct.readOnce(i);
-    if ((direct & DIRECT_V) === 0) return false;
-    slot.direct.fetchAnd(i, ~DIRECT_A);
-    const young = this.shadow.clearYoung(slot, i);
-    if ((direct & DIRECT_A) === 0) return young;
-    for (const vcpu of this.vcpus) vcpu.flushBarePage(slot.baseGfn + i);
-    return true;
+  /** Behind the last entry that went: a vCPU's thread may have refilled its TLB from those that were still there. */
+  private flushHeld(): void {
+    this.flushesHeld = false;
+    this.flushTlbs(ANY_VPN);
   }
 
   /** Host code has written guest memory at `hva`: the page is dirty, and what was decoded from it is stale. */
@@ -328,6 +312,7 @@ export class Vm {
   }
 
   private flushTlbs(vpn: number): void {
+    if (this.flushesHeld) return;
     for (const vcpu of this.vcpus) vcpu.flushPage(vpn);
   }
 

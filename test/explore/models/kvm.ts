@@ -19,8 +19,8 @@ const noZap = {
 const noFlush = {
   name: 'the TLB keeps what the direct entry has lost',
   file: 'kvm/vm.ts',
-  find: 'for (const vcpu of this.vcpus) vcpu.dropFrame(slot.baseGfn + i, direct >>> 12);',
-  replace: 'void direct;',
+  find: 'if (!this.flushesHeld) vcpu.flushBarePage(slot.baseGfn + i);',
+  replace: '',
 };
 
 export const guestAndReclaim = model({
