@@ -120,6 +120,8 @@ class Peer {
       if (nrPresent === 0) return;
       mm.madvise(addr, length, MADV_PAGEOUT);
       await mm.host.writeback.drain();
+      // What the NIC's thread has to say is heard: pages that it asked for are held until then (N26).
+      await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
