@@ -12,7 +12,8 @@ import { present, SiwGuest } from './siwguest.js';
  */
 
 const ROUNDS = 5;
-const SIZE = 20_000;
+/** As much as rping does: more than one segment of the longest. */
+const SIZE = 65_535;
 const CRCS = [false, true];
 /** How what rping -c sends begins. */
 const PINGS = ['A', 'B', 'C', 'D', 'E'].map((letter, round) => `rdma-ping-${round}: ${letter}`);
