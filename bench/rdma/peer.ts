@@ -48,9 +48,11 @@ export async function runPeer(): Promise<void> {
 }
 
 /** Where memory that is not needed goes: a file in the machine's page cache, the disk under it, a device of known rate. */
-export type DeviceKind = 'file' | 'disk' | 'limited';
-export const LIMITED_RATE = 200e6;
+export type DeviceKind = 'file' | 'disk' | Limited;
+/** And its rate, in MB/s. */
+export type Limited = `limited${number}`;
 export const LIMITED_LATENCY_US = 100;
+const LIMITED = 'limited';
 
 export type PeerCall =
   | 'serve'
@@ -89,7 +91,7 @@ class Peer {
 
   /** A region, 'pinned' or 'demand' (or 'bare': on demand, without CRCs), or on demand over a device of its own; all of it written; the port where it is had. */
   async serve(kind: string): Promise<number> {
-    const rnic = await this.rnicOf(kind === 'disk' || kind === 'limited' ? kind : 'file');
+    const rnic = await this.rnicOf(kind === 'disk' || isLimited(kind) ? kind : 'file');
     const { mm, pd, context } = rnic;
     const va = mapMemory(mm, this.regionBytes);
     const block = Uint8Array.from({ length: 2 ** 20 }, (_, i) => (i * 7 + (i >> 8)) & 0xff);
@@ -204,7 +206,7 @@ async function moveAll(memory: WasmMemory, nrSlots: number, move: SwapDevice['re
 async function openSwap(kind: DeviceKind, name: string, sizeBytes: number): Promise<SwapDevice> {
   const path = join(tmpdir(), `bench-rdma-${process.pid}-${kind}-${name}.swap`);
   const swap = await openFileSwap(path, { sizeBytes, unlinked: true, direct: kind === 'disk' });
-  return kind === 'limited' ? new LimitedSwap(swap, LIMITED_RATE, LIMITED_LATENCY_US) : swap;
+  return isLimited(kind) ? new LimitedSwap(swap, Number(kind.slice(LIMITED.length)) * 1e6, LIMITED_LATENCY_US) : swap;
 }
 
 async function acceptAll(rnic: Rnic, listener: CmId, privateData: Uint8Array, kind: string): Promise<void> {
@@ -246,4 +248,8 @@ export async function connectReader(port: number, onBytes: (bytes: Uint8Array) =
   const socket = net.connect({ port, host: '127.0.0.1', noDelay: true, onread: { buffer, callback } });
   await new Promise((resolve) => socket.once('connect', resolve));
   return socket;
+}
+
+function isLimited(kind: string): kind is Limited {
+  return kind.startsWith(LIMITED);
 }

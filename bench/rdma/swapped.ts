@@ -6,7 +6,7 @@ import { Host } from '../../src/mm/index.js';
 import { IBV_SEND_SIGNALED, IBV_WR_RDMA_READ, IBV_WR_RDMA_WRITE } from '../../src/rdma/index.js';
 import { digits, markdownTable, median } from '../lib/common.js';
 import { PeerLink } from './link.js';
-import { type DeviceKind, environment, LIMITED_LATENCY_US, LIMITED_RATE } from './peer.js';
+import { type DeviceKind, environment, LIMITED_LATENCY_US } from './peer.js';
 import { type Share, type Shares, threadShares, threadTimes } from './threads.js';
 
 /**
@@ -17,11 +17,13 @@ import { type Share, type Shares, threadShares, threadTimes } from './threads.js
 const BLOCK_BYTES = 65536;
 /** Stretches of each kind before any counts. WHY: each NIC's thread compiles for itself, beside what runs; it comes to its full speed with the seventh. */
 const WARM_UP = 8;
+/** MB/s: a disk in the network, one of the SATA interface, and what is near to the NIC. */
+const LIMITED_RATES = [200, 500, 800];
 /** A device and what the peer calls memory that is swapped out to it. */
 const DEVICES: readonly { readonly name: string; readonly device: DeviceKind; readonly remote: string }[] = [
   { name: 'a file in the page cache', device: 'file', remote: 'demand' },
   { name: 'a file on the disk, O_DIRECT', device: 'disk', remote: 'disk' },
-  { name: `a device of ${LIMITED_RATE / 1e6} MB/s, ${LIMITED_LATENCY_US} µs`, device: 'limited', remote: 'limited' },
+  ...LIMITED_RATES.map(limited),
 ];
 const PINNED = 'pinned memory';
 const OPCODES = [
@@ -115,6 +117,11 @@ async function readWord(remote: Remote): Promise<void> {
   const to = { remoteAddr: served.addr, rkey: served.rkey };
   qp.postSend({ wrId: 0, opcode: IBV_WR_RDMA_READ, sendFlags: IBV_SEND_SIGNALED, sgList, ...to });
   await nextOf(remote, sendCq);
+}
+
+function limited(rate: number): (typeof DEVICES)[number] {
+  const device = `limited${rate}` as const;
+  return { name: `a device of ${rate} MB/s, ${LIMITED_LATENCY_US} µs`, device, remote: device };
 }
 
 function table(stretches: ReadonlyMap<string, Stretch[]>): string {
