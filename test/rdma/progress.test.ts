@@ -11,8 +11,11 @@ import {
   type MemoryRegion,
   type RdmaEnvironment,
   type SendWr,
+  type Stream,
+  type StreamNet,
 } from '../../src/rdma/index.js';
 import type { Mr } from '../../src/rdma/mr.js';
+import { memoryNet } from './memorynet.js';
 import { environment, firstDifference, pattern, RdmaWorld, sge } from './rdmaworld.js';
 
 /** Faults of the network: that they get on, whatever is evicted meanwhile, and that a stream finds its pages there. */
@@ -243,4 +246,53 @@ test('a fault that waits while its region becomes a smaller one writes no entry 
   await w.turns(10);
   expect(behind()).toEqual(before);
   w.check();
+});
+
+/** TCP that takes at once whatever it is given; the most that it was given in one turn of the event loop. */
+class TakesAll {
+  mostInTurn = 0;
+  total = 0;
+  private inTurn = 0;
+  readonly net: StreamNet;
+
+  constructor() {
+    const net = memoryNet();
+    this.net = {
+      connect: (addr, handler) => this.eager(net.connect(addr, handler)),
+      listen: (addr, backlog, onStream) => net.listen(addr, backlog, (stream) => onStream(this.eager(stream))),
+    };
+  }
+
+  private eager(stream: Stream): Stream {
+    const write = stream.write.bind(stream);
+    stream.write = (bytes) => {
+      this.note(bytes.length);
+      write(Uint8Array.from(bytes), () => {});
+      return true;
+    };
+    return stream;
+  }
+
+  private note(nrBytes: number): void {
+    if (this.inTurn === 0) setImmediate(() => (this.inTurn = 0));
+    this.inTurn += nrBytes;
+    this.total += nrBytes;
+    this.mostInTurn = Math.max(this.mostInTurn, this.inTurn);
+  }
+}
+
+test('a sender whose bytes are taken at once lets others have their turn after 4 MiB and a buffer', async () => {
+  const tcp = new TakesAll();
+  await start({ net: tcp.net, frames: 1024 });
+  const [nrRequests, nrPages] = [12, 256];
+  const [here, there] = [await w.region(w.a, nrPages), await w.region(w.b, nrPages)];
+  await w.fill(w.a, here.va, pattern(nrPages * PAGE_SIZE, 1));
+  const sgList = [sge(here.mr, here.va, nrPages * PAGE_SIZE)];
+  const to = { opcode: IBV_WR_RDMA_WRITE, remoteAddr: there.va, rkey: there.mr.rkey, sgList } as const;
+  for (let wrId = 0; wrId < nrRequests; wrId++)
+    w.a.qp.postSend({ ...to, wrId, sendFlags: wrId === nrRequests - 1 ? IBV_SEND_SIGNALED : 0 });
+  expect((await w.next(w.a)).status).toBe(IBV_WC_SUCCESS);
+  expect(tcp.total).toBeGreaterThan(nrRequests * nrPages * PAGE_SIZE);
+  expect(tcp.mostInTurn).toBeGreaterThan(4 * 2 ** 20);
+  expect(tcp.mostInTurn).toBeLessThanOrEqual(5 * 2 ** 20);
 });
