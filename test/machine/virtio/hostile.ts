@@ -145,6 +145,7 @@ export async function hostile(seed: number, nrActs: number): Promise<HostileRepo
     acts.one();
     if (random.below(6) === 0) await new Promise((resolve) => setImmediate(resolve));
   }
+  await acts.mounted();
   const wrong = await look(guest, victim, base);
   if (readFileSync(join(parent, 'outside'), 'utf8') !== 'outside' || readdirSync(parent).length !== 2)
     wrong.push('something outside the folder has changed');
@@ -183,6 +184,11 @@ async function look(guest: Guest, victim: Guest, base: MemoryDisk): Promise<stri
   if (image.some((byte) => byte !== 0x11)) wrong.push('the image was written');
   return wrong;
 }
+
+/** FUSE_INIT; and requests once that was answered. */
+const INIT = 26;
+const NR_REQUESTS = 20;
+const DEVICE_NEEDS_RESET = 64;
 
 class Acts {
   private readonly board: TestBoard;
@@ -356,19 +362,42 @@ class Acts {
     if (table !== queue) write(queue, table, 48, 4, 0);
   }
 
+  /** The shared folder as a driver has it that knows what it does, which is then asked for anything. */
+  async mounted(): Promise<void> {
+    const { board } = this;
+    const driver = new TestDriver(board, FS_NUMBER);
+    driver.status = 0;
+    await until(() => driver.status === 0, 'the reset did not end');
+    driver.negotiate(0n);
+    driver.queue(0, RAM_BASE + GUARD_BYTES);
+    const queue = driver.queue(1, RAM_BASE + GUARD_BYTES + 0x1000);
+    driver.start();
+    const [header, answer] = [GUARD_BYTES + 0x2000, GUARD_BYTES + 0x3000];
+    const isBroken = () => (driver.status & DEVICE_NEEDS_RESET) !== 0;
+    this.fuse(header, INIT);
+    for (let i = 0; i <= NR_REQUESTS && !isBroken(); i++) {
+      const lenBytes = board.memory.view.getUint32(header, true);
+      const reply = { gpa: RAM_BASE + answer, lenBytes: 4096, write: true };
+      queue.offer(queue.chain([{ gpa: RAM_BASE + header, lenBytes }, reply]));
+      queue.notify();
+      await until(() => queue.take().length === 1 || isBroken());
+      this.fuse(header);
+    }
+  }
+
   /** A request of FUSE: struct fuse_in_header, and a body of numbers and names. */
-  private fuse(at: number): void {
+  private fuse(at: number, asked?: typeof INIT): void {
     const { random } = this;
     const { bytes, view } = this.board.memory;
-    const opcode = random.pick([26, 26, 1, 9, 9, 35, random.below(50), random.below(50)]);
-    const body = opcode === 26 ? 64 : 32 + random.below(200);
-    view.setUint32(at, random.below(8) === 0 ? random.below(4096) : 40 + body, true);
+    const opcode = asked ?? random.pick([INIT, INIT, 1, 9, 9, 35, random.below(50), random.below(50)]);
+    const body = opcode === INIT ? 64 : 32 + random.below(200);
+    view.setUint32(at, asked === undefined && random.below(8) === 0 ? random.below(4096) : 40 + body, true);
     view.setUint32(at + 4, opcode, true);
     view.setBigUint64(at + 8, BigInt(random.below(1000)), true);
     view.setBigUint64(at + 16, BigInt(random.pick([1, 1, 1, 2, random.below(20), random.below(2 ** 32)])), true);
     view.setUint32(at + 36, 0, true);
     for (let i = 0; i < body; i++) bytes[at + 40 + i] = random.pick([0, 0, 7, random.below(256)]);
-    if (opcode === 26) {
+    if (opcode === INIT) {
       view.setUint32(at + 40, 7, true);
       view.setUint32(at + 44, 38, true);
       return;
