@@ -1,4 +1,13 @@
-import { type Code, I32, I64, instantiate, isWasmMemory, ModuleBuilder, WORDS_ARE_MEMORY } from '../base/index.js';
+import {
+  type Code,
+  I32,
+  I64,
+  instantiate,
+  isWasmMemory,
+  type Label,
+  ModuleBuilder,
+  WORDS_ARE_MEMORY,
+} from '../base/index.js';
 import { pushPeekPte } from '../mm/index.js';
 import { PTE_A, PTE_D, PTE_R, PTE_V, PTE_W, PTE_X } from '../riscv/index.js';
 import { DIRECT_V, DIRECT_W } from './memslot.js';
@@ -79,7 +88,8 @@ const LEAVES = [PTE_R, PTE_R | PTE_W, PTE_X, PTE_R | PTE_X, PTE_R | PTE_W | PTE_
 );
 
 function emitEnter(c: Code): void {
-  const [low, rights, i, entry, nr] = [I32, I32, I32, I32, I32].map((type) => c.local(type)) as FiveLocals;
+  const [low, rights, i, entry] = [c.local(I32), c.local(I32), c.local(I32), c.local(I32)];
+  const nr = c.local(I32);
   const all = c.block();
   const again = c.loop();
   c.get(ENTRY).get(END).op('i32Eq').brIf(all);
@@ -97,9 +107,6 @@ function emitEnter(c: Code): void {
   c.get(ENTRY).i32(4).op('i32Add').set(ENTRY).get(PTE).i32(8).op('i32Add').set(PTE).br(again);
   c.end().end().get(COUNTER).get(COUNTER).mem('i32Load').get(nr).op('i32Add').mem('i32Store').get(ENTRY);
 }
-
-type FiveLocals = [number, number, number, number, number];
-type Label = ReturnType<Code['block']>;
 
 /** The guest's pte and the rights that it gives now; skips where there is an entry, where they are not enough, and where a pte is none or is being written. */
 function emitRights(c: Code, low: number, rights: number, skip: Label): void {

@@ -1,4 +1,4 @@
-import { type Code, I32, I64, type ModuleBuilder } from '../base/index.js';
+import { type Code, I32, I64, type Label, type ModuleBuilder } from '../base/index.js';
 import { SSTATUS_SUM } from './csr.js';
 import { MODE_USER } from './exits.js';
 import * as L from './layout.js';
@@ -114,8 +114,6 @@ export function emitMiss(module: ModuleBuilder, secondPlace: number, tagsAddr: n
   c.i32(1).op('return').end().i32(0);
   return index;
 }
-
-type Label = ReturnType<Code['block']>;
 
 /** Both places of the page, in the table that was asked. */
 function emitSecondPlace(

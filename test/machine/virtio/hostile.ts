@@ -9,6 +9,7 @@ import {
   OverlayDisk,
   PCI_ECAM_BASE,
   RAM_BASE,
+  VIRTIO_CONFIG_S_NEEDS_RESET,
   VirtioBalloon,
   VirtioBlk,
   VirtioConsole,
@@ -188,7 +189,6 @@ async function look(guest: Guest, victim: Guest, base: MemoryDisk): Promise<stri
 /** FUSE_INIT; and requests once that was answered. */
 const INIT = 26;
 const NR_REQUESTS = 20;
-const DEVICE_NEEDS_RESET = 64;
 
 class Acts {
   private readonly board: TestBoard;
@@ -373,7 +373,7 @@ class Acts {
     const queue = driver.queue(1, RAM_BASE + GUARD_BYTES + 0x1000);
     driver.start();
     const [header, answer] = [GUARD_BYTES + 0x2000, GUARD_BYTES + 0x3000];
-    const isBroken = () => (driver.status & DEVICE_NEEDS_RESET) !== 0;
+    const isBroken = () => (driver.status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0;
     this.fuse(header, INIT);
     for (let i = 0; i <= NR_REQUESTS && !isBroken(); i++) {
       const lenBytes = board.memory.view.getUint32(header, true);
